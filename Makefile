@@ -1,0 +1,42 @@
+# Two commands do everything: `make serve` and `make test`. All others are for those who work on it.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: serve test check demo bench soak lint format clean
+
+serve: $(STAMP)
+	$(BIN)/syncline serve --insecure-dev
+
+test: $(STAMP)
+	$(BIN)/pytest -n 2
+
+check: lint test
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+demo: $(STAMP)
+	$(BIN)/python -m client_sim demo $(ARGS)
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks $(ARGS)
+
+soak: $(STAMP)
+	SYNCLINE_SOAK=1 $(BIN)/pytest -n 2 -m "soak or not soak" $(ARGS)
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,1 @@
+"""The wire: frames as Python values, their msgpack encoding, and the codes of errors and closes."""

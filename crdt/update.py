@@ -1,0 +1,442 @@
+"""Reading Yjs v1 updates and state vectors without applying them.
+
+The format is that of Yjs 13 (lib0 encoding): per client a run of structs with consecutive clocks, then the delete set.
+Clocks count UTF-16 code units, list elements and map values alike. A *state vector* is `{client: clock}`, where `clock`
+is the first one that is missing.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple, TypeAlias
+
+from crdt.errors import BadUpdate, PeerError
+from crdt.protocol.codes import Code
+
+StateVector: TypeAlias = dict[int, int]
+"""Client id to the first clock that is missing."""
+
+CLIENT_MAX = (1 << 53) - 1
+CLOCK_MAX = (1 << 31) - 1
+DEPTH_MAX = 32
+"""Lists and maps within lists and maps, in one embedded value."""
+
+EMPTY_UPDATE = b"\x00\x00"
+EMPTY_STATE_VECTOR = b"\x00"
+
+
+class Id(NamedTuple):
+    """One unit of content: `clock` counts what `client` wrote."""
+
+    client: int
+    clock: int
+
+
+class Content(StrEnum):
+    """What a struct holds, by the names of Yjs."""
+
+    GC = "gc"
+    DELETED = "deleted"
+    JSON = "json"
+    BINARY = "binary"
+    STRING = "string"
+    EMBED = "embed"
+    FORMAT = "format"
+    TYPE = "type"
+    XML_TYPE = "xml_type"
+    ANY = "any"
+    DOC = "doc"
+
+
+class RootKind(StrEnum):
+    """What a root is, as far as its content tells."""
+
+    MAP = "map"
+    ARRAY = "array"
+    XML = "xml"
+    TEXT = "text"
+
+
+class Struct(NamedTuple):
+    """One run of content. `origin` and `right_origin` are its neighbours when it was inserted.
+
+    A struct without both says where it goes: `parent` is a root's name or the id of a nested type, `key` a map key.
+    """
+
+    client: int
+    clock: int
+    length: int
+    content: Content
+    origin: Id | None = None
+    right_origin: Id | None = None
+    parent: str | Id | None = None
+    key: str | None = None
+
+
+class DeleteRange(NamedTuple):
+    """Clocks `start` up to but not including `end` of `client` are deleted."""
+
+    client: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """A v1 update, read. `sections` gives each client's clock range [start, end)."""
+
+    sections: dict[int, tuple[int, int]]
+    structs: list[Struct]
+    deletes: list[DeleteRange]
+
+    def missing(self, known: Mapping[int, int]) -> Id | None:
+        """The first id that this update builds on and that is neither in `known` nor in itself; None if it fits.
+
+        Structs must continue what is known of their client, and refer to and delete only what exists.
+        """
+        for client, (start, _) in self.sections.items():
+            if start > known.get(client, 0):
+                return Id(client, start - 1)
+        for struct in self.structs:
+            for ref in (struct.origin, struct.right_origin, struct.parent):
+                if type(ref) is Id and not self._has(ref, known):
+                    return ref
+        for client, _, end in self.deletes:
+            if not self._has(last := Id(client, end - 1), known):
+                return last
+        return None
+
+    def _has(self, ref: Id, known: Mapping[int, int]) -> bool:
+        if ref.clock < known.get(ref.client, 0):
+            return True
+        section = self.sections.get(ref.client)
+        return section is not None and section[0] <= ref.clock < section[1]
+
+    def advance(self, known: StateVector) -> bool:
+        """Move the state vector `known` to where it is once this update is in. True if that changed it."""
+        changed = False
+        for client, (_, end) in self.sections.items():
+            if end > known.get(client, 0):
+                known[client] = end
+                changed = True
+        return changed
+
+
+def read_update(update: bytes) -> Update:
+    """Read a v1 update. Raises BadUpdate for bytes that are not one, and for content that is not supported."""
+    try:
+        reader = _Reader(update)
+        structs = reader.structs()
+        deletes = reader.deletes()
+    except IndexError as exc:
+        raise BadUpdate("malformed", "the update is cut off") from exc
+    except UnicodeDecodeError as exc:
+        raise BadUpdate("malformed", "a string is not UTF-8") from exc
+    if reader.at != len(update):
+        raise BadUpdate("malformed", "bytes after the end of the update")
+    return Update(reader.sections, structs, deletes)
+
+
+def read_state_vector(state_vector: bytes) -> StateVector:
+    """Read a state vector. Raises PeerError with `bad_state`."""
+    try:
+        reader = _Reader(state_vector)
+        found: StateVector = {}
+        for _ in range(reader.count()):
+            client = reader.uint(CLIENT_MAX)
+            if client in found:
+                raise BadUpdate("malformed", "a client twice")
+            found[client] = reader.uint(CLOCK_MAX)
+    except (IndexError, BadUpdate) as exc:
+        raise PeerError(Code.BAD_STATE, "not a state vector") from exc
+    if reader.at != len(state_vector):
+        raise PeerError(Code.BAD_STATE, "bytes after the end of the state vector")
+    return found
+
+
+def write_state_vector(state_vector: Mapping[int, int]) -> bytes:
+    """The bytes of a state vector, clients in ascending order."""
+    out = bytearray()
+    _write_uint(out, len(state_vector))
+    for client in sorted(state_vector):
+        _write_uint(out, client)
+        _write_uint(out, state_vector[client])
+    return bytes(out)
+
+
+def root_kinds(state: Update) -> dict[str, RootKind]:
+    """What each root of a *whole* document is, told from its structs: `state` must lack nothing.
+
+    A map key makes a map; strings and formats make a text; XML types make XML; anything else makes an array. Where a
+    root holds several, the later of map, array, XML, text wins: texts and XML have attributes, texts hold types.
+    A root with nothing left but deleted content has no kind; its value is empty whatever it was.
+    """
+    kinds: dict[str, RootKind] = {}
+    for struct, (parent, key) in zip(state.structs, _placements(state.structs), strict=True):
+        if type(parent) is not str or struct.content in (Content.GC, Content.DELETED):
+            continue
+        kind = RootKind.MAP if key is not None else _list_kind(struct.content)
+        kinds[parent] = max(kinds.get(parent, kind), kind, key=_KIND_ORDER.index)
+    return kinds
+
+
+_KIND_ORDER = (RootKind.MAP, RootKind.ARRAY, RootKind.XML, RootKind.TEXT)
+
+
+def _list_kind(content: Content) -> RootKind:
+    if content in (Content.STRING, Content.FORMAT, Content.EMBED):
+        return RootKind.TEXT
+    return RootKind.XML if content is Content.XML_TYPE else RootKind.ARRAY
+
+
+_Place: TypeAlias = tuple[str | Id | None, str | None]
+_NOWHERE: _Place = (None, None)
+
+
+def _placements(structs: list[Struct]) -> list[_Place]:
+    """The (parent, key) of each struct: its own, or that of the neighbour it was inserted beside."""
+    starts: dict[int, list[int]] = {}
+    indices: dict[int, list[int]] = {}
+    for index, struct in enumerate(structs):
+        starts.setdefault(struct.client, []).append(struct.clock)
+        indices.setdefault(struct.client, []).append(index)
+    places: list[_Place | None] = [None] * len(structs)
+    for index in range(len(structs)):
+        path = []
+        at = index
+        while (place := places[at]) is None:
+            neighbour = structs[at].origin or structs[at].right_origin
+            if neighbour is None:
+                place = places[at] = (structs[at].parent, structs[at].key)
+                break
+            path.append(at)
+            places[at] = _NOWHERE  # where a damaged update refers in a circle, the circle ends here
+            found = bisect_right(starts.get(neighbour.client, ()), neighbour.clock) - 1
+            if found < 0:
+                place = _NOWHERE
+                break
+            at = indices[neighbour.client][found]
+        for passed in path:
+            places[passed] = place
+    return [place or _NOWHERE for place in places]
+
+
+class _Reader:
+    """A position in the bytes of an update or state vector. Reading past the end raises IndexError."""
+
+    __slots__ = ("at", "data", "sections")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.at = 0
+        self.sections: dict[int, tuple[int, int]] = {}
+
+    # --- primitives
+
+    def uint(self, maximum: int) -> int:
+        """A variable-length unsigned integer, little end first, seven bits a byte."""
+        at = self.at
+        byte = self.data[at]
+        at += 1
+        value = byte & 0x7F
+        shift = 7
+        while byte >= 0x80:
+            if shift > 56:
+                raise BadUpdate("malformed", "an integer is too long")
+            byte = self.data[at]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            shift += 7
+        self.at = at
+        if value > maximum:
+            raise BadUpdate("limit", f"{value} is over {maximum}")
+        return value
+
+    def count(self) -> int:
+        """A count of items that take at least a byte each."""
+        return self.uint(len(self.data) - self.at)
+
+    def blob(self) -> bytes:
+        """Bytes with their length in front."""
+        size = self.uint(len(self.data))
+        end = self.at + size
+        if end > len(self.data):
+            raise IndexError(end)
+        blob = self.data[self.at : end]
+        self.at = end
+        return blob
+
+    def text(self) -> str:
+        return self.blob().decode()
+
+    def id(self) -> Id:
+        return Id(self.uint(CLIENT_MAX), self.uint(CLOCK_MAX))
+
+    def skip(self, size: int) -> None:
+        self.at += size
+        if self.at > len(self.data):
+            raise IndexError(self.at)
+
+    # --- structs
+
+    def structs(self) -> list[Struct]:
+        """All clients' structs; fills `sections`."""
+        structs: list[Struct] = []
+        for _ in range(self.count()):
+            struct_count = self.count()
+            client = self.uint(CLIENT_MAX)
+            start = clock = self.uint(CLOCK_MAX)
+            if client in self.sections or not struct_count:
+                raise BadUpdate("malformed", "a client twice, or without structs")
+            for _ in range(struct_count):
+                struct = self._struct(client, clock)
+                clock += struct.length
+                structs.append(struct)
+            if clock > CLOCK_MAX:
+                raise BadUpdate("limit", f"a clock is over {CLOCK_MAX}")
+            self.sections[client] = (start, clock)
+        return structs
+
+    def _struct(self, client: int, clock: int) -> Struct:
+        info = self.data[self.at]
+        self.at += 1
+        if info == _GC:
+            return Struct(client, clock, self._length(), Content.GC)
+        origin = right_origin = parent = key = None
+        if info & _HAS_ORIGIN:
+            origin = self.id()
+        if info & _HAS_RIGHT_ORIGIN:
+            right_origin = self.id()
+        if origin is None and right_origin is None:
+            parent = self._parent()
+            if info & _HAS_KEY:
+                key = self.text()
+        content, length = self._content(info & _CONTENT_BITS)
+        return Struct(client, clock, length, content, origin, right_origin, parent, key)
+
+    def _parent(self) -> str | Id:
+        is_root = self.uint(CLIENT_MAX)
+        if is_root > 1:
+            raise BadUpdate("malformed", "a parent is a root or an id")
+        return self.text() if is_root else self.id()
+
+    def _length(self) -> int:
+        length = self.uint(CLOCK_MAX)
+        if not length:
+            raise BadUpdate("malformed", "a struct has no length")
+        return length
+
+    def _content(self, ref: int) -> tuple[Content, int]:
+        """Step over what a struct holds; says what it is and how many clocks it takes."""
+        if ref == _STRING:
+            return Content.STRING, self._string_length()
+        if ref == _DELETED:
+            return Content.DELETED, self._length()
+        if ref in (_ANY, _JSON):
+            length = self._length()
+            for _ in range(length):
+                if ref == _ANY:
+                    self._skip_any(DEPTH_MAX)
+                else:
+                    self.blob()
+            return Content.ANY if ref == _ANY else Content.JSON, length
+        single = self._single(ref)
+        if single is None:
+            raise BadUpdate("unsupported", f"structs of kind {ref} are not supported")
+        return single, 1
+
+    def _string_length(self) -> int:
+        text = self.text()
+        length = len(text)
+        if not text.isascii():
+            length += sum(char > "\uffff" for char in text)
+        if not length:
+            raise BadUpdate("malformed", "a string is empty")
+        return length
+
+    def _single(self, ref: int) -> Content | None:
+        """Step over content that takes one clock."""
+        match ref:
+            case 3:
+                self.blob()
+                return Content.BINARY
+            case 5:
+                self.blob()
+                return Content.EMBED
+            case 6:
+                self.blob()
+                self.blob()
+                return Content.FORMAT
+            case 7:
+                return self._type()
+            case 9:
+                self.blob()
+                self._skip_any(DEPTH_MAX)
+                return Content.DOC
+            case _:
+                return None
+
+    def _type(self) -> Content:
+        kind = self.uint(CLIENT_MAX)
+        if kind > _XML_TEXT:
+            raise BadUpdate("unsupported", f"types of kind {kind} are not supported")
+        if kind in (_XML_ELEMENT, _XML_HOOK):
+            self.blob()
+        return Content.XML_TYPE if kind >= _XML_ELEMENT else Content.TYPE
+
+    def _skip_any(self, depth: int) -> None:
+        """Step over one embedded value (lib0 Any)."""
+        tag = self.data[self.at]
+        self.at += 1
+        if tag in _ANY_FIXED:
+            self.skip(_ANY_FIXED[tag])
+        elif tag in (_ANY_STRING, _ANY_BINARY):
+            self.blob()
+        elif tag == _ANY_INTEGER:
+            while self.data[self.at] >= 0x80:
+                self.at += 1
+            self.at += 1
+        elif tag in (_ANY_ARRAY, _ANY_OBJECT):
+            if not depth:
+                raise BadUpdate("limit", f"values are nested more than {DEPTH_MAX} deep")
+            for _ in range(self.count()):
+                if tag == _ANY_OBJECT:
+                    self.blob()
+                self._skip_any(depth - 1)
+        else:
+            raise BadUpdate("malformed", f"no value begins with {tag}")
+
+    # --- the delete set
+
+    def deletes(self) -> list[DeleteRange]:
+        ranges: list[DeleteRange] = []
+        for _ in range(self.count()):
+            client = self.uint(CLIENT_MAX)
+            for _ in range(self.count()):
+                start = self.uint(CLOCK_MAX)
+                ranges.append(DeleteRange(client, start, start + self._length()))
+        return ranges
+
+
+# A struct's first byte: what it holds in five bits, then which of its fields follow.
+_CONTENT_BITS = 0x1F
+_HAS_KEY = 0x20
+_HAS_RIGHT_ORIGIN = 0x40
+_HAS_ORIGIN = 0x80
+
+_GC, _DELETED, _JSON, _STRING, _ANY = 0, 1, 2, 4, 8
+_XML_ELEMENT, _XML_HOOK, _XML_TEXT = 3, 5, 6
+
+_ANY_BINARY, _ANY_ARRAY, _ANY_OBJECT, _ANY_STRING, _ANY_INTEGER = 116, 117, 118, 119, 125
+_ANY_FIXED = {120: 0, 121: 0, 122: 8, 123: 8, 124: 4, 126: 0, 127: 0}
+"""Size in bytes of true, false, bigint, float64, float32, null and undefined."""
+
+
+def _write_uint(out: bytearray, value: int) -> None:
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)

@@ -1,0 +1,112 @@
+"""All that the hub can ask of its driver, executed in the order given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from crdt.ids import DocumentId
+from server.core.events import SessionId
+from server.core.records import DocumentAppend
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """One message, the same bytes for every one of these sessions."""
+
+    sessions: tuple[SessionId, ...]
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close the WebSocket once what was sent before is out."""
+
+    session: SessionId
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitDrain:
+    """Answer with OutboxDrained once little waits for this session; at once if that is so already."""
+
+    session: SessionId
+
+
+@dataclass(frozen=True, slots=True)
+class PauseReading:
+    """Read no more from this session's socket until ResumeReading."""
+
+    session: SessionId
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeReading:
+    session: SessionId
+
+
+@dataclass(frozen=True, slots=True)
+class HelloAccepted:
+    """The session has a verified token: messages may now be as large as the limits allow."""
+
+    session: SessionId
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Answer with DocumentLoaded or LoadFailed."""
+
+    document: DocumentId
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Answer with Appended or AppendFailed. At most one is under way."""
+
+    batch: tuple[DocumentAppend, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Compact:
+    """Answer with Compacted or CompactionFailed."""
+
+    document: DocumentId
+
+
+@dataclass(frozen=True, slots=True)
+class BeginEpoch:
+    """Answer with EpochBegun or EpochFailed."""
+
+    document: DocumentId
+    epoch: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ImportFinished:
+    """Answers ImportRequested: the update is durable (`seq`, 0 if it changed nothing), or why it is not."""
+
+    request: int
+    seq: int
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """Answers DrainRequested: nothing is queued or in flight any more, and every session was told to close."""
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A line for the operator. `fields` never hold a token or a document's content."""
+
+    level: Literal["debug", "info", "warning", "error"]
+    event: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+Effect: TypeAlias = (
+    Send | Close | AwaitDrain | PauseReading | ResumeReading | HelloAccepted | Load | Append | Compact
+    | BeginEpoch | ImportFinished | Drained | Log
+)  # fmt: skip

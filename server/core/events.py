@@ -1,0 +1,140 @@
+"""All that can happen to the hub. A session id names one WebSocket connection on this server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from crdt.ids import DocumentId
+from server.core.records import AppendResult, StoredDocument
+
+SessionId: TypeAlias = int
+
+
+@dataclass(frozen=True, slots=True)
+class ClockRead:
+    """The wall clock, in seconds since 1970, at the event's `now`. The first event; repeated, since clocks are set."""
+
+    wall_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SocketOpened:
+    """A WebSocket is up. `bearer` is the token of its Authorization header, if it had one."""
+
+    session: SessionId
+    bearer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MessageReceived:
+    """One whole binary message."""
+
+    session: SessionId
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SocketClosed:
+    """The connection is gone; nothing more comes from it or goes to it."""
+
+    session: SessionId
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxOverfull:
+    """More bytes wait for this slow reader than it may have waiting."""
+
+    session: SessionId
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxDrained:
+    """Answers AwaitDrain: little or nothing waits for this reader any more."""
+
+    session: SessionId
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentLoaded:
+    """Answers Load."""
+
+    document: DocumentId
+    stored: StoredDocument
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailed:
+    """Answers Load. `corrupt`: what is stored can not be read, and trying again does not help."""
+
+    document: DocumentId
+    corrupt: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Answers Append, when its commit is synced."""
+
+    results: tuple[AppendResult, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AppendFailed:
+    """Answers Append: the commit failed, or nobody knows whether it did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """Answers Compact. `snapshot_bytes` is the size of the new snapshot, which has entries up to `seq`."""
+
+    document: DocumentId
+    seq: int
+    snapshot_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompactionFailed:
+    """Answers Compact: the document is as it was."""
+
+    document: DocumentId
+
+
+@dataclass(frozen=True, slots=True)
+class EpochBegun:
+    """Answers BeginEpoch."""
+
+    document: DocumentId
+    epoch: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EpochFailed:
+    """Answers BeginEpoch: the document is as it was."""
+
+    document: DocumentId
+
+
+@dataclass(frozen=True, slots=True)
+class ImportRequested:
+    """An operator puts an update into a document. Answered by one ImportFinished effect with `request`."""
+
+    request: int
+    document: DocumentId
+    update: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DrainRequested:
+    """Take no more sessions, say goodbye to those there are, commit what is queued. Answered by one Drained effect."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """`next_deadline()` has come."""
+
+
+Event: TypeAlias = (
+    ClockRead | SocketOpened | MessageReceived | SocketClosed | OutboxOverfull | OutboxDrained
+    | DocumentLoaded | LoadFailed | Appended | AppendFailed | Compacted | CompactionFailed
+    | EpochBegun | EpochFailed | ImportRequested | DrainRequested | TimePassed
+)  # fmt: skip

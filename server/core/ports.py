@@ -1,0 +1,82 @@
+"""What the core needs of the outside: storage (asked for by effects) and a meter (told directly)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from crdt.ids import DocumentId
+from server.core.records import AppendResult, DocumentAppend, DocumentInfo, Snapshot, StoredDocument
+
+
+class StorageError(Exception):
+    """The storage could not do it now: a full disk, a lost connection. Whether an append is in may be unknown."""
+
+
+class CorruptDocument(Exception):
+    """What is stored of one document can not be read: a checksum, a gap in the log."""
+
+
+class Storage(Protocol):
+    """A log per document, and its snapshots. Implementations pass one contract suite (tests/contract)."""
+
+    async def load(self, document: DocumentId) -> StoredDocument:
+        """All of a document, consistent; an empty one if it was never written. Raises StorageError, CorruptDocument."""
+        ...
+
+    async def append(self, batch: Sequence[DocumentAppend]) -> list[AppendResult]:
+        """Make each document's entries durable, or none of that document's; one result each, in order.
+
+        Returns when the commit is synced. Raises StorageError: then nobody knows what is in, and documents are loaded
+        again to see.
+        """
+        ...
+
+    async def save_snapshot(self, document: DocumentId, snapshot: Snapshot) -> None:
+        """Keep a verified snapshot and the one before it; drop older ones, and the log that the one before covers.
+
+        Raises StorageError.
+        """
+        ...
+
+    async def begin_epoch(self, document: DocumentId, epoch: bytes) -> int:
+        """Start a new history of a document after its present head, which is returned. Raises StorageError."""
+        ...
+
+    async def documents(self) -> list[DocumentInfo]:
+        """All documents that were written, by owner and name. Raises StorageError."""
+        ...
+
+
+class Meter(Protocol):
+    """Counts what the core does. Seconds are of the driver's clock."""
+
+    def refused(self, code: str) -> None:
+        """An error was sent, or a connection closed, with this code."""
+
+    def received(self, updates: int) -> None:
+        """This many updates were accepted for a commit."""
+
+    def committed(self, entries: int, updates: int, seconds: float) -> None:
+        """One commit made these durable; it took so long."""
+
+    def acknowledged(self, updates: int, seconds: float) -> None:
+        """These updates were acknowledged so long after they came in."""
+
+    def delivered(self, deliveries: int, seconds: float) -> None:
+        """Updates times receivers went out so long after the updates came in."""
+
+    def caught_up(self, mode: str, update_bytes: int) -> None:
+        """An OPENED went out with so many bytes of updates."""
+
+    def resynced(self) -> None:
+        """A device, or a slow reader, asked for state again."""
+
+    def audited(self, ok: bool) -> None:
+        """A device's digest was compared."""
+
+    def reported(self, counters: dict[str, float]) -> None:
+        """A device told its own counters (REPORT)."""
+
+    def gauges(self, sessions: int, rooms: int, resident_bytes: int, queued_bytes: int) -> None:
+        """How much there is now."""

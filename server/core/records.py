@@ -1,0 +1,133 @@
+"""What the log of a document holds, and what storage says about it. Times are milliseconds since 1970, UTC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import NamedTuple
+
+from crdt.ids import DeviceId, DocumentId
+from crdt.protocol.frames import CHAIN_START, EPOCH_BYTES
+
+
+class OpState(NamedTuple):
+    """How far a device's numbered ops are in the log: the last one, and the running hash up to it."""
+
+    op: int
+    chain: bytes
+
+
+OPS_START = OpState(0, CHAIN_START)
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """Entry `seq` of a document's log: ops `first_op` to `last_op` of one device, committed together.
+
+    `updates` are v1 updates in op order; an op that changed nothing has none, so there may be fewer than ops.
+    `chain` is the device's running hash at `last_op`.
+    """
+
+    seq: int
+    device: DeviceId
+    first_op: int
+    last_op: int
+    chain: bytes
+    updates: tuple[bytes, ...]
+    time_ms: int
+
+    @property
+    def update_bytes(self) -> int:
+        return sum(map(len, self.updates))
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A document as one v1 update with log entries up to `seq` in, and where each device's ops of `epoch` were."""
+
+    seq: int
+    epoch: bytes
+    state: bytes
+    ops: dict[DeviceId, OpState]
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDocument:
+    """All that storage has of a document.
+
+    `entries` are those the log still holds, without gaps up to the head; some may be older than the snapshot, and
+    serve devices that are a little behind. Ops are counted within `epoch`, which began after entry `epoch_seq`.
+    """
+
+    epoch: bytes
+    epoch_seq: int
+    snapshot: Snapshot | None
+    entries: tuple[LogEntry, ...]
+
+    @property
+    def head_seq(self) -> int:
+        """The last entry's seq; 0 for a document that was never written."""
+        if self.entries:
+            return self.entries[-1].seq
+        return self.snapshot.seq if self.snapshot else 0
+
+    @property
+    def unsnapshotted(self) -> tuple[LogEntry, ...]:
+        """The entries that the snapshot does not have."""
+        covered = self.snapshot.seq if self.snapshot else 0
+        return tuple(entry for entry in self.entries if entry.seq > covered)
+
+    def state_updates(self) -> list[bytes]:
+        """The updates that make the document, in the order in which a replica takes them."""
+        updates = [self.snapshot.state] if self.snapshot else []
+        for entry in self.unsnapshotted:
+            updates.extend(entry.updates)
+        return updates
+
+    def ops(self) -> dict[DeviceId, OpState]:
+        """Where each device's ops are in this epoch."""
+        current = self.snapshot is not None and self.snapshot.epoch == self.epoch
+        ops = dict(self.snapshot.ops) if self.snapshot and current else {}
+        for entry in self.unsnapshotted:
+            if entry.seq > self.epoch_seq:
+                ops[entry.device] = OpState(entry.last_op, entry.chain)
+        return ops
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentAppend:
+    """What one document adds to its log in a batch: entries with consecutive seqs after the head it knows."""
+
+    document: DocumentId
+    epoch: bytes
+    entries: tuple[LogEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AppendResult:
+    """What became of one DocumentAppend: all of its entries are durable, or none of them.
+
+    Not committed means that the log went on without us: `foreign` are the entries that others put after our head.
+    """
+
+    document: DocumentId
+    committed: bool
+    foreign: tuple[LogEntry, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentInfo:
+    """A line of `syncline doc list`. Sizes are bytes of v1 updates, as stored."""
+
+    document: DocumentId
+    head_seq: int
+    log_entries: int
+    log_bytes: int
+    snapshot_seq: int
+    snapshot_bytes: int
+
+
+def first_epoch(store_id: bytes, document: DocumentId) -> bytes:
+    """The epoch of a document that has no history yet: the same each time it is asked for, so none need be stored."""
+    return blake2b(str(document).encode(), key=store_id, digest_size=EPOCH_BYTES).digest()
