@@ -8,7 +8,7 @@ is the first one that is missing.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
@@ -97,21 +97,27 @@ class Update:
 
         Structs must continue what is known of their client, and refer to and delete only what exists.
         """
-        for client, (start, _) in self.sections.items():
-            if start > known.get(client, 0):
-                return Id(client, start - 1)
-        for struct in self.structs:
-            for ref in (struct.origin, struct.right_origin, struct.parent):
-                if type(ref) is Id and not self._has(ref, known):
-                    return ref
-        for client, _, end in self.deletes:
-            if not self._has(last := Id(client, end - 1), known):
-                return last
+        for ref in self.references():
+            if ref.clock >= known.get(ref.client, 0) and not self._contains(ref):
+                return ref
         return None
 
-    def _has(self, ref: Id, known: Mapping[int, int]) -> bool:
-        if ref.clock < known.get(ref.client, 0):
-            return True
+    def references(self) -> Iterator[Id]:
+        """Every id that must exist for this update to be complete: predecessors, neighbours, parents, the deleted."""
+        for client, (start, _) in self.sections.items():
+            if start:
+                yield Id(client, start - 1)
+        for struct in self.structs:
+            if struct.origin is not None:
+                yield struct.origin
+            if struct.right_origin is not None:
+                yield struct.right_origin
+            if type(struct.parent) is Id:
+                yield struct.parent
+        for client, _, end in self.deletes:
+            yield Id(client, end - 1)
+
+    def _contains(self, ref: Id) -> bool:
         section = self.sections.get(ref.client)
         return section is not None and section[0] <= ref.clock < section[1]
 
