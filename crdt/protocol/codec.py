@@ -21,6 +21,9 @@ from crdt.protocol.frames import Access, Cursor, DeviceFrame, Mode, Open, Resume
 UINT_MAX = (1 << 63) - 1
 """Integers fit a signed 64-bit column and most languages' integers."""
 
+CONTAINERS_MAX = 4096
+"""Arrays and maps in one message, whatever their depth: an honest one has a few hundred at most."""
+
 _packer = msgpack.Packer(use_bin_type=True, autoreset=True)
 _NO_LIMITS = Limits(inflated_bytes=1 << 30, updates_per_push=1 << 30)
 
@@ -100,7 +103,7 @@ def decode_updates(payload: bytes, *, deflated: bool, limits: Limits = _NO_LIMIT
 
     `deflated` is what HELLO's `options.deflate` agreed to: chunked answers are long enough to be always deflated.
     """
-    return _updates(_inflate(payload, limits) if deflated else _unpack(payload), limits)
+    return _unpack_updates(_inflate(payload, limits) if deflated else payload, limits)
 
 
 def _decode(data: bytes, table: Mapping[int, _Shape], limits: Limits) -> Any:
@@ -116,10 +119,46 @@ def _decode(data: bytes, table: Mapping[int, _Shape], limits: Limits) -> Any:
 
 
 def _unpack(data: bytes) -> Any:
+    hooks = _container_bound() if len(data) > CONTAINERS_MAX else {}
     try:
-        return msgpack.unpackb(data, raw=False, strict_map_key=True, use_list=True)
+        return msgpack.unpackb(data, raw=False, strict_map_key=True, use_list=True, max_ext_len=0, **hooks)
     except (ValueError, msgpack.UnpackException, RecursionError, OverflowError) as exc:
         raise bad_frame("not one msgpack value") from exc
+
+
+def _container_bound() -> dict[str, Callable[[Any], Any]]:
+    """Hooks that stop at too many arrays and maps. One takes a byte on the wire and up to eighty in memory."""
+    left = iter(range(CONTAINERS_MAX))
+
+    def count(container: Any) -> Any:
+        if next(left, None) is None:
+            raise bad_frame(f"a message has at most {CONTAINERS_MAX} arrays and maps")
+        return container
+
+    return {"list_hook": count, "object_hook": count}
+
+
+def _unpack_updates(data: bytes, limits: Limits) -> tuple[bytes, ...]:
+    """The msgpack array of updates in `data`, of which nothing else is built: a few deflated bytes can be millions."""
+    unpacker = msgpack.Unpacker(max_buffer_size=max(len(data), 1), **_BINARY_ONLY)
+    unpacker.feed(data)
+    try:
+        count = unpacker.read_array_header()
+        _check_count(count, limits)
+        updates = tuple(_bin(unpacker.unpack(), limits) for _ in range(count))
+    except (ValueError, msgpack.UnpackException) as exc:
+        raise bad_frame("not one list of updates") from exc
+    if unpacker.tell() != len(data):
+        raise bad_frame("bytes after the list of updates")
+    return updates
+
+
+_BINARY_ONLY = {"max_array_len": 0, "max_map_len": 0, "max_str_len": 0, "max_ext_len": 0}
+
+
+def _check_count(count: int, limits: Limits) -> None:
+    if count > limits.updates_per_push:
+        raise PeerError(Code.TOO_BIG, f"a list has at most {limits.updates_per_push} updates")
 
 
 # Readers: each takes a decoded msgpack value and the limits, and gives the field's value or raises.
@@ -207,28 +246,27 @@ def _resume(value: Any, limits: Limits) -> Resume:
 
 def _updates(value: Any, limits: Limits) -> tuple[bytes, ...]:
     if type(value) is bytes:
-        value = _inflate(value, limits)
+        return _unpack_updates(_inflate(value, limits), limits)
     if type(value) is not list:
         raise bad_frame("expected a list of updates")
-    if len(value) > limits.updates_per_push:
-        raise PeerError(Code.TOO_BIG, f"a list has at most {limits.updates_per_push} updates")
+    _check_count(len(value), limits)
     for update in value:
         if type(update) is not bytes:
             raise bad_frame("an update is binary")
     return tuple(value)
 
 
-def _inflate(data: bytes, limits: Limits) -> Any:
+def _inflate(data: bytes, limits: Limits) -> bytes:
     inflater = zlib.decompressobj(wbits=-15)
     try:
-        inflated = inflater.decompress(data, limits.inflated_bytes)
+        inflated = inflater.decompress(data, limits.inflated_bytes + 1)
     except zlib.error as exc:
         raise bad_frame("not deflated data") from exc
-    if inflater.unconsumed_tail:
+    if len(inflated) > limits.inflated_bytes:
         raise PeerError(Code.TOO_BIG, f"a list inflates to at most {limits.inflated_bytes} bytes")
     if not inflater.eof or inflater.unused_data:
         raise bad_frame("deflated data is cut off or has bytes after its end")
-    return _unpack(inflated)
+    return inflated
 
 
 def _opens(value: Any, limits: Limits) -> tuple[Open, ...]:
