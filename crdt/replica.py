@@ -203,7 +203,7 @@ def _plain_type(value: Map[Any] | Array[Any] | XmlElement | XmlFragment | Text |
         case Array():
             return [_plain(item) for item in value]
         case XmlElement():
-            attributes = {key: _plain(text) for key, text in cast(Any, value.attributes)}
+            attributes = {key: _plain(text) for key, text in cast("Any", value.attributes)}
             return {"tag": value.tag, "attributes": attributes, "children": _children(value)}
         case XmlFragment():
             return _children(value)
