@@ -57,8 +57,8 @@ class Meter(Protocol):
     def received(self, updates: int) -> None:
         """This many updates were accepted for a commit."""
 
-    def committed(self, entries: int, updates: int, seconds: float) -> None:
-        """One commit made these durable; it took so long."""
+    def committed(self, entries: int, seconds: float) -> None:
+        """One commit of so many log entries has reported; it took so long."""
 
     def acknowledged(self, updates: int, seconds: float) -> None:
         """These updates were acknowledged so long after they came in."""
@@ -77,6 +77,3 @@ class Meter(Protocol):
 
     def reported(self, counters: dict[str, float]) -> None:
         """A device told its own counters (REPORT)."""
-
-    def gauges(self, sessions: int, rooms: int, resident_bytes: int, queued_bytes: int) -> None:
-        """How much there is now."""

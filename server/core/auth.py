@@ -1,0 +1,127 @@
+"""Who a token speaks for. Every claim is checked here, against a `now` that the caller gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import jwt
+
+from crdt.errors import PeerError
+from crdt.ids import DocumentId, is_name
+from crdt.protocol.codes import Code
+from crdt.protocol.frames import Access
+
+ALGORITHMS: Final = ("HS256", "RS256", "ES256", "EdDSA")
+HS256_SECRET_BYTES_MIN: Final = 32
+CLOCK_LEEWAY_S: Final = 60.0
+"""How far in the future a token may have been issued: its maker's clock is not ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationKey:
+    """One key, for one algorithm only. `key_id` is the `kid` it answers to; None answers to tokens without one."""
+
+    algorithm: str
+    key: Any
+    key_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """Whose tokens are accepted. Replaced as a whole when keys change."""
+
+    keys: tuple[VerificationKey, ...]
+    audience: str
+    issuer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a verified token says. `expires_s` is in seconds since 1970."""
+
+    user: str
+    device: str
+    expires_s: float
+    token_id: str
+    grants: Mapping[DocumentId, Access] = field(default_factory=dict)
+
+    def access(self, document: DocumentId) -> Access | None:
+        """What the bearer may do with a document: everything with its own, else what a grant says."""
+        return Access.WRITE if document.owner == self.user else self.grants.get(document)
+
+
+def bad_token(message: str) -> PeerError:
+    return PeerError(Code.BAD_TOKEN, message)
+
+
+def verify(token: str, authority: Authority, now_s: float) -> Claims:
+    """The claims of a token. `now_s` is seconds since 1970.
+
+    Raises PeerError with `bad_token`, or `token_expired` for a token that was good once.
+    """
+    payload = _verified_payload(token, authority)
+    for claim in ("sub", "did", "jti"):
+        _check_name(payload, claim)
+    if payload.get("iss") != authority.issuer:
+        raise bad_token("the token is from another issuer")
+    if not _is_for(payload.get("aud"), authority.audience):
+        raise bad_token("the token is for another audience")
+    expires_s = _time(payload, "exp")
+    for claim in ("iat", "nbf"):
+        if (claim in payload or claim == "iat") and _time(payload, claim) > now_s + CLOCK_LEEWAY_S:
+            raise bad_token(f"the token's {claim} lies in the future")
+    if expires_s <= now_s:
+        raise PeerError(Code.TOKEN_EXPIRED, "the token has expired")
+    return Claims(payload["sub"], payload["did"], expires_s, payload["jti"], _grants(payload.get("docs", {})))
+
+
+def _verified_payload(token: str, authority: Authority) -> dict[str, Any]:
+    try:
+        header = jwt.get_unverified_header(token)
+        key = _key_for(header, authority)
+        payload: dict[str, Any] = jwt.decode(token, key.key, algorithms=[key.algorithm], options=_SIGNATURE_ONLY)
+    except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as exc:
+        raise bad_token("the token is not one of ours") from exc
+    return payload
+
+
+_SIGNATURE_ONLY: Final[Any] = {
+    "verify_signature": True,
+    **{f"verify_{claim}": False for claim in ("exp", "nbf", "iat", "aud", "iss", "sub", "jti")},
+}
+
+
+def _key_for(header: Mapping[str, Any], authority: Authority) -> VerificationKey:
+    algorithm, key_id = header.get("alg"), header.get("kid")
+    for key in authority.keys:
+        if key.algorithm == algorithm and (key.key_id is None or key.key_id == key_id):
+            return key
+    raise bad_token("no key of ours fits the token")
+
+
+def _check_name(payload: Mapping[str, Any], claim: str) -> None:
+    value = payload.get(claim)
+    if not isinstance(value, str) or not is_name(value):
+        raise bad_token(f"the token's {claim} is missing or is not a name")
+
+
+def _time(payload: Mapping[str, Any], claim: str) -> float:
+    value = payload.get(claim)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1 << 40:
+        raise bad_token(f"the token's {claim} is missing or is not a time")
+    return float(value)
+
+
+def _is_for(audience: Any, ours: str) -> bool:
+    return audience == ours or (isinstance(audience, list) and ours in audience)
+
+
+def _grants(docs: Any) -> dict[DocumentId, Access]:
+    if not isinstance(docs, dict):
+        raise bad_token("the token's docs are not a map")
+    try:
+        return {DocumentId.parse(name): Access(access) for name, access in docs.items()}
+    except (ValueError, TypeError) as exc:
+        raise bad_token("the token's docs are not a map of owner/name to r or rw") from exc

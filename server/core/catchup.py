@@ -1,0 +1,69 @@
+"""What a device that opens a document is sent: the cheapest of nothing, the log's tail, or a state-vector diff."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from crdt.ids import DeviceId
+from crdt.protocol.frames import Mode
+from crdt.replica import Replica
+from server.core.records import LogEntry
+
+TAIL_ALWAYS_BYTES = 512
+"""A tail this short is sent without asking what a diff would cost."""
+
+
+class Tail:
+    """The last entries of a log, in memory, as many as fit a budget."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._entries: deque[LogEntry] = deque()
+
+    def clear(self) -> None:
+        self._bytes = 0
+        self._entries.clear()
+
+    def extend(self, entries: Iterable[LogEntry]) -> None:
+        for entry in entries:
+            self._entries.append(entry)
+            self._bytes += _cost(entry)
+        while self._bytes > self._bytes_max:
+            self._bytes -= _cost(self._entries.popleft())
+
+    @property
+    def resident_bytes(self) -> int:
+        return self._bytes
+
+    def after(self, seq: int) -> list[LogEntry] | None:
+        """The entries after `seq`, all of them; None if some are no longer here."""
+        if not self._entries or seq < self._entries[0].seq - 1:
+            return None
+        return [entry for entry in self._entries if entry.seq > seq]
+
+
+def choose(
+    tail: list[LogEntry] | None, device: DeviceId, state_vector: bytes | None, replica: Replica
+) -> tuple[Mode, tuple[bytes, ...]]:
+    """How to bring a device current that is behind, and the updates that do it.
+
+    `tail` is what the log has after the device's cursor, if it has a valid one; the device's own ops are left out
+    by device, never by state vector, which knows nothing of deletes. Without a tail or a state vector there is
+    nothing to go by: NEED_SV.
+    """
+    updates = tuple(u for entry in tail or () if entry.device != device for u in entry.updates)
+    tail_bytes = sum(map(len, updates))
+    if tail is not None and (state_vector is None or tail_bytes <= TAIL_ALWAYS_BYTES):
+        return Mode.TAIL, updates
+    if state_vector is None:
+        return Mode.NEED_SV, ()
+    diff = replica.diff(state_vector)
+    if tail is not None and tail_bytes <= len(diff):
+        return Mode.TAIL, updates
+    return Mode.DIFF, (diff,)
+
+
+def _cost(entry: LogEntry) -> int:
+    return entry.update_bytes + 200

@@ -1,0 +1,48 @@
+"""When a document's log is worth folding into a snapshot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class CompactionPolicy:
+    """A log is folded when it is long, or large beside its snapshot, or has lain about for long.
+
+    Each compaction writes the whole state, so the bytes that trigger it grow with the snapshot: over a document's life
+    about as much is written by compaction as was by its edits.
+    """
+
+    entries_max: int = 2_000
+    bytes_min: int = 256 << 10
+    snapshot_factor: float = 1.0
+    age_s: float = 24 * 3600.0
+    entries_min: int = 32
+    """A shorter log is left alone, however old."""
+
+    def due(self, growth: LogGrowth, now_ms: int) -> bool:
+        """True if a log that grew so much since its snapshot should be folded now."""
+        if growth.entries < self.entries_min:
+            return False
+        if growth.entries >= self.entries_max:
+            return True
+        if growth.update_bytes >= max(self.bytes_min, self.snapshot_factor * growth.snapshot_bytes):
+            return True
+        return now_ms - growth.since_ms >= self.age_s * 1000
+
+
+@dataclass(slots=True)
+class LogGrowth:
+    """How much a log has grown since its snapshot. `since_ms` is the first entry's time, 1970 UTC."""
+
+    snapshot_bytes: int = 0
+    entries: int = 0
+    update_bytes: int = 0
+    since_ms: int = 0
+
+    def add(self, update_bytes: int, time_ms: int) -> None:
+        """One more entry."""
+        if not self.entries:
+            self.since_ms = time_ms
+        self.entries += 1
+        self.update_bytes += update_bytes

@@ -1,0 +1,477 @@
+"""All sessions and rooms of one server process: routes frames, keeps time, commits in groups.
+
+`handle(event, now)` is synchronous and total: it never raises for anything that a peer or a disk did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import assert_never
+
+from crdt.errors import PeerError
+from crdt.ids import DeviceId, DocumentId
+from crdt.protocol import frames
+from crdt.protocol.codes import Code
+from crdt.protocol.frames import PROTOCOL_VERSION, Access, DeviceFrame
+from server.core import events
+from server.core.auth import Authority, Claims, verify
+from server.core.desk import Desk
+from server.core.effects import Append, Drained, Effect, HelloAccepted, ImportFinished, PauseReading
+from server.core.events import Event, SessionId
+from server.core.membership import AuditRequest, OpenRequest
+from server.core.options import CoreOptions
+from server.core.ports import Meter
+from server.core.room import Room
+from server.core.rooms import Rooms
+from server.core.session import Session, SessionState
+from server.core.timers import Timer, Timers
+
+WALL_JUMP_S = 1.0
+"""A wall clock that moved more than this against ours was set, and deadlines in wall time are reckoned anew."""
+
+TIMER_SLACK_S = 0.001
+"""Adding and subtracting times rounds them."""
+
+AT_ONCE = float("-inf")
+
+
+class Hub:
+    """The server. `entropy(n)` gives n random bytes; `authority` may be replaced while it runs."""
+
+    def __init__(
+        self, options: CoreOptions, authority: Authority, meter: Meter, entropy: Callable[[int], bytes]
+    ) -> None:
+        self.authority = authority
+        self._desk = Desk(options, meter, entropy)
+        self._options = options
+        self._rooms = Rooms(self._desk)
+        self._devices: dict[DeviceId, Session] = {}
+        self._dirty: dict[DocumentId, Room] = {}
+        self._committing: list[Room] = []
+        self._commit_started_s = 0.0
+        self._batch_entries = 0
+        self._timers = Timers()
+        self._drained = False
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        """What follows from an event at `now` (seconds, any origin, never backwards)."""
+        self._desk.now = now
+        self._dispatch(event)
+        if self._desk.draining:
+            self._finish_drain()
+        return self._desk.take_effects()
+
+    def next_deadline(self) -> float | None:
+        """When TimePassed is due at the latest; in the past when a commit can begin (as soon as the loop is idle)."""
+        if self._dirty and not self._committing:
+            return AT_ONCE
+        return self._timers.next()
+
+    def _dispatch(self, event: Event) -> None:  # noqa: C901 - one line for each thing that can happen
+        match event:
+            case events.MessageReceived(session, data):
+                self._message(session, data)
+            case events.TimePassed():
+                self._time_passed()
+            case events.Appended(results):
+                self._appended({result.document: result.committed for result in results})
+            case events.AppendFailed():
+                self._appended(None)
+            case events.SocketOpened(session, bearer):
+                self._socket_opened(session, bearer)
+            case events.SocketClosed(session):
+                self._socket_closed(session)
+            case events.OutboxOverfull(session):
+                self._overfull(session)
+            case events.OutboxDrained(session):
+                self._outbox_drained(session)
+            case events.DocumentLoaded(document, stored):
+                self._with_room(document, lambda room: room.loaded(stored))
+                self._rooms.evict()
+            case events.LoadFailed(document, corrupt):
+                self._with_room(document, lambda room: room.load_failed(corrupt=corrupt))
+            case events.Compacted(document, seq, snapshot_bytes):
+                self._with_room(document, lambda room: room.compacted(seq, snapshot_bytes))
+                self._rooms.compaction_reported()
+            case events.CompactionFailed(document):
+                self._with_room(document, Room.compaction_failed)
+                self._rooms.compaction_reported()
+            case events.EpochBegun(document):
+                self._with_room(document, Room.epoch_begun)
+            case events.EpochFailed(document):
+                self._with_room(document, Room.epoch_failed)
+            case events.ImportRequested(request, document, update):
+                self._import(request, document, update)
+            case events.DrainRequested():
+                self._drain()
+            case events.ClockRead(wall_s):
+                self._clock_read(wall_s)
+            case _:
+                assert_never(event)
+
+    # --- sessions
+
+    def _socket_opened(self, session_id: SessionId, bearer: str | None) -> None:
+        session = self._desk.sessions[session_id] = Session(session_id, bearer)
+        if self._desk.draining:
+            self._desk.close(session, 1012, Code.SHUTTING_DOWN)
+            return
+        self._timers.set(self._desk.now + self._options.hello_timeout_s, Timer.HELLO, session_id)
+
+    def _socket_closed(self, session_id: SessionId) -> None:
+        session = self._desk.sessions.pop(session_id, None)
+        if session is not None:
+            self._desk.leave_all(session)
+            if self._devices.get(session.device) is session:
+                del self._devices[session.device]
+
+    def _message(self, session_id: SessionId, data: bytes) -> None:
+        session = self._desk.sessions.get(session_id)
+        if session is None:
+            return
+        try:
+            frame = session.receive(data, self._options.limits)
+            if frame is not None:
+                self._frame(session, frame)
+        except PeerError as exc:
+            self._desk.refuse(session_id, exc)
+
+    def _frame(self, session: Session, frame: DeviceFrame) -> None:  # noqa: C901 - one line for each frame
+        match frame:
+            case frames.Push():
+                self._push(session, frame)
+            case frames.Hello():
+                self._hello(session, frame)
+            case frames.Open():
+                self._open(session, frame)
+            case frames.Leave(handle):
+                self._leave(session, handle)
+            case frames.Presence(handle, payload):
+                self._presence(session, handle, payload)
+            case frames.Auth(token):
+                self._auth(session, token)
+            case frames.Ping(n):
+                self._desk.send(session.id, frames.Pong(n, self._desk.wall_ms()))
+            case frames.Resync():
+                self._resync(session, frame)
+            case frames.Audit():
+                self._audit(session, frame)
+            case frames.Report(data):
+                self._report(data)
+            case _:
+                assert_never(frame)
+
+    # --- who it is
+
+    def _hello(self, session: Session, hello: frames.Hello) -> None:
+        if hello.version != PROTOCOL_VERSION:
+            raise PeerError(
+                Code.UNSUPPORTED_VERSION, f"version {hello.version} is not spoken here", versions=[PROTOCOL_VERSION]
+            )
+        claims = verify(hello.token or session.bearer or "", self.authority, self._desk.wall_s())
+        if hello.device != claims.device:
+            raise PeerError(Code.BAD_TOKEN, "the token is for another device")
+        session.bearer = None
+        session.device = DeviceId(claims.user, claims.device)
+        session.deflate = hello.options.get("deflate") is True
+        self._supersede(session)
+        session.state = SessionState.READY
+        self._desk.emit(HelloAccepted(session.id))
+        self._desk.send(session.id, self._welcome(session, claims))
+        self._bear(session, claims)
+        for opened in hello.opens:
+            self._open(session, opened)
+
+    def _welcome(self, session: Session, claims: Claims) -> frames.Welcome:
+        return frames.Welcome(
+            version=PROTOCOL_VERSION,
+            session=str(session.id),
+            user=claims.user,
+            server_time_ms=self._desk.wall_ms(),
+            limits=dict(self._options.limits.differing()),
+            heartbeat_ms=int(self._options.heartbeat_s * 1000),
+            token_expires_ms=int(claims.expires_s * 1000),
+        )
+
+    def _supersede(self, session: Session) -> None:
+        """One live session a device: the newer one counts."""
+        older = self._devices.get(session.device)
+        self._devices[session.device] = session
+        if older is not None:
+            self._desk.refuse(older.id, PeerError(Code.SUPERSEDED, "the device has connected again"))
+
+    def _bear(self, session: Session, claims: Claims) -> None:
+        """The session now acts under these claims."""
+        session.claims = claims
+        expires = claims.expires_s - self._desk.wall_offset_s
+        self._timers.set(expires - self._options.expiry_warning_s, Timer.EXPIRY_WARNING, session.id)
+        self._timers.set(expires, Timer.EXPIRY, session.id)
+
+    def _auth(self, session: Session, token: str) -> None:
+        claims = verify(token, self.authority, self._desk.wall_s())
+        if DeviceId(claims.user, claims.device) != session.device:
+            raise PeerError(Code.BAD_TOKEN, "the token is for another user or device")
+        self._bear(session, claims)
+        for handle, room in list(session.rooms.items()):
+            access = claims.access(room.document)
+            member = room.members.get(session.device)
+            if access is not Access.WRITE:
+                room.drop_queued(session.device)
+            if access is None:
+                self._leave(session, handle)
+                self._desk.refuse(session.id, _forbidden(), handle=handle)
+            elif member is not None:
+                member.access = access
+
+    # --- documents on a session
+
+    def _open(self, session: Session, opened: frames.Open) -> None:
+        try:
+            room, access = self._admit(session, opened.doc)
+        except PeerError as exc:
+            self._desk.refuse(session.id, exc, ref=opened.ref)
+            return
+        session.rooms[room.handle] = room
+        room.device_opens(session.device)
+        room.members.request(
+            OpenRequest(
+                session.id, session.device, access, session.deflate,
+                opened.ref, opened.cursor, opened.state_vector, opened.resume,
+            )
+        )  # fmt: skip
+        room.advance()
+
+    def _admit(self, session: Session, name: str) -> tuple[Room, Access]:
+        """The room of a document that the session may open. Raises PeerError."""
+        assert session.claims is not None
+        try:
+            document = DocumentId.parse(name, session.device.user)
+        except ValueError as exc:
+            raise PeerError(Code.FORBIDDEN, "that is no document's name") from exc
+        access = session.claims.access(document)
+        if access is None:
+            raise _forbidden()
+        room = self._rooms.use(document)
+        if room.handle not in session.rooms and len(session.rooms) >= self._options.limits.documents_per_session:
+            raise PeerError(Code.FORBIDDEN, "too many documents are open: leave one first")
+        return room, access
+
+    def _push(self, session: Session, push: frames.Push) -> None:
+        room = session.rooms.get(push.handle)
+        if room is None:
+            self._not_open(session, push.handle, op=push.first_op)
+            return
+        assert session.claims is not None
+        access = session.claims.access(room.document)
+        assert access is not None, "a room without access is left when the token changes"
+        room.push(session.id, session.device, access, push)
+        if room.wants_commit:
+            self._dirty[room.document] = room
+
+    def _not_open(self, session: Session, handle: int, **detail: int) -> None:
+        """A frame for a document that is not open here: it crossed a LEAVE, or an ERROR that took the document away."""
+        error = PeerError(Code.FORBIDDEN, "the document is not open on this session", **detail)
+        self._desk.refuse(session.id, error, handle=handle)
+
+    def _leave(self, session: Session, handle: int) -> None:
+        room = session.rooms.pop(handle, None)
+        if room is not None:
+            room.members.leave(session.id, session.device)
+
+    def _presence(self, session: Session, handle: int, payload: bytes | None) -> None:
+        room = session.rooms.get(handle)
+        member = room.members.get(session.device) if room is not None else None
+        if room is None or member is None:
+            return
+        if payload is not None and len(payload) > self._options.limits.presence_bytes:
+            self._desk.refuse(session.id, PeerError(Code.TOO_BIG, "the presence is over its limit"), handle=handle)
+            return
+        room.members.show(member, payload)
+
+    def _resync(self, session: Session, resync: frames.Resync) -> None:
+        room = session.rooms.get(resync.handle)
+        if room is None:
+            self._not_open(session, resync.handle)
+            return
+        assert session.claims is not None
+        access = session.claims.access(room.document)
+        assert access is not None, "a room without access is left when the token changes"
+        self._desk.meter.resynced()
+        room.device_opens(session.device)
+        room.members.request(
+            OpenRequest(
+                session.id, session.device, access, session.deflate,
+                frames.SERVER_REF, resync.cursor, resync.state_vector, wants_state_vector=True,
+            )
+        )  # fmt: skip
+        room.advance()
+
+    def _audit(self, session: Session, audit: frames.Audit) -> None:
+        room = session.rooms.get(audit.handle)
+        if room is None:
+            self._not_open(session, audit.handle)
+            return
+        if not room.busy:
+            room.members.request(AuditRequest(session.id, session.device, audit.seq, audit.digest))
+            room.advance()
+
+    def _report(self, data: dict[str, object]) -> None:
+        counters = {name: float(value) for name, value in data.items() if isinstance(value, int | float)}
+        self._desk.meter.reported(counters)
+
+    # --- slow readers
+
+    def _overfull(self, session_id: SessionId) -> None:
+        session = self._desk.sessions.get(session_id)
+        if session is None:
+            return
+        self._desk.meter.resynced()
+        for room in session.rooms.values():
+            room.members.stall(session.device)
+        self._desk.await_drain(session)
+
+    def _outbox_drained(self, session_id: SessionId) -> None:
+        session = self._desk.sessions.get(session_id)
+        if session is None:
+            return
+        session.awaiting_drain = False
+        for room in list(session.rooms.values()):
+            room.members.drained(session.device)
+
+    # --- commits
+
+    def _time_passed(self) -> None:
+        while due := self._timers.pop_due(self._desk.now):
+            self._timer_fired(*due)
+        if self._dirty and not self._committing:
+            self._begin_commit()
+
+    def _begin_commit(self) -> None:
+        """Every room with something queued goes into one append; what comes meanwhile waits for the next."""
+        dirty, self._dirty = self._dirty, {}
+        batch = []
+        for room in dirty.values():
+            append = room.begin_commit()
+            if append is not None:
+                batch.append(append)
+                self._committing.append(room)
+        if batch:
+            self._commit_started_s = self._desk.now
+            self._batch_entries = sum(len(append.entries) for append in batch)
+            self._desk.emit(Append(tuple(batch)))
+
+    def _appended(self, committed: dict[DocumentId, bool] | None) -> None:
+        """The append under way has reported: by document, or None if nobody knows."""
+        rooms, self._committing = self._committing, []
+        self._desk.meter.committed(self._batch_entries, self._desk.now - self._commit_started_s)
+        if committed is None:
+            self._desk.log("error", "append_failed", documents=len(rooms))
+        for room in rooms:
+            if committed is None:
+                room.commit_failed()
+            else:
+                room.commit_done(committed=committed[room.document])
+            self._after(room)
+        self._rooms.evict()
+
+    # --- rooms
+
+    def _with_room(self, document: DocumentId, act: Callable[[Room], None]) -> None:
+        room = self._rooms.find(document)
+        if room is not None:
+            act(room)
+            self._after(room)
+
+    def _after(self, room: Room) -> None:
+        """A room has changed: commit what it has queued, compact it if that is due, count what it takes."""
+        if room.wants_commit:
+            self._dirty[room.document] = room
+        self._rooms.changed(room)
+
+    def _import(self, request: int, document: DocumentId, update: bytes) -> None:
+        if self._desk.draining:
+            self._desk.emit(ImportFinished(request, 0, "the server is shutting down"))
+            return
+        room = self._rooms.use(document)
+        room.import_update(request, update)
+        self._after(room)
+
+    # --- time and the end
+
+    def _timer_fired(self, timer: Timer, session_id: SessionId) -> None:
+        if timer is Timer.SWEEP:
+            self._sweep()
+            return
+        session = self._desk.sessions.get(session_id)
+        if session is None or session.state is SessionState.CLOSING:
+            return
+        match timer:
+            case Timer.HELLO:
+                if session.state is SessionState.GREETING:
+                    self._desk.refuse(session_id, PeerError(Code.AUTH_TIMEOUT, "HELLO did not come in time"))
+            case Timer.EXPIRY_WARNING:
+                self._warn_of_expiry(session)
+            case Timer.EXPIRY:
+                self._expire(session)
+            case _:
+                assert_never(timer)
+
+    def _left_s(self, session: Session) -> float:
+        assert session.claims is not None
+        return session.claims.expires_s - self._desk.wall_s()
+
+    def _warn_of_expiry(self, session: Session) -> None:
+        left_s = self._left_s(session)
+        if left_s <= self._options.expiry_warning_s + TIMER_SLACK_S:
+            self._desk.send(session.id, frames.Expiring(max(0, round(left_s))))
+
+    def _expire(self, session: Session) -> None:
+        if self._left_s(session) > TIMER_SLACK_S:
+            return
+        for room in session.rooms.values():
+            room.drop_queued(session.device)
+        self._desk.refuse(session.id, PeerError(Code.TOKEN_EXPIRED, "the token has expired"))
+
+    def _clock_read(self, wall_s: float) -> None:
+        offset_s = wall_s - self._desk.now
+        first = not self._desk.wall_offset_s
+        jumped = abs(offset_s - self._desk.wall_offset_s) > WALL_JUMP_S
+        self._desk.wall_offset_s = offset_s
+        if first:
+            self._sweep()
+        elif jumped:
+            for session in self._desk.sessions.values():
+                if session.claims is not None:
+                    self._bear(session, session.claims)
+
+    def _sweep(self) -> None:
+        for room in self._rooms:
+            self._after(room)
+        self._timers.set(self._desk.now + self._options.sweep_s, Timer.SWEEP)
+
+    def _drain(self) -> None:
+        self._desk.draining = True
+        for session in self._desk.sessions.values():
+            if session.state is SessionState.GREETING:
+                self._desk.close(session, 1012, Code.SHUTTING_DOWN)
+            elif session.state is SessionState.READY:
+                self._desk.send(session.id, frames.GoAway(Code.SHUTTING_DOWN, self._spread_ms()))
+                session.paused = True
+                self._desk.emit(PauseReading(session.id))
+
+    def _spread_ms(self) -> int:
+        """A delay of its own for each device, so that they do not all return at once."""
+        return int.from_bytes(self._desk.entropy(4)) % (int(self._options.goaway_spread_s * 1000) + 1)
+
+    def _finish_drain(self) -> None:
+        if self._drained or self._dirty or self._committing or any(room.unsaved for room in self._rooms):
+            return
+        self._drained = True
+        for session in self._desk.sessions.values():
+            if session.state is SessionState.READY:
+                self._desk.close(session, 1012, Code.SHUTTING_DOWN)
+        self._desk.emit(Drained())
+
+
+def _forbidden() -> PeerError:
+    return PeerError(Code.FORBIDDEN, "no grant for that document")

@@ -1,0 +1,162 @@
+"""The ops of one document that wait for a commit, each checked against what will be there once those before it are in.
+
+Invariants:
+
+ I2  A device's ops are admitted in order, without gaps, once.
+ I4  `expected` is the state vector of the document once all that is queued is in; every op was checked against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from crdt import chain
+from crdt.errors import PeerError
+from crdt.ids import DeviceId
+from crdt.protocol.codes import Code
+from crdt.update import StateVector, Update, read_update, write_state_vector
+from server.core.events import SessionId
+from server.core.records import OPS_START, OpState
+
+
+@dataclass(slots=True)
+class Op:
+    """A device's numbered update on its way into the log. `received_s` is when it came, on the driver's clock."""
+
+    session: SessionId
+    device: DeviceId
+    number: int
+    update: bytes
+    received_s: float
+    state: OpState = OPS_START
+    """The device's ops once this one is in."""
+    advances: bool = True
+    """It has content that the document lacks; otherwise only applying it tells whether it changes anything."""
+    starts_run: bool = False
+    """It builds on what another device has queued, so it can not move ahead of that into an earlier run."""
+
+
+class Verdict(Enum):
+    """What became of an op that was not refused."""
+
+    QUEUED = "queued"
+    DURABLE = "in the log already: acknowledge it again"
+    IGNORED = "queued or in flight already, or sent after one that was refused: say nothing"
+
+
+class Intake:
+    """Takes ops in and gives them out again in batches. It knows the log through `durable`, the room's own record."""
+
+    def __init__(self, durable: Mapping[DeviceId, OpState], update_bytes_max: int) -> None:
+        self.queue: list[Op] = []
+        self.expected: StateVector = {}
+        self._durable = durable
+        self._update_bytes_max = update_bytes_max
+        self._admitted: dict[DeviceId, OpState] = {}
+        self._refused: dict[DeviceId, int] = {}
+        self._base: StateVector = {}
+        self._writers: dict[int, DeviceId] = {}
+
+    def restart(self, state_vector: StateVector, in_flight: Mapping[DeviceId, OpState]) -> None:
+        """Begin with an empty queue on a replica with `state_vector`, which has the ops in flight."""
+        self.queue = []
+        self._admitted = dict(in_flight)
+        self._begin_batch(state_vector)
+
+    def forget_refusals(self) -> None:
+        """Op numbers begin anew."""
+        self._refused.clear()
+
+    def last(self, device: DeviceId) -> OpState:
+        """Where a device's ops are, with what is queued and in flight."""
+        return self._admitted.get(device) or self._durable.get(device, OPS_START)
+
+    def refuse(self, device: DeviceId, number: int) -> None:
+        """Ignore what comes of this device until it sends op `number` (again)."""
+        self._refused[device] = number
+
+    def expect_again(self, device: DeviceId) -> None:
+        """The device knows where it is: it has just opened the document."""
+        self._refused.pop(device, None)
+
+    def admit(self, op: Op) -> Verdict:
+        """Check and queue an op. Raises PeerError if it is refused: it then takes no number."""
+        durable = self._durable.get(op.device, OPS_START)
+        if op.number <= durable.op:
+            return Verdict.DURABLE
+        last = self.last(op.device)
+        if op.number <= last.op:
+            return Verdict.IGNORED
+        refused = self._refused.get(op.device)
+        if refused is not None and op.number > refused:
+            return Verdict.IGNORED
+        try:
+            self._check(op, last)
+        except PeerError as exc:
+            self.refuse(op.device, op.number)
+            raise PeerError(exc.code, exc.message, **{**exc.detail, "op": op.number}) from exc
+        self._refused.pop(op.device, None)
+        self._admitted[op.device] = op.state
+        self.queue.append(op)
+        return Verdict.QUEUED
+
+    def _check(self, op: Op, last: OpState) -> None:
+        if op.number != last.op + 1:
+            raise PeerError(Code.OP_GAP, f"the next op is {last.op + 1}", expected=last.op + 1)
+        if len(op.update) > self._update_bytes_max:
+            raise PeerError(Code.TOO_BIG, f"an update has at most {self._update_bytes_max} bytes")
+        update = read_update(op.update)
+        missing = update.missing(self.expected)
+        if missing is not None:
+            sv = write_state_vector(self.expected)
+            raise PeerError(Code.MISSING_DEPS, f"client {missing.client} is unknown at {missing.clock}", sv=sv)
+        op.starts_run = self._leans_on_others(update, op.device)
+        op.advances = update.advance(self.expected)
+        op.state = OpState(op.number, chain.extend(last.chain, (op.update,)))
+        for client in update.sections:
+            self._writers[client] = op.device if self._writers.get(client, op.device) == op.device else _SEVERAL
+
+    def _leans_on_others(self, update: Update, device: DeviceId) -> bool:
+        """True if the update refers to something that is queued and that another device wrote."""
+        if not self.queue or all(writer == device for writer in self._writers.values()):
+            return False
+        for ref in update.references():
+            if self._writers.get(ref.client, device) != device and ref.clock >= self._base.get(ref.client, 0):
+                return True
+        return False
+
+    def take(self, most: int | None = None) -> list[list[Op]]:
+        """The queue's next `most` ops (all by default) as runs of one device each, in the order they enter the log.
+
+        Ops of one device that lie apart in the queue come together in one run where none leans on what lies between.
+        """
+        taken, left = self.queue[:most], self.queue[len(self.queue[:most]) :]
+        self.queue = left
+        if not left:
+            self._begin_batch(self.expected)
+        runs: list[list[Op]] = []
+        open_runs: dict[DeviceId, list[Op]] = {}
+        for op in taken:
+            if op.starts_run:
+                open_runs.clear()
+            if op.device not in open_runs:
+                open_runs[op.device] = []
+                runs.append(open_runs[op.device])
+            open_runs[op.device].append(op)
+        return runs
+
+    def withdraw(self) -> list[Op]:
+        """Give up the queue, in order. `restart` must follow."""
+        withdrawn, self.queue = self.queue, []
+        return withdrawn
+
+    def _begin_batch(self, state_vector: StateVector) -> None:
+        self.expected = dict(state_vector)
+        self._base = dict(state_vector)
+        self._writers = {}
+
+
+_SEVERAL = DeviceId("", "")
+"""Stands for more than one writer of a client id: no device is it, so every op that refers there starts a run."""

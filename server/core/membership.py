@@ -1,0 +1,334 @@
+"""Who has a document open, and what each of them is sent.
+
+Invariants:
+
+ I1  What is sent to a member is in the log.
+ I5  A live member has been sent every entry up to the head. One that is not live gets none until it is brought current.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from crdt.errors import PeerError
+from crdt.ids import DeviceId
+from crdt.limits import CHUNK_BYTES
+from crdt.protocol.codec import deflate_raw, encode, encode_updates
+from crdt.protocol.codes import Code
+from crdt.protocol.frames import (
+    SERVER_REF,
+    Access,
+    Ack,
+    Audited,
+    Chunk,
+    Cursor,
+    Delta,
+    DevicePresence,
+    Mode,
+    Opened,
+    Resume,
+)
+from crdt.replica import Replica
+from crdt.update import read_state_vector
+from server.core.catchup import choose
+from server.core.desk import Desk, Payload
+from server.core.effects import Send
+from server.core.events import SessionId
+from server.core.records import OPS_START, LogEntry
+
+if TYPE_CHECKING:
+    from server.core.room import Room
+
+
+@dataclass(slots=True)
+class Member:
+    """A device that has the document open. While it is not `live`, `sent_seq` is the last entry that it was
+    sent; None if only the device itself can tell."""
+
+    session: SessionId
+    device: DeviceId
+    access: Access
+    deflate: bool
+    live: bool = False
+    sent_seq: int | None = None
+    payload: Payload | None = None
+    offset: int = 0
+    """How much of `payload` went out in chunks."""
+    presence: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRequest:
+    """An OPEN, a RESYNC (`ref` 0 and `wants_state_vector`), or a member to be brought current (`ref` 0)."""
+
+    session: SessionId
+    device: DeviceId
+    access: Access
+    deflate: bool
+    ref: int
+    cursor: Cursor | None
+    state_vector: bytes | None
+    resume: Resume | None = None
+    wants_state_vector: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRequest:
+    session: SessionId
+    device: DeviceId
+    seq: int
+    digest: bytes
+
+
+class Membership:
+    """The members of one room, by device. Requests wait here until the room can answer: see `Room.advance`."""
+
+    def __init__(self, room: Room, desk: Desk) -> None:
+        self._room = room
+        self._desk = desk
+        self._members: dict[DeviceId, Member] = {}
+        self._requests: list[OpenRequest | AuditRequest] = []
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __iter__(self) -> Iterator[Member]:
+        return iter(self._members.values())
+
+    def get(self, device: DeviceId) -> Member | None:
+        return self._members.get(device)
+
+    # --- joining and leaving
+
+    @property
+    def has_requests(self) -> bool:
+        return bool(self._requests)
+
+    def request(self, request: OpenRequest | AuditRequest) -> None:
+        """Answer at the next batch boundary."""
+        self._requests.append(request)
+
+    def answer(self, replica: Replica) -> None:
+        """Answer what waits, in order. The replica agrees with the log now (I1)."""
+        while self._requests:
+            request = self._requests[0]
+            if isinstance(request, OpenRequest) and self._is_set_back(request):
+                self._room.begin_epoch()
+                return
+            self._requests.pop(0)
+            try:
+                if isinstance(request, OpenRequest):
+                    self._open(request, replica)
+                else:
+                    self._audit(request, replica)
+            except PeerError as exc:
+                self._refuse(request, exc, None)
+
+    def refuse_all(self, error: PeerError, retry_after_ms: int | None) -> None:
+        """Nothing can be answered: the document could not be loaded."""
+        requests, self._requests = self._requests, []
+        for request in requests:
+            self._refuse(request, error, retry_after_ms)
+
+    def _refuse(self, request: OpenRequest | AuditRequest, error: PeerError, retry_after_ms: int | None) -> None:
+        ref = request.ref if isinstance(request, OpenRequest) else None
+        handle: int | None = self._room.handle
+        if request.device not in self._members:
+            self._desk.sessions[request.session].rooms.pop(self._room.handle, None)
+            handle = None
+        self._desk.refuse(request.session, error, ref=ref, handle=handle, retry_after_ms=retry_after_ms)
+
+    def leave(self, session: SessionId, device: DeviceId) -> None:
+        """The session no longer has the document open, or asks for it."""
+        self._requests = [request for request in self._requests if request.session != session]
+        member = self._members.get(device)
+        if member is not None and member.session == session:
+            self.show(member, None)
+            del self._members[device]
+
+    def _is_set_back(self, request: OpenRequest) -> bool:
+        """True if the owner's device knows more of this epoch than the log has: the store was set back to a backup."""
+        cursor, room = request.cursor, self._room
+        return (
+            cursor is not None
+            and cursor.epoch == room.epoch
+            and cursor.seq > room.head_seq
+            and request.device.user == room.document.owner
+        )
+
+    # --- catching up
+
+    def _open(self, request: OpenRequest, replica: Replica) -> None:
+        known = self._members.get(request.device)
+        presence = known.presence if known is not None and known.session == request.session else None
+        member = Member(request.session, request.device, request.access, request.deflate, presence=presence)
+        if request.state_vector is not None:
+            if len(request.state_vector) > self._desk.options.limits.state_vector_bytes:
+                raise PeerError(Code.BAD_STATE, "the state vector is over its limit")
+            read_state_vector(request.state_vector)
+        if known is not None and known.session != request.session:
+            self.show(known, None)
+        self._members[request.device] = member
+        if not self._resume(member, request):
+            self._catch_up(member, request, replica)
+        for other in self._members.values():
+            if other is not member and other.presence is not None:
+                self._desk.send(member.session, self._presence_of(other))
+
+    def _resume(self, member: Member, request: OpenRequest) -> bool:
+        """Go on with a chunked answer that was cut off, if it is still here."""
+        if request.resume is None:
+            return False
+        payload = self._desk.payloads.get(request.resume.payload_id, self._room.document, request.device)
+        if payload is None or payload.cursor.epoch != self._room.epoch or request.resume.offset > len(payload.data):
+            return False
+        self._send_opened(member, request, Mode.DIFF, (), payload)
+        self._begin_transfer(member, payload, request.resume.offset)
+        return True
+
+    def _catch_up(self, member: Member, request: OpenRequest, replica: Replica) -> None:
+        room, cursor = self._room, request.cursor
+        mode, updates = Mode.CURRENT, tuple[bytes, ...]()
+        if cursor != room.cursor:
+            valid = cursor is not None and cursor.epoch == room.epoch and cursor.seq <= room.head_seq
+            tail = room.tail.after(cursor.seq) if valid and cursor is not None else None
+            mode, updates = choose(tail, request.device, request.state_vector, replica)
+        if request.ref == SERVER_REF and mode is Mode.CURRENT and not request.wants_state_vector:
+            member.live = True
+            return
+        size = sum(map(len, updates))
+        self._desk.meter.caught_up(mode, size)
+        if size <= CHUNK_BYTES:
+            self._send_opened(member, request, mode, updates, None)
+            member.live = mode is not Mode.NEED_SV
+            return
+        packed = encode_updates(updates)
+        data = deflate_raw(packed) if member.deflate else packed
+        payload = self._desk.new_payload(room.document, member.device, data, room.cursor)
+        self._send_opened(member, request, mode, (), payload)
+        self._begin_transfer(member, payload, 0)
+
+    def _send_opened(
+        self, member: Member, request: OpenRequest, mode: Mode, updates: tuple[bytes, ...], payload: Payload | None
+    ) -> None:
+        room = self._room
+        new_epoch = request.cursor is not None and request.cursor.epoch != room.epoch
+        tells_sv = new_epoch or request.wants_state_vector
+        acked = room.ops.get(member.device, OPS_START)
+        opened = Opened(
+            request.ref, room.handle, mode,
+            payload.cursor if payload else room.cursor,
+            updates, acked.op,
+            room.state_vector_bytes() if tells_sv else None,
+            member.access, payload is not None, acked.chain,
+            payload.id if payload else None,
+        )  # fmt: skip
+        self._desk.send(member.session, opened, deflate=member.deflate)
+
+    def _begin_transfer(self, member: Member, payload: Payload, offset: int) -> None:
+        member.payload, member.offset = payload, offset
+        member.sent_seq = payload.cursor.seq
+        self._send_chunk(member)
+
+    def _send_chunk(self, member: Member) -> None:
+        """One slice; the next one when the session's outbox has drained."""
+        payload = member.payload
+        assert payload is not None
+        data = payload.data[member.offset : member.offset + CHUNK_BYTES]
+        self._desk.send(member.session, Chunk(self._room.handle, member.offset, len(payload.data), data))
+        member.offset += len(data)
+        if member.offset >= len(payload.data):
+            self._desk.payloads.drop(payload.id)
+            member.payload = None
+        self._desk.await_drain(self._desk.sessions[member.session])
+
+    def stall(self, device: DeviceId) -> None:
+        """A slow reader: it gets no more until it has drained (I5)."""
+        member = self._members.get(device)
+        if member is not None and member.live:
+            member.live = False
+            member.sent_seq = self._room.head_seq
+
+    def drained(self, device: DeviceId) -> None:
+        """The session's outbox is empty: send the next chunk, or bring the member current."""
+        member = self._members.get(device)
+        if member is None or member.live or any(request.device == device for request in self._requests):
+            return
+        if member.payload is not None:
+            self._send_chunk(member)
+        elif member.sent_seq is not None:
+            self._request_for(member, Cursor(self._room.epoch, member.sent_seq))
+            self._room.advance()
+
+    def _request_for(self, member: Member, cursor: Cursor | None) -> None:
+        """Open again on the member's behalf, as far as the server knows where it is."""
+        request = OpenRequest(
+            member.session, member.device, member.access, member.deflate, SERVER_REF, cursor, state_vector=None
+        )
+        self.request(request)
+
+    def restart_all(self) -> None:
+        """No member's position means anything any more: have each say what it has."""
+        for member in self._members.values():
+            member.live = False
+            member.payload = None
+            member.sent_seq = None
+            self._request_for(member, None)
+
+    # --- what the log brings
+
+    def publish(self, entry: LogEntry, received_s: float | None) -> None:
+        """A durable entry: an ACK to the device that made it, a DELTA to every other live member (I1, I5)."""
+        handle = self._room.handle
+        owner = self._members.get(entry.device)
+        if owner is not None and owner.live:
+            self._desk.send(owner.session, Ack(handle, entry.last_op, entry.seq, entry.chain))
+        delta = Delta(handle, entry.seq, entry.updates)
+        receivers = 0
+        for deflate in (False, True):
+            sessions = tuple(
+                member.session
+                for member in self._members.values()
+                if member.live and member.deflate is deflate and member is not owner
+            )
+            if sessions:
+                self._desk.emit(Send(sessions, encode(delta, deflate=deflate)))
+                receivers += len(sessions)
+        if received_s is not None:
+            waited_s = self._desk.now - received_s
+            self._desk.meter.acknowledged(entry.last_op - entry.first_op + 1, waited_s)
+            self._desk.meter.delivered(receivers * len(entry.updates), waited_s)
+
+    def acknowledge_again(self, device: DeviceId) -> None:
+        """The device sent what is in the log already."""
+        member, state = self._members.get(device), self._room.ops.get(device, OPS_START)
+        if member is not None:
+            self._desk.send(member.session, Ack(self._room.handle, state.op, 0, state.chain))
+
+    # --- presence and audits
+
+    def show(self, member: Member, payload: bytes | None) -> None:
+        """Relay what a device says of itself; None when it leaves. Never stored."""
+        if payload is None and member.presence is None:
+            return
+        member.presence = payload
+        others = tuple(other.session for other in self._members.values() if other.live and other is not member)
+        if others:
+            self._desk.emit(Send(others, encode(self._presence_of(member))))
+
+    def _presence_of(self, member: Member) -> DevicePresence:
+        return DevicePresence(self._room.handle, str(member.device), member.presence)
+
+    def _audit(self, request: AuditRequest, replica: Replica) -> None:
+        if request.seq != self._room.head_seq:
+            return
+        ok = replica.digest() == request.digest
+        self._desk.meter.audited(ok)
+        if not ok:
+            self._desk.log(
+                "warning", "audit_failed", document=str(self._room.document), device=str(request.device),
+                seq=request.seq,
+            )  # fmt: skip
+        self._desk.send(request.session, Audited(self._room.handle, request.seq, ok))

@@ -1,0 +1,495 @@
+"""One document on this server: its replica, and the way of an op from a device into the log.
+
+Invariants, cited where they are kept (I2 and I4 in `intake`, I1 and I5 also in `membership`):
+
+ I1  What is sent to a member is in the log: acks, deltas and catch-ups go out only when replica and log agree.
+ I3  The replica has exactly what the log has, plus the batch in flight.
+ I6  A replica that may be wrong is dropped, and what hung on it starts again from storage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+from crdt.errors import BadUpdate, PeerError, ReplicaBroken
+from crdt.ids import DeviceId, DocumentId
+from crdt.protocol.codes import Code
+from crdt.protocol.frames import EPOCH_BYTES, Access, Cursor, Push
+from crdt.replica import Replica
+from crdt.update import EMPTY_STATE_VECTOR, read_update
+from server.core.catchup import Tail
+from server.core.compaction import LogGrowth
+from server.core.desk import Desk
+from server.core.effects import BeginEpoch, ImportFinished, Load
+from server.core.events import SessionId
+from server.core.intake import Intake, Op, Verdict
+from server.core.membership import Membership
+from server.core.records import DocumentAppend, LogEntry, OpState, StoredDocument
+
+IMPORTER = DeviceId("", "import")
+"""The device that operators' imports are written under. No token can name it: a user's name is never empty."""
+
+RETRY_LOAD_AFTER_MS = 1_000
+
+ROOM_BYTES = 4096
+"""About what a room takes that has nothing loaded."""
+
+
+class Phase(StrEnum):
+    """What the room waits for from storage, if anything."""
+
+    READY = "ready"
+    LOADING = "loading"
+    BEGINNING_EPOCH = "beginning_epoch"
+
+
+class Recovery(Enum):
+    """What becomes of ops that were queued or in flight when the replica was dropped, and are not in the log."""
+
+    RESEND = "their devices are told to send them again"
+    RETRY = "they are checked and queued again"
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """The batch that storage has: the entries to be, and the run of ops that each came from."""
+
+    entries: tuple[LogEntry, ...]
+    runs: list[list[Op]]
+    started_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A PUSH as it came."""
+
+    session: SessionId
+    device: DeviceId
+    access: Access
+    push: Push
+    received_s: float
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.push.updates))
+
+
+class Room:
+    """A document that somebody has open, or lately had. The hub calls its methods; `advance` decides what follows."""
+
+    def __init__(self, document: DocumentId, handle: int, desk: Desk) -> None:
+        self.document = document
+        self.handle = handle
+        self.epoch = b""
+        self.head_seq = 0
+        self.ops: dict[DeviceId, OpState] = {}
+        self.tail = Tail(desk.options.tail_bytes_max)
+        self.growth = LogGrowth()
+        self.members = Membership(self, desk)
+        self._desk = desk
+        self._phase = Phase.READY
+        self._replica: Replica | None = None
+        self._intake = Intake(self.ops, desk.options.limits.update_bytes)
+        self._flight: Flight | None = None
+        self._arrivals: list[Arrival] = []
+        self._imports_waiting: list[tuple[int, bytes]] = []
+        self._imports: dict[int, int] = {}
+        """Requests of imports that are queued or in flight, by op number."""
+        self._held: list[Op] = []
+        self._recovery = Recovery.RETRY
+        self._one_by_one = 0
+
+    # --- what the room is
+
+    @property
+    def cursor(self) -> Cursor:
+        return Cursor(self.epoch, self.head_seq)
+
+    @property
+    def resident_bytes(self) -> int:
+        """About how much memory the document takes; its members and queues are bounded elsewhere."""
+        return ROOM_BYTES + self.tail.resident_bytes + (self._replica.resident_bytes if self._replica else 0)
+
+    @property
+    def busy(self) -> bool:
+        """Something is queued, in flight or waited for: the room and its replica are needed."""
+        waiting = self._wants_replica or self._intake.queue
+        return bool(waiting) or self._flight is not None or self._phase is not Phase.READY
+
+    @property
+    def _wants_replica(self) -> bool:
+        return bool(self.members.has_requests or self._arrivals or self._imports_waiting or self._held)
+
+    @property
+    def unsaved(self) -> bool:
+        """There are ops that came in and whose fate is open."""
+        return bool(self._arrivals or self._held or self._intake.queue or self._flight)
+
+    @property
+    def wants_commit(self) -> bool:
+        """Ops are queued, and no batch of this room is in flight."""
+        return bool(self._intake.queue) and self._flight is None and self._phase is Phase.READY
+
+    def state_vector_bytes(self) -> bytes:
+        return self._replica.state_vector_bytes() if self._replica else EMPTY_STATE_VECTOR
+
+    def evict(self) -> None:
+        """Drop the replica and the tail; who is a member stays so. The room must not be busy."""
+        assert not self.busy
+        self._replica = None
+        self.tail.clear()
+
+    # --- one decision: what can be done now
+
+    def advance(self) -> None:
+        """Load if something needs the replica; at a batch boundary, answer and admit what waits. Call it any time."""
+        if self._phase is not Phase.READY or self._flight is not None:
+            return
+        if self._replica is None:
+            if self._wants_replica:
+                self._phase = Phase.LOADING
+                self._desk.emit(Load(self.document))
+            return
+        self.members.answer(self._replica)
+        if self._phase is not Phase.READY:  # a request brought a new epoch
+            return
+        arrivals, self._arrivals = self._arrivals, []
+        for arrival in arrivals:
+            self._desk.queued(arrival.session, -arrival.size)
+            self._admit(arrival)
+        imports, self._imports_waiting = self._imports_waiting, []
+        for request, update in imports:
+            number = self._intake.last(IMPORTER).op + 1
+            self._imports[number] = request
+            self._queue(Op(0, IMPORTER, number, update, self._desk.now))
+
+    # --- ops come in
+
+    def push(self, session: SessionId, device: DeviceId, access: Access, push: Push) -> None:
+        """Ops of a device. They are checked now, or as soon as the document is loaded, and then wait for a commit."""
+        arrival = Arrival(session, device, access, push, self._desk.now)
+        if self._replica is not None and self._phase is Phase.READY and not self._arrivals:
+            self._admit(arrival)
+            return
+        self._desk.queued(session, arrival.size)
+        self._arrivals.append(arrival)
+        self.advance()
+
+    def import_update(self, request: int, update: bytes) -> None:
+        """An operator's update. Answered by ImportFinished with `request`."""
+        self._imports_waiting.append((request, update))
+        self.advance()
+
+    def _admit(self, arrival: Arrival) -> None:
+        push = arrival.push
+        again = False
+        if arrival.access is not Access.WRITE:
+            self._intake.refuse(arrival.device, push.first_op)
+            error = PeerError(Code.FORBIDDEN, "the document is read-only for you", op=push.first_op)
+            self._desk.refuse(arrival.session, error, handle=self.handle)
+            return
+        for number, update in enumerate(push.updates, push.first_op):
+            op = Op(arrival.session, arrival.device, number, update, arrival.received_s)
+            again |= self._queue(op) is Verdict.DURABLE
+        if again:
+            self.members.acknowledge_again(arrival.device)
+
+    def _queue(self, op: Op) -> Verdict | None:
+        try:
+            verdict = self._intake.admit(op)
+        except PeerError as exc:
+            self._refuse(op, exc)
+            return None
+        if verdict is Verdict.QUEUED:
+            self._desk.queued(op.session, len(op.update))
+            self._desk.meter.received(1)
+        return verdict
+
+    def _refuse(self, op: Op, error: PeerError) -> None:
+        """Tell whoever speaks for the device now."""
+        if op.device == IMPORTER:
+            self._finish_import(op.number, 0, error.message)
+            return
+        member = self.members.get(op.device)
+        self._desk.refuse(member.session if member else op.session, error, handle=self.handle)
+
+    def _finish_import(self, number: int, seq: int, error: str | None = None) -> None:
+        request = self._imports.pop(number, None)
+        if request is not None:
+            self._desk.emit(ImportFinished(request, seq, error))
+
+    def device_opens(self, device: DeviceId) -> None:
+        """The device is about to learn where its ops are: what it sends from now on counts."""
+        self._intake.expect_again(device)
+
+    def drop_queued(self, device: DeviceId) -> None:
+        """The device may write no more: forget its ops whose append has not begun."""
+        for arrival in (arrival for arrival in self._arrivals if arrival.device == device):
+            self._desk.queued(arrival.session, -arrival.size)
+        self._arrivals = [arrival for arrival in self._arrivals if arrival.device != device]
+        self._held = [op for op in self._held if op.device != device]
+        if self._replica is None or not any(op.device == device for op in self._intake.queue):
+            return
+        queue = self._withdraw()
+        in_flight = {run[-1].device: run[-1].state for run in self._flight.runs} if self._flight else {}
+        self._intake.restart(self._replica.state_vector(), in_flight)
+        self._queue_again(op for op in queue if op.device != device)
+
+    def _withdraw(self) -> list[Op]:
+        queue = self._intake.withdraw()
+        for op in queue:
+            self._desk.queued(op.session, -len(op.update))
+        return queue
+
+    def _queue_again(self, ops: Iterable[Op]) -> None:
+        for op in ops:
+            self._queue(op)
+
+    # --- a batch
+
+    def begin_commit(self) -> DocumentAppend | None:
+        """Apply the queue to the replica and give what is to be appended (I3); None if there is nothing to append yet.
+
+        What the library refuses has reached no log and no other device.
+        """
+        if not self.wants_commit:
+            return None
+        assert self._replica is not None
+        runs = self._intake.take(1 if self._one_by_one else None)
+        for run in runs:
+            for op in run:
+                self._desk.queued(op.session, -len(op.update))
+        try:
+            changed = self._apply(self._replica, runs)
+        except ReplicaBroken as exc:
+            self._suspect(runs, exc)
+            return None
+        self._one_by_one = max(0, self._one_by_one - 1)
+        entries = tuple(
+            LogEntry(
+                seq=self.head_seq + index,
+                device=run[0].device,
+                first_op=run[0].number,
+                last_op=run[-1].number,
+                chain=run[-1].state.chain,
+                updates=tuple(op.update for op in run if changed(op)),
+                time_ms=self._desk.wall_ms(),
+            )
+            for index, run in enumerate(runs, 1)
+        )
+        self._flight = Flight(entries, runs, self._desk.now)
+        return DocumentAppend(self.document, self.epoch, entries)
+
+    def _apply(self, replica: Replica, runs: list[list[Op]]) -> Callable[[Op], bool]:
+        """Apply in log order; gives what tells which ops changed anything. Raises ReplicaBroken."""
+        expected = self._intake.expected
+        if self._intake.queue:
+            expected = replica.state_vector()
+            for run in runs:
+                for op in run:
+                    read_update(op.update).advance(expected)
+        unchanged: list[Op] = []
+        pending: list[bytes] = []
+        for run in runs:
+            for op in run:
+                if op.advances:
+                    pending.append(op.update)
+                    continue
+                replica.apply(pending)
+                pending = []
+                if not replica.apply_if_new(op.update):
+                    unchanged.append(op)
+        replica.apply(pending)
+        if replica.state_vector() != expected:
+            raise ReplicaBroken("the state vector is not the expected one")
+        return lambda op: not any(op is other for other in unchanged)
+
+    def _suspect(self, runs: list[list[Op]], reason: ReplicaBroken) -> None:
+        """The library stumbled over a batch: find the culprit by trying the ops one at a time (I6)."""
+        ops = [op for run in runs for op in run]
+        self._desk.log("warning", "replica_broken", document=str(self.document), ops=len(ops), reason=str(reason))
+        if len(ops) == 1:
+            culprit = ops.pop()
+            self._intake.refuse(culprit.device, culprit.number)
+            error = BadUpdate("malformed", "the update can not be integrated")
+            self._refuse(culprit, PeerError(error.code, error.message, **error.detail, op=culprit.number))
+        self._start_over(ops, Recovery.RETRY)
+        self._one_by_one = len(self._held)
+
+    def commit_done(self, *, committed: bool) -> None:
+        """The append of the batch in flight has reported. Not committed: the log went on without us."""
+        flight = self._flight
+        assert flight is not None
+        if not committed:
+            self._start_over([op for run in flight.runs for op in run], Recovery.RETRY)
+            return
+        self._flight = None
+        for entry, run in zip(flight.entries, flight.runs, strict=True):
+            self._publish(entry, min(op.received_s for op in run))
+        self.advance()
+
+    def commit_failed(self) -> None:
+        """The append failed, or nobody knows: what the log holds is acknowledged, the rest is to be sent again."""
+        flight = self._flight
+        assert flight is not None
+        self._start_over([op for run in flight.runs for op in run], Recovery.RESEND)
+
+    def _publish(self, entry: LogEntry, received_s: float | None) -> None:
+        """An entry is in the log: the room and its members move on to it (I1)."""
+        assert entry.seq == self.head_seq + 1
+        self.head_seq = entry.seq
+        self.ops[entry.device] = OpState(entry.last_op, entry.chain)
+        self.tail.extend((entry,))
+        self.growth.add(entry.update_bytes, entry.time_ms)
+        self.members.publish(entry, received_s)
+        if entry.device == IMPORTER:
+            for number in range(entry.first_op, entry.last_op + 1):
+                self._finish_import(number, entry.seq)
+
+    # --- loading, and starting over
+
+    def _start_over(self, ops: list[Op], recovery: Recovery) -> None:
+        """Drop the replica and load again; `ops` and the queue are settled by `recovery` once the log is known (I6)."""
+        self._flight = None
+        self._replica = None
+        self._held = ops + self._withdraw()
+        self._recovery = recovery
+        self._phase = Phase.LOADING
+        self._desk.emit(Load(self.document))
+
+    def loaded(self, stored: StoredDocument) -> None:
+        """Storage has answered Load."""
+        assert self._phase is Phase.LOADING
+        try:
+            replica = Replica.load(stored.state_updates())
+        except ReplicaBroken as exc:
+            self._desk.log("error", "document_unreadable", document=str(self.document), reason=str(exc))
+            self.load_failed(corrupt=True)
+            return
+        self._phase = Phase.READY
+        self._follow(stored)
+        self._replica = replica
+        self.growth = _growth_of(stored)
+        self._intake.restart(replica.state_vector(), {})
+        held, self._held = self._held, []
+        if self._recovery is Recovery.RESEND:
+            self._ask_again([op for op in held if op.number > self._intake.last(op.device).op])
+        else:
+            self._queue_again(held)
+        self._recovery = Recovery.RETRY
+        self.advance()
+
+    def _follow(self, stored: StoredDocument) -> None:
+        """Bring room and members to where the log is."""
+        if stored.epoch != self.epoch:
+            self._follow_epoch(stored)
+            return
+        news = [entry for entry in stored.entries if entry.seq > self.head_seq]
+        if stored.head_seq - self.head_seq == len(news):
+            for entry in news:
+                self._publish(entry, None)
+            return
+        self.head_seq = stored.head_seq
+        self._forget_ops(stored)
+        self.members.restart_all()
+
+    def _follow_epoch(self, stored: StoredDocument) -> None:
+        """The document's history is another than we knew: op numbers and cursors mean nothing any more."""
+        had_epoch = bool(self.epoch)
+        self.epoch = stored.epoch
+        self.head_seq = stored.head_seq
+        self._forget_ops(stored)
+        if had_epoch:
+            self._held = []
+            self._intake.forget_refusals()
+            self._fail_imports("the document began a new epoch: try again")
+            self.members.restart_all()
+
+    def _forget_ops(self, stored: StoredDocument) -> None:
+        self.ops.clear()
+        self.ops.update(stored.ops())
+        self.tail.clear()
+        self.tail.extend(entry for entry in stored.entries if entry.seq > stored.epoch_seq)
+
+    def load_failed(self, *, corrupt: bool) -> None:
+        """Storage could not answer Load. The next request tries again."""
+        self._phase = Phase.READY
+        if corrupt:
+            self.members.refuse_all(PeerError(Code.DOC_QUARANTINED, "the document can not be loaded"), None)
+        else:
+            error = PeerError(Code.NOT_SAVED, "the storage does not answer")
+            self.members.refuse_all(error, RETRY_LOAD_AFTER_MS)
+        held, self._held = self._held, []
+        self._recovery = Recovery.RETRY
+        self._ask_again(held)
+        arrivals, self._arrivals = self._arrivals, []
+        for arrival in arrivals:
+            self._desk.queued(arrival.session, -arrival.size)
+            self._not_saved(arrival.session, arrival.device, arrival.push.first_op)
+        self._fail_imports("the storage does not answer")
+
+    def _ask_again(self, ops: Iterable[Op]) -> None:
+        """Tell each device the first of its ops that is not saved; later ones are ignored until that one comes."""
+        told: dict[DeviceId, None] = {}
+        for op in ops:
+            if op.device not in told:
+                told[op.device] = None
+                member = self.members.get(op.device)
+                self._not_saved(member.session if member else op.session, op.device, op.number)
+
+    def _not_saved(self, session: SessionId, device: DeviceId, number: int) -> None:
+        self._intake.refuse(device, number)
+        if device == IMPORTER:
+            self._finish_import(number, 0, "the storage failed")
+            return
+        self._desk.refuse(session, PeerError(Code.NOT_SAVED, "send it again", op=number), handle=self.handle)
+
+    def _fail_imports(self, error: str) -> None:
+        for number in list(self._imports):
+            self._finish_import(number, 0, error)
+        imports, self._imports_waiting = self._imports_waiting, []
+        for request, _ in imports:
+            self._desk.emit(ImportFinished(request, 0, error))
+
+    # --- epochs and compaction
+
+    def begin_epoch(self) -> None:
+        """The store was set back: what devices know of this history is void (called at a batch boundary)."""
+        assert self._phase is Phase.READY
+        assert self._flight is None
+        self._withdraw()
+        self._replica = None
+        self._phase = Phase.BEGINNING_EPOCH
+        self._desk.log("warning", "new_epoch", document=str(self.document), head_seq=self.head_seq)
+        self._desk.emit(BeginEpoch(self.document, self._desk.entropy(EPOCH_BYTES)))
+
+    def epoch_begun(self) -> None:
+        self._phase = Phase.LOADING
+        self._desk.emit(Load(self.document))
+
+    def epoch_failed(self) -> None:
+        self.load_failed(corrupt=False)
+
+    @property
+    def compaction_due(self) -> bool:
+        """The log has grown enough to be folded into a snapshot."""
+        return self._desk.options.compaction.due(self.growth, self._desk.wall_ms())
+
+    def compacted(self, seq: int, snapshot_bytes: int) -> None:
+        """Entries up to `seq` are in a snapshot now."""
+        self.growth = LogGrowth(snapshot_bytes)
+        for entry in self.tail.after(seq) or ():
+            self.growth.add(entry.update_bytes, entry.time_ms)
+
+    def compaction_failed(self) -> None:
+        """It is tried again when the log has grown as much once more."""
+        self.growth = LogGrowth(self.growth.snapshot_bytes)
+
+
+def _growth_of(stored: StoredDocument) -> LogGrowth:
+    growth = LogGrowth(len(stored.snapshot.state) if stored.snapshot else 0)
+    for entry in stored.unsnapshotted:
+        growth.add(entry.update_bytes, entry.time_ms)
+    return growth

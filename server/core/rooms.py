@@ -1,0 +1,87 @@
+"""The rooms of this process: found by document, kept within a memory budget, compacted one at a time."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from itertools import count
+
+from crdt.ids import DocumentId
+from server.core.desk import Desk
+from server.core.effects import Compact
+from server.core.room import Room
+
+
+class Rooms:
+    """Rooms by document, the least recently used first."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._rooms: OrderedDict[DocumentId, Room] = OrderedDict()
+        self._handles = count(1)
+        self._resident: dict[DocumentId, int] = {}
+        self._resident_bytes = 0
+        self._compaction_waits: dict[DocumentId, None] = {}
+        self._compacting: DocumentId | None = None
+
+    def __len__(self) -> int:
+        return len(self._rooms)
+
+    def __iter__(self) -> Iterator[Room]:
+        return iter(list(self._rooms.values()))
+
+    @property
+    def resident_bytes(self) -> int:
+        """About how much memory all documents take."""
+        return self._resident_bytes
+
+    def find(self, document: DocumentId) -> Room | None:
+        return self._rooms.get(document)
+
+    def use(self, document: DocumentId) -> Room:
+        """The document's room, made if there is none yet; the last to be evicted from now on."""
+        room = self._rooms.get(document)
+        if room is None:
+            room = self._rooms[document] = Room(document, next(self._handles), self._desk)
+        self._rooms.move_to_end(document)
+        return room
+
+    def changed(self, room: Room) -> None:
+        """Count what the room takes now, and have it compacted if that is due."""
+        self._count(room.document, room.resident_bytes)
+        if room.compaction_due and room.document != self._compacting:
+            self._compaction_waits[room.document] = None
+            self._next_compaction()
+
+    def compaction_reported(self) -> None:
+        """The compaction under way has ended, one way or the other."""
+        self._compacting = None
+        self._next_compaction()
+
+    def _next_compaction(self) -> None:
+        """One at a time: it is work that can wait."""
+        if self._compacting is None and self._compaction_waits:
+            self._compacting = next(iter(self._compaction_waits))
+            del self._compaction_waits[self._compacting]
+            self._desk.emit(Compact(self._compacting))
+
+    def evict(self) -> None:
+        """Drop what is over the budget, the least recently used first; what is busy stays."""
+        bytes_max = self._desk.options.resident_bytes_max
+        if self._resident_bytes <= bytes_max:
+            return
+        for document, room in list(self._rooms.items()):
+            if room.busy:
+                continue
+            room.evict()
+            if len(room.members):
+                self._count(document, room.resident_bytes)
+            else:
+                self._count(document, 0)
+                del self._rooms[document], self._resident[document]
+            if self._resident_bytes <= bytes_max:
+                return
+
+    def _count(self, document: DocumentId, resident_bytes: int) -> None:
+        self._resident_bytes += resident_bytes - self._resident.get(document, 0)
+        self._resident[document] = resident_bytes

@@ -1,0 +1,78 @@
+"""One connection: who is on it, what it may send now, and what it has open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from crdt.errors import PeerError
+from crdt.ids import DeviceId
+from crdt.protocol import frames
+from crdt.protocol.codec import decode_device_frame
+from crdt.protocol.codes import CLOSE, CLOSE_AFTER_OFFENCES, OFFENCES_MAX, Code
+from crdt.protocol.frames import DeviceFrame
+from server.core.auth import Claims
+from server.core.events import SessionId
+
+if TYPE_CHECKING:
+    from crdt.limits import Limits
+    from server.core.room import Room
+
+
+NOBODY = DeviceId("", "")
+"""Who is on a session before HELLO."""
+
+
+class SessionState(StrEnum):
+    """Where a connection is. It is forgotten once it is CLOSING and its socket is gone."""
+
+    GREETING = "greeting"
+    """The socket is up, HELLO has not come."""
+    READY = "ready"
+    CLOSING = "closing"
+    """We asked the transport to close; what still comes is ignored."""
+
+
+_ALLOWED: dict[SessionState, tuple[type[DeviceFrame], ...]] = {
+    SessionState.GREETING: (frames.Hello,),
+    SessionState.READY: (
+        frames.Push, frames.Open, frames.Leave, frames.Presence, frames.Auth, frames.Ping, frames.Resync,
+        frames.Audit, frames.Report,
+    ),
+    SessionState.CLOSING: (),
+}  # fmt: skip
+
+
+@dataclass(slots=True)
+class Session:
+    """`rooms` are the documents it asked for, by handle, whether their OPENED has gone out or waits."""
+
+    id: SessionId
+    bearer: str | None = None
+    state: SessionState = SessionState.GREETING
+    claims: Claims | None = None
+    device: DeviceId = NOBODY
+    deflate: bool = False
+    rooms: dict[int, Room] = field(default_factory=dict)
+    awaiting_drain: bool = False
+    paused: bool = False
+    """Its socket is not read, because so much of it is not committed yet."""
+    queued_bytes: int = 0
+    offences: int = 0
+
+    def receive(self, data: bytes, limits: Limits) -> DeviceFrame | None:
+        """The frame in a message; None where there is nothing to do. Raises PeerError."""
+        if self.state is SessionState.CLOSING:
+            return None
+        frame = decode_device_frame(data, limits)
+        if frame is not None and not isinstance(frame, _ALLOWED[self.state]):
+            raise PeerError(Code.BAD_FRAME, f"{type(frame).__name__} is not allowed while {self.state}")
+        return frame
+
+    def offend(self, code: Code) -> int | None:
+        """Count an error that the device made; the close code if it ends the connection."""
+        if code in CLOSE_AFTER_OFFENCES:
+            self.offences += 1
+            return CLOSE_AFTER_OFFENCES[code] if self.offences >= OFFENCES_MAX else None
+        return CLOSE.get(code)
