@@ -209,8 +209,10 @@ def _plain_type(value: Map[Any] | Array[Any] | XmlElement | XmlFragment | Text |
             return _children(value)
         case Doc():
             return {"$doc": value.guid}
-        case Text() | XmlText():
+        case Text():
             return str(value)
+        case XmlText():  # str() would write formats as tags, their attributes in an order of chance
+            return "".join(part for part, _ in value.diff() if isinstance(part, str))
 
 
 def _children(node: XmlElement | XmlFragment) -> list[Any]:

@@ -18,7 +18,10 @@ from crdt.replica import Replica
 from tests.golden import story
 
 GOLDEN = story.load()
-FILES = {"frames.json": "13b362728f590c8c03a64d0beac726c4d9b05ffde0f2bcd3c13bc4a1a2cba200"}
+FILES = {
+    "digest.json": "544491f44322d1b6480a04055c77505e292e984937abe22567fcde82267fd82f",
+    "frames.json": "13b362728f590c8c03a64d0beac726c4d9b05ffde0f2bcd3c13bc4a1a2cba200",
+}
 
 
 def decode(name: str) -> frames.DeviceFrame | frames.ServerFrame | None:
