@@ -104,7 +104,6 @@ class EpochBegun:
     """Answers BeginEpoch."""
 
     document: DocumentId
-    epoch: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import assert_never
 
 from crdt.errors import PeerError
@@ -33,6 +34,15 @@ TIMER_SLACK_S = 0.001
 """Adding and subtracting times rounds them."""
 
 AT_ONCE = float("-inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """How much there is now, for whoever watches."""
+
+    sessions: int
+    rooms: int
+    resident_bytes: int
 
 
 class Hub:
@@ -66,6 +76,9 @@ class Hub:
         if self._dirty and not self._committing:
             return AT_ONCE
         return self._timers.next()
+
+    def levels(self) -> Levels:
+        return Levels(len(self._devices), len(self._rooms), self._rooms.resident_bytes)
 
     def _dispatch(self, event: Event) -> None:  # noqa: C901 - one line for each thing that can happen
         match event:

@@ -1,0 +1,271 @@
+"""Drives the hub with real sockets, clocks and storage: feeds it events, executes its effects.
+
+`feed()` is synchronous: nothing happens between an event and its effects. Whatever waits (a load, a commit, a
+compaction) is a task of the driver's group that ends by feeding an event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from itertools import count
+from typing import Any, assert_never
+
+import structlog
+
+from crdt.ids import DocumentId
+from server.core import effects, events
+from server.core.auth import Authority
+from server.core.effects import Effect
+from server.core.events import Event, SessionId
+from server.core.hub import Hub
+from server.core.options import CoreOptions
+from server.core.ports import CorruptDocument, Storage, StorageError
+from server.runtime.connection import Connection
+from server.runtime.telemetry import Telemetry
+from server.runtime.wire import encode_message
+from server.runtime.worker import Worker
+from server.storage.compaction import CompactionError, compact
+
+CLOCK_READ_S = 10.0
+"""How often the hub is told the wall clock, which may be set while we run."""
+LAG_SAMPLE_S = 0.5
+LOADS_MAX = 16
+"""Documents that are read from storage at the same time."""
+
+
+class ImportRefused(Exception):
+    """An operator's update was not taken; the text says why."""
+
+
+class Driver:
+    """One hub at work. Made by `running`; it is the sink of the transport's connections."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        authority: Authority,
+        options: CoreOptions,
+        telemetry: Telemetry,
+        tasks: asyncio.TaskGroup,
+        worker: Worker,
+    ) -> None:
+        self._hub = Hub(options, authority, telemetry.meter, os.urandom)  # noqa: TID251 - the one place that draws it
+        self._storage = storage
+        self._telemetry = telemetry
+        self._tasks = tasks
+        self._worker = worker
+        self._loop = asyncio.get_running_loop()
+        self._log = structlog.get_logger("syncline")
+        self._sessions: dict[SessionId, Connection] = {}
+        self._session_ids = count(1)
+        self._imports: dict[int, asyncio.Future[int]] = {}
+        self._import_ids = count(1)
+        self._loads = asyncio.Semaphore(LOADS_MAX)
+        self._drained = asyncio.Event()
+        self._turn_scheduled = False
+        self._alarm: asyncio.TimerHandle | None = None
+
+    @classmethod
+    @asynccontextmanager
+    async def running(
+        cls, storage: Storage, authority: Authority, options: CoreOptions, telemetry: Telemetry
+    ) -> AsyncIterator[Driver]:
+        """A driver at work. On leaving, what is under way is given up: call `drain` before."""
+        with Worker() as worker:
+            async with asyncio.TaskGroup() as tasks:
+                driver = cls(storage, authority, options, telemetry, tasks, worker)
+                background = [tasks.create_task(driver._tell_clock()), tasks.create_task(driver._measure_lag())]
+                try:
+                    yield driver
+                finally:
+                    for task in background:
+                        task.cancel()
+                    if driver._alarm is not None:
+                        driver._alarm.cancel()
+
+    # --- what operators and the process ask for
+
+    def trust(self, authority: Authority) -> None:
+        """Verify tokens against these keys from now on."""
+        self._hub.authority = authority
+
+    async def import_update(self, document: DocumentId, update: bytes) -> int:
+        """Put an update into a document as a device would; the seq of its entry, 0 if it changed nothing.
+
+        Raises ImportRefused.
+        """
+        request = next(self._import_ids)
+        answer: asyncio.Future[int] = self._loop.create_future()
+        self._imports[request] = answer
+        self.feed(events.ImportRequested(request, document, update))
+        return await answer
+
+    async def drain(self) -> None:
+        """Say goodbye to all sessions and commit what is queued; returns when nothing is left to be saved."""
+        self.feed(events.DrainRequested())
+        await self._drained.wait()
+
+    # --- the sink of the transport
+
+    def socket_opened(self, connection: Connection, bearer: str | None) -> SessionId:
+        session = next(self._session_ids)
+        self._sessions[session] = connection
+        self.feed(events.SocketOpened(session, bearer))
+        return session
+
+    def message_received(self, session: SessionId, data: bytes) -> None:
+        self.feed(events.MessageReceived(session, data))
+
+    def socket_closed(self, session: SessionId) -> None:
+        self._sessions.pop(session, None)
+        self.feed(events.SocketClosed(session))
+
+    def outbox_overfull(self, session: SessionId) -> None:
+        self.feed(events.OutboxOverfull(session))
+
+    def outbox_drained(self, session: SessionId) -> None:
+        self.feed(events.OutboxDrained(session))
+
+    # --- events in, effects out
+
+    def feed(self, event: Event) -> None:
+        """Let the hub handle an event now."""
+        for effect in self._hub.handle(event, self._loop.time()):
+            self._execute(effect)
+        if not self._turn_scheduled:
+            self._turn_scheduled = True
+            self._loop.call_soon(self._end_turn)
+
+    def _end_turn(self) -> None:
+        """Once a turn of the loop, after its events: begin the commit that they ask for, set the alarm."""
+        self._turn_scheduled = False
+        deadline = self._hub.next_deadline()
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if deadline is None:
+            return
+        if deadline <= self._loop.time():
+            self.feed(events.TimePassed())
+        else:
+            self._alarm = self._loop.call_at(deadline, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self.feed(events.TimePassed())
+
+    def _execute(self, effect: Effect) -> None:  # noqa: C901 - one line for each effect
+        match effect:
+            case effects.Send(sessions, data):
+                self._send(sessions, data)
+            case effects.Append(batch):
+                self._start(self._append(batch))
+            case effects.Load(document):
+                self._start(self._load(document))
+            case effects.Close(session, code, reason):
+                self._with_connection(session, lambda connection: connection.close(code, reason))
+            case effects.AwaitDrain(session):
+                self._with_connection(session, Connection.await_drain)
+            case effects.PauseReading(session):
+                self._with_connection(session, Connection.pause_reading)
+            case effects.ResumeReading(session):
+                self._with_connection(session, Connection.resume_reading)
+            case effects.HelloAccepted(session):
+                self._with_connection(session, Connection.accept_large_messages)
+            case effects.Compact(document):
+                self._start(self._compact(document))
+            case effects.BeginEpoch(document, epoch):
+                self._start(self._begin_epoch(document, epoch))
+            case effects.ImportFinished(request, seq, error):
+                self._finish_import(request, seq, error)
+            case effects.Drained():
+                self._drained.set()
+            case effects.Log(level, event, fields):
+                getattr(self._log, level)(event, **fields)
+            case _:
+                assert_never(effect)
+
+    def _send(self, sessions: tuple[SessionId, ...], data: bytes) -> None:
+        frame = encode_message(data)
+        for session in sessions:
+            connection = self._sessions.get(session)
+            if connection is not None:
+                connection.send(frame)
+
+    def _with_connection(self, session: SessionId, act: Callable[[Connection], None]) -> None:
+        connection = self._sessions.get(session)
+        if connection is not None:
+            act(connection)
+
+    def _finish_import(self, request: int, seq: int, error: str | None) -> None:
+        answer = self._imports.pop(request)
+        if answer.done():
+            return
+        if error is None:
+            answer.set_result(seq)
+        else:
+            answer.set_exception(ImportRefused(error))
+
+    # --- what takes time
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.create_task(work)
+
+    async def _append(self, batch: tuple[Any, ...]) -> None:
+        try:
+            results = await self._storage.append(batch)
+        except StorageError as exc:
+            self._log.error("storage_failed", doing="append", reason=str(exc))
+            self.feed(events.AppendFailed())
+        else:
+            self.feed(events.Appended(tuple(results)))
+
+    async def _load(self, document: DocumentId) -> None:
+        try:
+            async with self._loads:
+                stored = await self._storage.load(document)
+        except StorageError as exc:
+            self._log.error("storage_failed", doing="load", document=str(document), reason=str(exc))
+            self.feed(events.LoadFailed(document, corrupt=False))
+        except CorruptDocument as exc:
+            self._log.error("document_corrupt", document=str(document), reason=str(exc))
+            self.feed(events.LoadFailed(document, corrupt=True))
+        else:
+            self.feed(events.DocumentLoaded(document, stored))
+
+    async def _compact(self, document: DocumentId) -> None:
+        try:
+            snapshot = await compact(self._storage, document, self._worker.run, int(time.time() * 1000))
+        except (StorageError, CorruptDocument, CompactionError) as exc:
+            self._log.error("compaction_failed", document=str(document), reason=str(exc))
+            snapshot = None
+        if snapshot is None:
+            self.feed(events.CompactionFailed(document))
+        else:
+            self._telemetry.compacted(len(snapshot.state))
+            self.feed(events.Compacted(document, snapshot.seq, len(snapshot.state)))
+
+    async def _begin_epoch(self, document: DocumentId, epoch: bytes) -> None:
+        try:
+            await self._storage.begin_epoch(document, epoch)
+        except StorageError as exc:
+            self._log.error("storage_failed", doing="begin_epoch", document=str(document), reason=str(exc))
+            self.feed(events.EpochFailed(document))
+        else:
+            self.feed(events.EpochBegun(document))
+
+    async def _tell_clock(self) -> None:
+        while True:
+            self.feed(events.ClockRead(time.time()))
+            await asyncio.sleep(CLOCK_READ_S)
+
+    async def _measure_lag(self) -> None:
+        while True:
+            due = self._loop.time() + LAG_SAMPLE_S
+            await asyncio.sleep(LAG_SAMPLE_S)
+            self._telemetry.loop_lagged(max(0.0, self._loop.time() - due))
+            self._telemetry.levels(self._hub.levels())

@@ -1,0 +1,86 @@
+"""One server process from start to end: storage, driver, port, control socket, signals."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import structlog
+import uvloop
+
+from crdt.protocol.codes import CLOSE, Code
+from server.config import ServeSettings
+from server.keys import load_authority
+from server.runtime.control import ControlServer, control_path
+from server.runtime.driver import Driver
+from server.runtime.http import probes
+from server.runtime.listener import Listener, server_tls
+from server.runtime.operations import Operations
+from server.runtime.telemetry import Telemetry, configure_logging
+from server.storage import database_file, open_storage
+
+
+def run(settings: ServeSettings, announce: Callable[[tuple[str, int]], None] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code. `announce` is told the address once devices can connect.
+
+    Raises StorageError, KeyError_, OSError where the server can not start.
+    """
+    configure_logging(settings.log_format, settings.log_level)
+    return uvloop.run(serve(settings, announce))
+
+
+async def serve(settings: ServeSettings, announce: Callable[[tuple[str, int]], None] | None = None) -> int:
+    """As `run`, on a loop that is there. 0 if everything was saved and said goodbye to in time, else 1."""
+    log = structlog.get_logger("syncline")
+    telemetry = Telemetry()
+    stopping = asyncio.Event()
+    ready = False
+    async with AsyncExitStack() as stack:
+        storage = await stack.enter_async_context(open_storage(settings.database_url))
+        authority = load_authority(settings)
+        driver = await stack.enter_async_context(Driver.running(storage, authority, settings.core_options(), telemetry))
+        operations = Operations(storage, driver.import_update)
+        file = database_file(settings.database_url)
+        if file is not None:
+            await stack.enter_async_context(ControlServer(control_path(file), operations))
+        listener = await Listener.open(
+            settings.host,
+            settings.port,
+            sink=driver,
+            app=probes(telemetry.registry, lambda: ready),
+            on_error=lambda error: log.error("sink_failed", exc_info=error),
+            options=settings.transport_options(),
+            tls=server_tls(settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None,
+        )
+        telemetry.watch(listener.counters)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        ready = True
+        host, port = listener.address
+        log.info("listening", host=host, port=port, tls=settings.tls_cert is not None)
+        if announce is not None:
+            announce(listener.address)
+        await stopping.wait()
+        ready = False
+        return await _shut_down(driver, listener, settings.shutdown_timeout_s)
+
+
+async def _shut_down(driver: Driver, listener: Listener, within_s: float) -> int:
+    """Accept nothing more, save what is queued, say goodbye; cut what is left when the time is over."""
+    log = structlog.get_logger("syncline")
+    log.info("stopping", within_s=within_s)
+    deadline = asyncio.get_running_loop().time() + within_s
+    listener.stop_accepting()
+    saved = True
+    try:
+        async with asyncio.timeout_at(deadline):
+            await driver.drain()
+    except TimeoutError:
+        saved = False
+        log.error("stopped_unsaved")
+    listener.close_all(CLOSE[Code.SHUTTING_DOWN], Code.SHUTTING_DOWN)
+    await listener.wait_closed(max(0.0, deadline - asyncio.get_running_loop().time()))
+    log.info("stopped", saved=saved)
+    return 0 if saved else 1

@@ -1,0 +1,246 @@
+"""A hub without sockets or disks: messages go in by hand, storage answers when the test says so."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import jwt
+from pycrdt import Text
+
+from crdt import chain
+from crdt.ids import DeviceId, DocumentId
+from crdt.limits import Limits
+from crdt.protocol import frames
+from crdt.protocol.codec import decode_server_frame, encode
+from crdt.protocol.frames import CHAIN_START, Cursor, DeviceFrame, Push, ServerFrame
+from crdt.replica import Replica
+from server.core import effects, events
+from server.core.auth import Authority, VerificationKey
+from server.core.effects import Effect
+from server.core.events import Event
+from server.core.hub import Hub
+from server.core.options import CoreOptions
+from server.core.ports import CorruptDocument, StorageError
+from server.core.records import AppendResult, LogEntry
+from server.storage.compaction import verified_snapshot
+from server.storage.memory import MemoryStorage
+
+T = TypeVar("T")
+F = TypeVar("F", bound=ServerFrame)
+
+SECRET = b"a secret of at least thirty-two bytes"
+AUTHORITY = Authority((VerificationKey("HS256", SECRET),), audience="syncline", issuer="test")
+WALL_S = 1_800_000_000.0
+MAIN = DocumentId("alice", "main")
+
+
+def token(user: str, device: str, *, ttl_s: float = 3600, docs: Mapping[str, str] | None = None, **claims: Any) -> str:
+    payload = {
+        "sub": user, "did": device, "iat": WALL_S, "exp": WALL_S + ttl_s,
+        "aud": "syncline", "iss": "test", "jti": f"{user}-{device}", "docs": dict(docs or {}),
+    }  # fmt: skip
+    return jwt.encode(payload | claims, SECRET, algorithm="HS256")
+
+
+def now_of(work: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that waits for nothing."""
+    try:
+        work.send(None)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    raise AssertionError("it waits")
+
+
+class CountingMeter:
+    """Remembers what it was told, by name."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args: self.calls.append((name, args))
+
+    def of(self, name: str) -> list[tuple[Any, ...]]:
+        return [args for called, args in self.calls if called == name]
+
+
+@dataclass
+class Writer:
+    """Makes a device's updates: types into one text under its own client id."""
+
+    client: int
+    replica: Replica = field(init=False)
+    ops: int = 0
+    chain: bytes = CHAIN_START
+
+    def __post_init__(self) -> None:
+        self.replica = Replica(self.client)
+
+    def type(self, text: str, root: str = "t") -> bytes:
+        update = self.replica.edit(lambda doc: doc.get(root, type=Text).insert(0, text))
+        assert update is not None
+        self.ops += 1
+        self.chain = chain.extend(self.chain, (update,))
+        return update
+
+
+class Lab:
+    """`held` effects wait until `settle` or `answer`; frames wait in `inbox`, closes in `closed`."""
+
+    def __init__(self, *, wall_s: float = WALL_S, **options: Any) -> None:
+        self.meter = CountingMeter()
+        self.storage = MemoryStorage(b"s" * 16)
+        self.options = CoreOptions(**options)
+        self.now = 100.0
+        self.sessions = 0
+        self.inbox: dict[int, list[ServerFrame]] = {}
+        self.closed: dict[int, tuple[int, str]] = {}
+        self.held: deque[Effect] = deque()
+        self.log: list[effects.Log] = []
+        self.other: list[Effect] = []
+        self._bytes = 0
+        self._wall_s = wall_s
+        self.start()
+
+    def start(self) -> None:
+        """A server process begins (again); what the old one had in memory is gone."""
+        self.hub = Hub(self.options, AUTHORITY, self.meter, self._entropy)  # type: ignore[arg-type]
+        self.held.clear()
+        self.feed(events.ClockRead(self._wall_s + self.now - 100.0))
+
+    def _entropy(self, size: int) -> bytes:
+        self._bytes += 1
+        return self._bytes.to_bytes(size, "big")
+
+    # --- events
+
+    def feed(self, event: Event) -> None:
+        for effect in self.hub.handle(event, self.now):
+            self._execute(effect)
+
+    def _execute(self, effect: Effect) -> None:
+        match effect:
+            case effects.Send(sessions, data):
+                frame = decode_server_frame(data)
+                assert frame is not None
+                for session in sessions:
+                    self.inbox[session].append(frame)
+            case effects.Close(session, code, reason):
+                self.closed.setdefault(session, (code, reason))
+            case effects.Load() | effects.Append() | effects.Compact() | effects.BeginEpoch():
+                self.held.append(effect)
+            case effects.Log():
+                self.log.append(effect)
+            case _:
+                self.other.append(effect)
+
+    def turn(self) -> None:
+        """The event loop is idle: what is due happens."""
+        while (deadline := self.hub.next_deadline()) is not None and deadline <= self.now:
+            self.feed(events.TimePassed())
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+        self.settle()
+
+    def settle(self) -> None:
+        """Let storage answer until nothing is under way."""
+        self.turn()
+        while self.held:
+            self.answer()
+            self.turn()
+
+    def answer(self) -> None:
+        """Let storage answer the oldest request."""
+        effect = self.held.popleft()
+        self.feed(now_of(self._answer(effect)))
+
+    async def _answer(self, effect: Effect) -> Event:
+        match effect:
+            case effects.Load(document):
+                try:
+                    return events.DocumentLoaded(document, await self.storage.load(document))
+                except CorruptDocument:
+                    return events.LoadFailed(document, corrupt=True)
+                except StorageError:
+                    return events.LoadFailed(document, corrupt=False)
+            case effects.Append(batch):
+                return events.Appended(tuple(await self.storage.append(batch)))
+            case effects.BeginEpoch(document, epoch):
+                await self.storage.begin_epoch(document, epoch)
+                return events.EpochBegun(document)
+            case effects.Compact(document):
+                snapshot = verified_snapshot(await self.storage.load(document), int(WALL_S * 1000))
+                await self.storage.save_snapshot(document, snapshot)
+                return events.Compacted(document, snapshot.seq, len(snapshot.state))
+        raise AssertionError(effect)
+
+    def fail(self, *, durable: bool = False) -> None:
+        """Let storage fail the oldest request; `durable`: what it should append is in all the same."""
+        effect = self.held.popleft()
+        match effect:
+            case effects.Append(batch):
+                if durable:
+                    now_of(self.storage.append(batch))
+                self.feed(events.AppendFailed())
+            case effects.Load(document):
+                self.feed(events.LoadFailed(document, corrupt=False))
+            case effects.BeginEpoch(document, _):
+                self.feed(events.EpochFailed(document))
+            case effects.Compact(document):
+                self.feed(events.CompactionFailed(document))
+            case _:
+                raise AssertionError(effect)
+
+    # --- devices
+
+    def connect(self) -> int:
+        self.sessions += 1
+        self.inbox[self.sessions] = []
+        self.feed(events.SocketOpened(self.sessions))
+        return self.sessions
+
+    def send(self, session: int, frame: DeviceFrame) -> None:
+        self.feed(events.MessageReceived(session, encode(frame)))
+
+    def hello(self, user: str = "alice", device: str = "phone", *opens: frames.Open, **claims: Any) -> int:
+        options = claims.pop("options", {})
+        session = self.connect()
+        self.send(session, frames.Hello(1, token(user, device, **claims), device, "test", options, opens))
+        return session
+
+    def join(self, user: str = "alice", device: str = "phone", doc: str = "main", **claims: Any) -> tuple[int, int]:
+        """A device that has opened a document: its session, and the handle."""
+        session = self.hello(user, device, frames.Open(1, doc, None, b"\x00"), **claims)
+        self.settle()
+        return session, self.take(session, frames.Opened).handle
+
+    def push(self, session: int, handle: int, first_op: int, *updates: bytes) -> None:
+        self.send(session, Push(handle, first_op, updates))
+
+    def take(self, session: int, kind: type[F]) -> F:
+        """The oldest frame, which must be of this kind, after any WELCOME."""
+        inbox = self.inbox[session]
+        while inbox and isinstance(inbox[0], frames.Welcome) and kind is not frames.Welcome:
+            inbox.pop(0)
+        assert inbox, f"no {kind.__name__} came"
+        frame = inbox.pop(0)
+        assert isinstance(frame, kind), f"expected {kind.__name__}, got {frame}"
+        return frame
+
+    def durable(self, document: DocumentId = MAIN) -> list[LogEntry]:
+        return list(now_of(self.storage.load(document)).entries)
+
+
+def phone(user: str = "alice", name: str = "phone") -> DeviceId:
+    return DeviceId(user, name)
+
+
+__all__ = [
+    "AUTHORITY", "MAIN", "WALL_S", "AppendResult", "CountingMeter", "Cursor", "Lab", "Limits", "Writer", "now_of",
+    "phone", "token",
+]  # fmt: skip
