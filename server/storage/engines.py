@@ -1,0 +1,164 @@
+"""Engines whose connections are set for durability, and say so; and the one connection that writes."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from server.core.ports import StorageError
+
+READERS_MAX = 4
+"""Connections that load documents; each is a thread under SQLite."""
+BUSY_TIMEOUT_MS = 5_000
+CHECKPOINT_PAGES = 4000
+"""The write-ahead log grows this long before it is copied into the database: busy documents' pages are copied once."""
+WAL_BYTES_KEPT = CHECKPOINT_PAGES * 4096
+"""A write-ahead log that grew beyond this is cut back to it by the next checkpoint."""
+
+
+@contextmanager
+def operational(doing: str) -> Iterator[None]:
+    """Turn what databases, drivers and disks raise into StorageError."""
+    try:
+        yield
+    except (SQLAlchemyError, sqlite3.Error, OSError) as exc:
+        raise StorageError(f"{doing}: {exc}") from exc
+    except ValueError as exc:
+        if str(exc).lower() not in _CLOSED:
+            raise
+        raise StorageError(f"{doing}: {exc}") from exc
+
+
+_CLOSED = ("connection closed", "no active connection")
+"""What aiosqlite raises, as ValueError, on a connection that is closed."""
+
+
+def create_engine(database_url: str) -> AsyncEngine:
+    """An engine for a SQLAlchemy URL with an async driver: `sqlite+aiosqlite:///file` or `postgresql+asyncpg://...`.
+
+    Connections raise StorageError as they are made if the database would not keep what it confirmed.
+    """
+    url = make_url(database_url)
+    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+        raise StorageError("a SQLite store needs a file: one in memory keeps nothing")
+    engine = create_async_engine(url, pool_size=1 + READERS_MAX, max_overflow=0)
+    prepare = {"sqlite": _prepare_sqlite, "postgresql": _prepare_postgresql}[engine.dialect.name]
+    event.listen(engine.sync_engine, "connect", partial(_prepared, prepare))
+    return engine
+
+
+def _prepared(prepare: Any, connection: Any, _record: object) -> None:
+    """A connection that cannot be made safe is closed, for the pool drops it without."""
+    try:
+        prepare(connection)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _prepare_sqlite(connection: Any) -> None:
+    """`auto_vacuum` holds only if it is set before anything else is written; fullfsync is for macOS alone."""
+    connection.driver_connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
+    for setting, value in _PRAGMAS:
+        _scalar(connection, f"PRAGMA {setting} = {value}")
+    for setting, required in _PRAGMAS_REQUIRED:
+        found = _scalar(connection, f"PRAGMA {setting}")
+        if found != required:
+            raise StorageError(f"SQLite does not take PRAGMA {setting}: it is {found!r}, not {required!r}")
+
+
+_PRAGMAS = (
+    ("busy_timeout", BUSY_TIMEOUT_MS),
+    ("auto_vacuum", "INCREMENTAL"),
+    ("journal_mode", "WAL"),
+    ("journal_size_limit", WAL_BYTES_KEPT),
+    ("wal_autocheckpoint", CHECKPOINT_PAGES),
+    ("synchronous", "FULL"),
+    ("fullfsync", "ON"),
+    ("foreign_keys", "ON"),
+)
+_PRAGMAS_REQUIRED = (("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1))
+
+
+def _prepare_postgresql(connection: Any) -> None:
+    found = _scalar(connection, "SHOW synchronous_commit")
+    if found == "off":
+        raise StorageError("PostgreSQL confirms commits before they are on disk: synchronous_commit is off")
+
+
+def _scalar(connection: Any, statement: str) -> Any:
+    cursor = connection.cursor()
+    try:
+        cursor.execute(statement)
+        row = cursor.fetchone()
+    finally:
+        cursor.close()
+    return row[0] if row else None
+
+
+@dataclass(frozen=True, slots=True)
+class WriterConnection:
+    """A connection, and the driver's own object for it, which costs less per call."""
+
+    core: AsyncConnection
+    driver: Any
+
+
+class Writer:
+    """The one connection that writes, kept open: one transaction at a time."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._turn = asyncio.Lock()
+        self._idle: WriterConnection | None = None
+        self._discard: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[WriterConnection]:
+        """Write alone. The caller commits; after an exception nothing is assumed of the connection: it is replaced."""
+        async with self._turn:
+            await self.settled()
+            writer = self._idle or await self._connect()
+            self._idle = None
+            try:
+                yield writer
+            except BaseException:
+                self._discard = asyncio.create_task(_discard(writer))
+                await self.settled()
+                raise
+            self._idle = writer
+
+    async def settled(self) -> None:
+        """Return when no commit is under way whose caller has given up on it."""
+        if (discard := self._discard) is not None:
+            await asyncio.wait([discard])
+            self._discard = None
+            discard.result()
+
+    async def close(self) -> None:
+        async with self._turn:
+            await self.settled()
+            if self._idle is not None:
+                await self._idle.core.close()
+                self._idle = None
+
+    async def _connect(self) -> WriterConnection:
+        core = await self._engine.connect()
+        pooled = await core.get_raw_connection()
+        return WriterConnection(core, pooled.driver_connection)
+
+
+async def _discard(writer: WriterConnection) -> None:
+    """Close a connection for good, when its driver is done with what it was told: what is not committed is undone."""
+    await writer.core.invalidate()
+    await writer.core.close()

@@ -1,0 +1,99 @@
+"""The twin of `SqlStorage` that forgets: for tests, and for simulated worlds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from crdt.ids import DocumentId
+from server.core.ports import StorageError
+from server.core.records import (
+    AppendResult,
+    DocumentAppend,
+    DocumentInfo,
+    LogEntry,
+    Snapshot,
+    StoredDocument,
+    first_epoch,
+)
+from server.storage.checks import check_batch
+from server.storage.rows import pack_updates
+
+STORE_ID_BYTES = 16
+
+
+@dataclass(slots=True)
+class _Document:
+    epoch: bytes
+    epoch_seq: int = 0
+    snapshots: list[Snapshot] = field(default_factory=list)
+    """Newest first."""
+    entries: list[LogEntry] = field(default_factory=list)
+
+    @property
+    def head_seq(self) -> int:
+        """Compaction leaves a log its last entry."""
+        return self.entries[-1].seq if self.entries else 0
+
+
+class MemoryStorage:
+    """The storage port in a dictionary. Stores with the same `store_id` give the same first epochs."""
+
+    def __init__(self, store_id: bytes = bytes(STORE_ID_BYTES)) -> None:
+        self.store_id = store_id
+        self._documents: dict[DocumentId, _Document] = {}
+
+    async def load(self, document: DocumentId) -> StoredDocument:
+        held = self._documents.get(document)
+        if held is None:
+            return StoredDocument(first_epoch(self.store_id, document), 0, None, ())
+        newest = held.snapshots[0] if held.snapshots else None
+        return StoredDocument(held.epoch, held.epoch_seq, newest, tuple(held.entries))
+
+    async def append(self, batch: Sequence[DocumentAppend]) -> list[AppendResult]:
+        check_batch(batch)
+        return [self._append(append) for append in batch]
+
+    async def save_snapshot(self, document: DocumentId, snapshot: Snapshot) -> None:
+        held = self._documents.get(document)
+        if held is None or held.head_seq < snapshot.seq:
+            raise StorageError(f"{document} is not what the snapshot was made of: its log ends before {snapshot.seq}")
+        if held.snapshots and held.snapshots[0].seq > snapshot.seq:
+            return
+        held.snapshots = [snapshot, *(older for older in held.snapshots if older.seq < snapshot.seq)][:2]
+        for previous in held.snapshots[1:]:
+            held.entries = [entry for entry in held.entries if entry.seq > previous.seq]
+
+    async def begin_epoch(self, document: DocumentId, epoch: bytes) -> int:
+        held = self._documents.setdefault(document, _Document(epoch))
+        held.epoch, held.epoch_seq = epoch, held.head_seq
+        return held.head_seq
+
+    async def documents(self) -> list[DocumentInfo]:
+        return [_info(document, held) for document, held in sorted(self._documents.items()) if held.entries]
+
+    def _append(self, append: DocumentAppend) -> AppendResult:
+        known_seq = append.entries[0].seq - 1
+        held = self._documents.get(append.document)
+        if held is None and known_seq == 0:
+            held = self._documents[append.document] = _Document(append.epoch)
+        if held is None or held.epoch != append.epoch:
+            return AppendResult(append.document, committed=False)
+        if held.head_seq == known_seq:
+            held.entries.extend(append.entries)
+            return AppendResult(append.document, committed=True)
+        foreign = tuple(entry for entry in held.entries if entry.seq > known_seq)
+        is_told = bool(foreign) and foreign[0].seq == known_seq + 1
+        return AppendResult(append.document, committed=False, foreign=foreign if is_told else ())
+
+
+def _info(document: DocumentId, held: _Document) -> DocumentInfo:
+    newest = held.snapshots[0] if held.snapshots else None
+    return DocumentInfo(
+        document=document,
+        head_seq=held.head_seq,
+        log_entries=len(held.entries),
+        log_bytes=sum(len(pack_updates(entry.updates)) for entry in held.entries),
+        snapshot_seq=newest.seq if newest else 0,
+        snapshot_bytes=len(newest.state) if newest else 0,
+    )

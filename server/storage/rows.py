@@ -1,0 +1,113 @@
+"""Rows and the values they hold. Every row carries a checksum over all that it says and whose it is.
+
+A checksum has the document's name in, not its number: a row that turns up under another document is found out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import Any, TypeAlias
+
+import msgpack
+
+from crdt.ids import DeviceId, DocumentId
+from server.core.ports import CorruptDocument
+from server.core.records import LogEntry, OpState, Snapshot
+
+CHECKSUM_BYTES = 16
+
+Row: TypeAlias = Any
+"""A row of a result: its columns are attributes."""
+
+Values: TypeAlias = dict[str, Any]
+"""Parameters of a statement, by column name."""
+
+
+def document_values(document: DocumentId, epoch: bytes, epoch_seq: int, created_ms: int) -> Values:
+    """A row of `documents`, less its id."""
+    return {
+        "owner": document.owner,
+        "name": document.name,
+        "epoch": epoch,
+        "epoch_seq": epoch_seq,
+        "created_ms": created_ms,
+        "checksum": _checksum(b"document", document, epoch, epoch_seq, created_ms),
+    }
+
+
+def check_document(document: DocumentId, row: Row) -> None:
+    """Raises CorruptDocument."""
+    _check(row, "its head row", b"document", document, row.epoch, row.epoch_seq, row.created_ms)
+
+
+def entry_values(document: DocumentId, entry: LogEntry) -> Values:
+    """A row of `log`, less its document_id."""
+    updates = pack_updates(entry.updates)
+    user, device = entry.device
+    fields = (entry.seq, user, device, entry.first_op, entry.last_op, entry.chain, updates, entry.time_ms)
+    return {
+        "seq": entry.seq,
+        "user": user,
+        "device": device,
+        "first_op": entry.first_op,
+        "last_op": entry.last_op,
+        "chain": entry.chain,
+        "updates": updates,
+        "time_ms": entry.time_ms,
+        "checksum": _checksum(b"log", document, *fields),
+    }
+
+
+def read_entry(document: DocumentId, row: Row) -> LogEntry:
+    """Raises CorruptDocument."""
+    fields = (row.seq, row.user, row.device, row.first_op, row.last_op, row.chain, row.updates, row.time_ms)
+    _check(row, f"log entry {row.seq}", b"log", document, *fields)
+    return LogEntry(
+        seq=row.seq,
+        device=DeviceId(row.user, row.device),
+        first_op=row.first_op,
+        last_op=row.last_op,
+        chain=row.chain,
+        updates=tuple(msgpack.unpackb(row.updates)),
+        time_ms=row.time_ms,
+    )
+
+
+def snapshot_values(document: DocumentId, snapshot: Snapshot) -> Values:
+    """A row of `snapshots`, less its document_id."""
+    ops = msgpack.packb([[*device, *state] for device, state in sorted(snapshot.ops.items())])
+    fields = (snapshot.seq, snapshot.epoch, snapshot.state, ops, snapshot.time_ms)
+    return {
+        "seq": snapshot.seq,
+        "epoch": snapshot.epoch,
+        "state": snapshot.state,
+        "ops": ops,
+        "time_ms": snapshot.time_ms,
+        "checksum": _checksum(b"snapshot", document, *fields),
+    }
+
+
+def read_snapshot(document: DocumentId, row: Row) -> Snapshot:
+    """Raises CorruptDocument."""
+    fields = (row.seq, row.epoch, row.state, row.ops, row.time_ms)
+    _check(row, f"snapshot {row.seq}", b"snapshot", document, *fields)
+    ops = {DeviceId(user, device): OpState(op, chain) for user, device, op, chain in msgpack.unpackb(row.ops)}
+    return Snapshot(row.seq, row.epoch, row.state, ops, row.time_ms)
+
+
+def pack_updates(updates: Iterable[bytes]) -> bytes:
+    """A list of updates as the log holds it."""
+    packed: bytes = msgpack.packb(list(updates))
+    return packed
+
+
+def _checksum(table: bytes, document: DocumentId, *fields: Any) -> bytes:
+    """`surrogateescape`: a damaged text is read as it is (`engines`), and has to be told from the right one."""
+    content = msgpack.packb([*document, *fields], unicode_errors="surrogateescape")
+    return blake2b(content, digest_size=CHECKSUM_BYTES, person=table).digest()
+
+
+def _check(row: Row, what: str, table: bytes, document: DocumentId, *fields: Any) -> None:
+    if _checksum(table, document, *fields) != row.checksum:
+        raise CorruptDocument(f"{document}: {what} is damaged")

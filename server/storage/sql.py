@@ -1,0 +1,264 @@
+"""Storage in an SQL database: SQLite, or PostgreSQL shared by several processes."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from crdt.ids import DocumentId
+from server.core.ports import CorruptDocument, StorageError
+from server.core.records import (
+    AppendResult,
+    DocumentAppend,
+    DocumentInfo,
+    LogEntry,
+    Snapshot,
+    StoredDocument,
+    first_epoch,
+)
+from server.storage import statements as sql
+from server.storage.checks import check_batch
+from server.storage.engines import Writer, operational
+from server.storage.reading import check_gapless, newest_sound, read_document
+from server.storage.rows import Row, Values, document_values, entry_values, read_entry, snapshot_values
+
+VACUUM_PAGES = 4096
+"""So much of what compaction freed is given back to the file system at once: at most so long do appends wait for it."""
+
+
+class SqlStorage:
+    """The storage port on an engine of `engines.create_engine`, which the caller disposes of after `close()`.
+
+    An append is two awaited statements, however many documents are in it: the insert and the commit.
+    """
+
+    def __init__(self, engine: AsyncEngine, store_id: bytes) -> None:
+        self.store_id = store_id
+        self._engine = engine
+        self._writer = Writer(engine)
+        self._inserts = sql.SharedInserts.of(engine.dialect.name)
+        self._is_sqlite = engine.dialect.name == "sqlite"
+
+    @classmethod
+    async def open(cls, engine: AsyncEngine) -> SqlStorage:
+        """On a database with the current schema (`schema`). Raises StorageError."""
+        with operational("reading the store's id"):
+            async with engine.connect() as connection:
+                return cls(engine, (await connection.execute(sql.STORE_ID)).scalar_one())
+
+    async def close(self) -> None:
+        """Raises StorageError; nothing that was confirmed is lost by it."""
+        with operational("closing"):
+            await self._writer.close()
+
+    # --- the port
+
+    async def load(self, document: DocumentId) -> StoredDocument:
+        with operational(f"loading {document}"):
+            await self._writer.settled()
+            async with self._reading() as connection:
+                head_row = (await connection.execute(sql.DOCUMENT, _named(document))).one_or_none()
+                if head_row is None:
+                    return StoredDocument(first_epoch(self.store_id, document), 0, None, ())
+                by_id = {"id": head_row.id}
+                snapshot_rows = (await connection.execute(sql.SNAPSHOTS, by_id)).all()
+                log_rows = (await connection.execute(sql.LOG, by_id)).all()
+        return read_document(document, head_row, snapshot_rows, log_rows)
+
+    async def append(self, batch: Sequence[DocumentAppend]) -> list[AppendResult]:
+        check_batch(batch)
+        in_order = sorted(batch, key=lambda append: append.document)
+        with operational("appending"):
+            async with self._writer.turn() as writer:
+                if self._is_sqlite and await _append_alone(writer.driver, in_order):
+                    return [AppendResult(append.document, committed=True) for append in batch]
+                results = await self._append_shared(writer.core, in_order)
+        return [results[append.document] for append in batch]
+
+    async def save_snapshot(self, document: DocumentId, snapshot: Snapshot) -> None:
+        with operational(f"saving a snapshot of {document}"):
+            async with self._writer.turn() as writer:
+                await self._begin(writer.core)
+                await _replace_snapshots(writer.core, document, snapshot)
+                await writer.core.commit()
+                if self._is_sqlite:
+                    await _shrink(writer.driver)
+
+    async def begin_epoch(self, document: DocumentId, epoch: bytes) -> int:
+        with operational(f"beginning an epoch of {document}"):
+            async with self._writer.turn() as writer:
+                await self._begin(writer.core)
+                new = document_values(document, epoch, 0, time.time_ns() // 1_000_000)
+                await writer.core.execute(self._inserts.create_document, new)
+                row = (await writer.core.execute(sql.DOCUMENT_TO_CHANGE, _named(document))).one()
+                head_seq: int = (await writer.core.execute(sql.HEAD, {"id": row.id})).scalar_one()
+                values = document_values(document, epoch, head_seq, row.created_ms)
+                changes = {f"new_{name}": values[name] for name in ("epoch", "epoch_seq", "checksum")}
+                await writer.core.execute(sql.SET_EPOCH, _named(document) | changes)
+                await writer.core.commit()
+        return head_seq
+
+    async def documents(self) -> list[DocumentInfo]:
+        with operational("listing documents"):
+            async with self._reading() as connection:
+                rows = (await connection.execute(sql.document_infos())).all()
+        return sorted((_info(row) for row in rows), key=lambda info: info.document)
+
+    # --- transactions
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction in which every statement sees the same commits."""
+        async with self._engine.connect() as connection:
+            if self._is_sqlite:
+                await connection.exec_driver_sql("BEGIN")
+            else:
+                await connection.execution_options(isolation_level="REPEATABLE READ")
+            yield connection
+
+    async def _begin(self, connection: AsyncConnection) -> None:
+        """Begin a transaction that writes: SQLite has to be told before the first read, lest another come between."""
+        if self._is_sqlite:
+            await connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    async def _append_shared(
+        self, connection: AsyncConnection, batch: Sequence[DocumentAppend]
+    ) -> dict[DocumentId, AppendResult]:
+        """Append where others write too: what was overtaken stays out. `batch` is in document order."""
+        await self._begin(connection)
+        if fresh := _fresh_documents(batch):
+            await connection.execute(self._inserts.create_document, fresh)
+        names = [tuple(append.document) for append in batch]
+        rows = (await connection.execute(sql.HEADS, {"documents": names})).all()
+        heads = {DocumentId(row.owner, row.name): row for row in rows}
+        fitting = [append for append in batch if _continues(heads.get(append.document), append)]
+        committed = await self._insert_whole(connection, fitting, heads)
+        results = {}
+        for append in batch:
+            document = append.document
+            if document in committed:
+                results[document] = AppendResult(document, committed=True)
+            else:
+                foreign = await _foreign(connection, heads.get(document), append)
+                results[document] = AppendResult(document, committed=False, foreign=foreign)
+        await connection.commit()
+        return results
+
+    async def _insert_whole(
+        self, connection: AsyncConnection, batch: Sequence[DocumentAppend], heads: Mapping[DocumentId, Row]
+    ) -> dict[DocumentId, int]:
+        """Insert each document's entries, all or none; the documents, with their ids, whose entries are in."""
+        if not batch:
+            return {}
+        ids = {append.document: int(heads[append.document].id) for append in batch}
+        rows = [
+            {"document_id": ids[append.document], **entry_values(append.document, entry)}
+            for append in batch
+            for entry in append.entries
+        ]
+        inserted = (await connection.execute(self._inserts.add_entries, rows)).all()
+        landed = Counter(row.document_id for row in inserted)
+        whole = {
+            append.document: ids[append.document]
+            for append in batch
+            if landed[ids[append.document]] == len(append.entries)
+        }
+        kept = frozenset(whole.values())
+        undone = [{"id": row.document_id, "at_seq": row.seq} for row in inserted if row.document_id not in kept]
+        if undone:
+            await connection.execute(sql.DELETE_ENTRY, undone)
+        return whole
+
+
+async def _append_alone(driver: Any, batch: Sequence[DocumentAppend]) -> bool:
+    """Append where nobody else writes, which SQLite's own driver does in one call; False if that was not so.
+
+    Then nothing is in: a document was in another epoch, or its log at another seq.
+    """
+    if fresh := _fresh_documents(batch):
+        await driver.executemany(sql.CREATE_DOCUMENT_SQLITE, fresh)
+    rows: list[Values] = []
+    for append in batch:
+        owner, name = append.document
+        of_document = {"owner": owner, "name": name, "epoch": append.epoch}
+        rows.extend(of_document | entry_values(append.document, entry) for entry in append.entries)
+    cursor = await driver.executemany(sql.ADD_ENTRY_SQLITE, rows)
+    if cursor.rowcount != len(rows):
+        await driver.rollback()
+        return False
+    await driver.commit()
+    return True
+
+
+async def _replace_snapshots(connection: AsyncConnection, document: DocumentId, snapshot: Snapshot) -> None:
+    """Keep `snapshot`, the newest sound one before it, and the log after that. If a later one is there, keep all."""
+    head_row = (await connection.execute(sql.DOCUMENT_TO_CHANGE, _named(document))).one_or_none()
+    by_id = {"id": head_row.id if head_row else None}
+    if (await connection.execute(sql.HEAD, by_id)).scalar_one() < snapshot.seq:
+        raise StorageError(f"{document} is not what the snapshot was made of: its log ends before {snapshot.seq}")
+    present = (await connection.execute(sql.SNAPSHOTS, by_id)).all()
+    if present and present[0].seq > snapshot.seq:
+        return
+    previous = newest_sound(document, [row for row in present if row.seq < snapshot.seq])
+    kept_seq = previous.seq if previous else 0
+    await connection.execute(sql.DROP_SNAPSHOTS, by_id | {"kept_seq": kept_seq})
+    await connection.execute(sql.PUT_SNAPSHOT, {"document_id": by_id["id"], **snapshot_values(document, snapshot)})
+    await connection.execute(sql.TRIM_LOG, by_id | {"covered_seq": kept_seq})
+
+
+async def _shrink(driver: Any) -> None:
+    """Give freed pages back. A passive checkpoint waits for no reader, and cuts the file where it reaches the end."""
+    await driver.execute_fetchall(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
+    await driver.execute_fetchall("PRAGMA wal_checkpoint(PASSIVE)")
+
+
+async def _foreign(connection: AsyncConnection, head_row: Row | None, append: DocumentAppend) -> tuple[LogEntry, ...]:
+    """The entries after the head that `append` knew; none where that does not tell the story: another epoch, a log
+    that was compacted since, or one that ends before.
+    """
+    if head_row is None or head_row.epoch != append.epoch:
+        return ()
+    after_seq = append.entries[0].seq - 1
+    rows = (await connection.execute(sql.LOG_AFTER, {"id": head_row.id, "after_seq": after_seq})).all()
+    try:
+        entries = tuple(read_entry(append.document, row) for row in rows)
+        check_gapless(append.document, entries)
+    except CorruptDocument as exc:
+        raise StorageError(f"reading what overtook an append: {exc}") from exc
+    return entries if entries and entries[0].seq == after_seq + 1 else ()
+
+
+def _fresh_documents(batch: Sequence[DocumentAppend]) -> list[Values]:
+    """Rows for the documents whose first entries these are."""
+    return [
+        document_values(append.document, append.epoch, 0, append.entries[0].time_ms)
+        for append in batch
+        if append.entries[0].seq == 1
+    ]
+
+
+def _continues(head_row: Row | None, append: DocumentAppend) -> bool:
+    """True if the document is where `append` takes it to be."""
+    if head_row is None:
+        return False
+    return (head_row.epoch, head_row.head_seq + 1) == (append.epoch, append.entries[0].seq)
+
+
+def _info(row: Row) -> DocumentInfo:
+    return DocumentInfo(
+        document=DocumentId(row.owner, row.name),
+        head_seq=row.head_seq,
+        log_entries=row.log_entries,
+        log_bytes=int(row.log_bytes),
+        snapshot_seq=row.snapshot_seq,
+        snapshot_bytes=row.snapshot_bytes,
+    )
+
+
+def _named(document: DocumentId) -> Values:
+    return {"of_owner": document.owner, "of_name": document.name}
