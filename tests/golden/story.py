@@ -38,6 +38,7 @@ EXACT: dict[str, DeviceFrame | ServerFrame] = {
     "open-cursor-only": Open(3, "main", Cursor(EPOCH, 1)),
     "open-resume": Open(4, "main", Cursor(EPOCH, 1), b"\x01\x05\x02", Resume(PAYLOAD, 65536)),
     "push": frames.Push(3, 1, (HI,)),
+    "push-second": frames.Push(3, 2, (BANG,)),
     "push-two": frames.Push(3, 1, (HI, BANG)),
     "push-heal": frames.Push(3, 1, (HI,), heal=True),
     "leave": frames.Leave(3),

@@ -20,7 +20,7 @@ from tests.golden import story
 GOLDEN = story.load()
 FILES = {
     "digest.json": "544491f44322d1b6480a04055c77505e292e984937abe22567fcde82267fd82f",
-    "frames.json": "13b362728f590c8c03a64d0beac726c4d9b05ffde0f2bcd3c13bc4a1a2cba200",
+    "frames.json": "81c0c63b82c22151d8595ff075bd75589732b9b96b1e7d505f64f7110a121e30",
 }
 
 
