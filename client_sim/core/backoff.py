@@ -1,0 +1,28 @@
+"""How long to wait before the next try."""
+
+from __future__ import annotations
+
+from client_sim.core.ports import Randomness
+
+BASE_S = 0.5
+CAP_S = 60.0
+
+
+class Backoff:
+    """Exponential, with full jitter: the n-th wait is drawn from 0 to `base_s` * 2**n seconds, at most `cap_s`."""
+
+    def __init__(self, rng: Randomness, base_s: float = BASE_S, cap_s: float = CAP_S) -> None:
+        self._rng = rng
+        self._base_s = base_s
+        self._cap_s = cap_s
+        self._span_s = base_s
+
+    def next_wait_s(self, floor_s: float = 0.0) -> float:
+        """Seconds to wait now. `floor_s` is what the server asked for at least: the jitter comes on top of it."""
+        wait_s = floor_s + self._rng.random() * self._span_s
+        self._span_s = min(self._cap_s, 2 * self._span_s)
+        return wait_s
+
+    def reset(self) -> None:
+        """It went well: the next wait is short again."""
+        self._span_s = self._base_s

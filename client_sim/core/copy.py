@@ -1,0 +1,251 @@
+"""A device's own copy of one document: replica, outbox and progress, in memory exactly as in the store.
+
+Every method that changes something is called inside a transaction of the store. If the transaction fails, the copy
+may be half changed: whoever holds it drops it and loads another.
+
+Invariants:
+  1. The replica holds the store's state and cache log, and nothing else; every pending edit is in there too.
+  2. In the outbox numbered entries come first, their ops consecutive from `acked.op + 1`, each with the hash up to it.
+  3. The bytes of a numbered op never change, unless the server refused it (that consumes no number)
+     or its epoch ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from client_sim.core.ports import DeviceStore, OpState, OutboxEntry, Progress, StoreDamaged, StoredDocument
+from client_sim.core.roots import Roots
+from crdt.chain import extend
+from crdt.errors import BadUpdate, ReplicaBroken
+from crdt.protocol.frames import Cursor
+from crdt.replica import Replica
+from crdt.update import EMPTY_UPDATE, StateVector, read_state_vector, read_update
+
+CACHED_UPDATES_MAX = 500
+CACHED_BYTES_MIN = 64 << 10
+"""The cache log is compacted into the state when it has more updates, or more bytes than this and than the state."""
+
+
+class Misfit(Exception):
+    """The server's updates build on what this replica lacks."""
+
+
+class EditTooBig(ValueError):
+    """The edit makes a larger update than the server takes. It was not made: split it."""
+
+
+class LocalCopy:
+    """One document's durable state, mirrored. `acked` is in `progress`, and counts in its epoch."""
+
+    def __init__(self, store: DeviceStore, name: str, client_id: int) -> None:
+        """Load the document. Raises StoreError and StoreDamaged."""
+        stored = store.load(name)
+        self._store = store
+        self._name = name
+        self.progress: Progress = stored.progress
+        self.outbox: list[OutboxEntry] = list(stored.outbox)
+        self._next_position = self.outbox[-1].position + 1 if self.outbox else 1
+        self._numbered = sum(entry.number is not None for entry in self.outbox)
+        self._state_bytes = len(stored.state or b"")
+        self._cached = len(stored.updates)
+        self._cached_bytes = sum(map(len, stored.updates))
+        self.replica = _load_replica(name, stored, client_id)
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
+        number = self.progress.acked
+        for entry in self.outbox[: self._numbered]:
+            number = OpState(number.op + 1, extend(number.chain, (entry.update,)))
+            if entry.number != number:
+                raise StoreDamaged(f"the outbox of {self._name} is not what was written to it")
+
+    # --- what it knows
+
+    @property
+    def cursor(self) -> Cursor | None:
+        epoch, seq = self.progress.epoch, self.progress.seq
+        return None if epoch is None or seq is None else Cursor(epoch, seq)
+
+    @property
+    def last_number(self) -> OpState:
+        """The last op that has a number, acknowledged or not."""
+        last = self.outbox[self._numbered - 1].number if self._numbered else None
+        return last or self.progress.acked
+
+    def chain_at(self, op: int) -> bytes | None:
+        """The hash up to `op`; None for ops that were never made here, or were acknowledged long ago."""
+        if op == self.progress.acked.op:
+            return self.progress.acked.chain
+        number = self.outbox[self._index(op)].number if self.is_pending(op) else None
+        return number.chain if number else None
+
+    @property
+    def numbered(self) -> int:
+        """How many entries of the outbox have their op: the first ones."""
+        return self._numbered
+
+    def is_pending(self, op: int) -> bool:
+        """True if `op` has a number here and no acknowledgement."""
+        return self.progress.acked.op < op <= self.last_number.op
+
+    def _index(self, op: int) -> int:
+        return op - self.progress.acked.op - 1
+
+    # --- local edits
+
+    def edit(self, change: Callable[[Roots], object], *, bytes_max: int, number: bool) -> bytes | None:
+        """Run `change` as one edit: into the replica, the cache and the outbox. None if it changed nothing.
+
+        With `number` it gets its op at once, since it is about to be framed. Raises EditTooBig, and what `change` does.
+        """
+        update = self.replica.edit(lambda doc: change(Roots(doc)))
+        if update is None:
+            return None
+        if len(update) > bytes_max:
+            raise EditTooBig(f"an edit of {len(update)} bytes; the server takes {bytes_max}")
+        self._cache((update,))
+        self._enqueue(update)
+        if number:
+            self.number_up_to(len(self.outbox))
+        self._compact_if_due()
+        return update
+
+    def _enqueue(self, update: bytes, *, heal: bool = False) -> None:
+        entry = OutboxEntry(self._next_position, update, heal=heal)
+        self._next_position += 1
+        self.outbox.append(entry)
+        self._store.save_outbox(self._name, (entry,))
+
+    def number_up_to(self, count: int) -> None:
+        """Give the first `count` entries of the outbox their ops, where they have none."""
+        number = self.last_number
+        for index in range(self._numbered, count):
+            entry = self.outbox[index]
+            number = OpState(number.op + 1, extend(number.chain, (entry.update,)))
+            self.outbox[index] = replace(entry, number=number)
+        self._store.save_outbox(self._name, self.outbox[self._numbered : count])
+        self._numbered = max(self._numbered, count)
+
+    # --- the server's answers
+
+    def take(self, updates: Sequence[bytes]) -> None:
+        """Integrate what the server sent. Raises Misfit, BadUpdate and ReplicaBroken."""
+        check_fit(updates, self.replica.state_vector())
+        self._cache(updates)
+        self.replica.apply(updates)
+        self._compact_if_due()
+
+    def start_over(self, updates: Sequence[bytes], *, client_id: int, keep_own: bool) -> None:
+        """Build the replica anew from the server's whole state, then with `keep_own` what only this device has.
+
+        What of that is not pending is pushed. Without `keep_own` the outbox is put aside.
+        Raises Misfit, BadUpdate and ReplicaBroken.
+        """
+        check_fit(updates, {})
+        fresh = Replica.load(updates, client_id)
+        server_sv = fresh.state_vector_bytes()
+        own, self.replica = self.replica, fresh
+        if keep_own:
+            fresh.apply([own.diff(server_sv)])
+            if not self.outbox and self._has_more_than(server_sv):
+                self.push_missing(server_sv, heal=True)
+        else:
+            self._store.put_aside(self._name, [entry.update for entry in self.outbox])
+            self._truncate_outbox(0)
+        self._compact()
+
+    def acknowledge(self, acked: OpState) -> int:
+        """Drop what is acknowledged, `acked.chain` having been compared; how many ops that were."""
+        dropped = [entry for entry in self.outbox[: self._numbered] if entry.number and entry.number.op <= acked.op]
+        if dropped:
+            self._store.drop_outbox(self._name, dropped[0].position, dropped[-1].position)
+            del self.outbox[: len(dropped)]
+            self._numbered -= len(dropped)
+        self._advance(acked=acked)
+        return len(dropped)
+
+    def reach(self, cursor: Cursor) -> None:
+        """Entry `cursor.seq` and all before it are in."""
+        self._advance(epoch=cursor.epoch, seq=cursor.seq)
+
+    def heal(self, acked: OpState, server_sv: bytes, client_id: int) -> None:
+        """The server's history went back, or is another: push, under a fresh client id, what it lacks of ours.
+
+        Ops go on after `acked`, which is where the server has them.
+        """
+        self.replica = Replica.load([self.replica.state()], client_id)
+        self._truncate_outbox(0)
+        self._advance(acked=acked)
+        self.push_missing(server_sv, heal=True)
+
+    def push_missing(self, server_sv: bytes, *, heal: bool) -> None:
+        """Put what the server lacks into the outbox, as one op; nothing, if it lacks nothing."""
+        diff = self.replica.diff(server_sv)
+        if diff != EMPTY_UPDATE:
+            self._enqueue(diff, heal=heal)
+
+    def replace_from(self, op: int, server_sv: bytes) -> None:
+        """The server refused `op` for what it lacks: put one diff in the place of it and of all later edits."""
+        read_state_vector(server_sv)
+        self._truncate_outbox(self._index(op))
+        self.push_missing(server_sv, heal=False)
+
+    def _has_more_than(self, server_sv: bytes) -> bool:
+        """True if the replica has structs that the server's state vector does not cover."""
+        known = read_state_vector(server_sv)
+        return any(clock > known.get(client, 0) for client, clock in self.replica.state_vector().items())
+
+    def hold(self, reason: str | None) -> None:
+        """Remember why nothing is sent until the app decides; None: go on."""
+        self._advance(held=reason)
+
+    def _truncate_outbox(self, count: int) -> None:
+        if dropped := self.outbox[count:]:
+            self._store.drop_outbox(self._name, dropped[0].position, dropped[-1].position)
+            del self.outbox[count:]
+            self._numbered = min(self._numbered, count)
+
+    def _advance(self, **changes: Any) -> None:
+        self.progress = replace(self.progress, **changes)
+        self._store.save_progress(self._name, self.progress)
+
+    # --- the cache
+
+    def _cache(self, updates: Sequence[bytes]) -> None:
+        self._store.append_updates(self._name, updates)
+        self._cached += len(updates)
+        self._cached_bytes += sum(map(len, updates))
+
+    def _compact_if_due(self) -> None:
+        if self._cached > CACHED_UPDATES_MAX or self._cached_bytes > max(CACHED_BYTES_MIN, self._state_bytes):
+            self._compact()
+
+    def _compact(self) -> None:
+        state = self.replica.state()
+        self._store.replace_state(self._name, state)
+        self._state_bytes, self._cached, self._cached_bytes = len(state), 0, 0
+
+
+def check_fit(updates: Iterable[bytes], known: StateVector) -> None:
+    """Raise Misfit if an update does not build on `known` and on those before it, BadUpdate if it is not one.
+
+    The library would keep the first kind where nobody sees it, and may panic on the second.
+    """
+    known = dict(known)
+    for update in updates:
+        read = read_update(update)
+        if missing := read.missing(known):
+            raise Misfit(f"an update builds on {missing}, which is not here")
+        read.advance(known)
+
+
+def _load_replica(name: str, stored: StoredDocument, client_id: int) -> Replica:
+    updates = [stored.state, *stored.updates] if stored.state is not None else list(stored.updates)
+    try:
+        check_fit(updates, {})
+        return Replica.load(updates, client_id)
+    except (Misfit, BadUpdate, ReplicaBroken) as exc:
+        raise StoreDamaged(f"what is stored of {name} can not be read: {exc}") from exc

@@ -1,0 +1,28 @@
+"""What a device counts, for demos and reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Counters:
+    """Since the device started. Bytes are of WebSocket messages, without framing."""
+
+    bytes_up: int = 0
+    bytes_down: int = 0
+    connections: int = 0
+    """Times that a server said WELCOME; all but the first are reconnects."""
+    ops_made: int = 0
+    ops_acked: int = 0
+    ops_resent: int = 0
+    updates_received: int = 0
+    catch_ups: dict[str, int] = field(default_factory=dict)
+    """Answers to OPEN and RESYNC, by mode."""
+    resyncs: int = 0
+    heals: int = 0
+    current_at: float | None = None
+    """When the device last became current, by the driver's clock."""
+
+    def caught_up(self, mode: str) -> None:
+        self.catch_ups[mode] = self.catch_ups.get(mode, 0) + 1

@@ -1,0 +1,461 @@
+"""The device: one connection at a time, the documents on it, and what the app is told.
+
+`handle` changes what must change, then compares what the app knew with what is: no status is told twice or forgotten.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias, assert_never
+
+from client_sim.core import events
+from client_sim.core.backoff import Backoff
+from client_sim.core.context import Context
+from client_sim.core.counters import Counters
+from client_sim.core.document import Document
+from client_sim.core.effects import (
+    CloseConnection,
+    Connect,
+    DataWiped,
+    Effect,
+    FetchToken,
+    Problem,
+    StatusChanged,
+)
+from client_sim.core.ports import DeviceStore, Identity, Randomness, StoreDamaged, StoreError
+from client_sim.core.session import GREETING_S, Session
+from client_sim.core.status import LINKS, Link, Phase, State, Status, move
+from crdt.errors import PeerError
+from crdt.ids import DocumentId
+from crdt.protocol import codec
+from crdt.protocol.codes import CLOSE, Code, Retry
+from crdt.protocol.frames import (
+    PROTOCOL_VERSION,
+    Ack,
+    Audited,
+    Auth,
+    Chunk,
+    Delta,
+    DevicePresence,
+    Error,
+    Expiring,
+    GoAway,
+    Hello,
+    Nonce,
+    Open,
+    Opened,
+    Ping,
+    Pong,
+    Welcome,
+)
+
+EXPIRED_LOGIN = "expired_login"
+OTHER_USER = "other_user"
+STORE_FAILED = "store_failed"
+
+HELLO_STATE_VECTOR_BYTES = 128 << 10
+"""State vectors in HELLO, all together: half of what it may have. Documents beyond it open after WELCOME."""
+
+AUTHENTICATE_AGAIN = 4401
+REVOKED = CLOSE[Code.DEVICE_REVOKED]
+GIVEN_UP = {
+    CLOSE[Code.SUPERSEDED]: Code.SUPERSEDED,
+    CLOSE[Code.UNSUPPORTED_VERSION]: Code.UNSUPPORTED_VERSION,
+}
+"""Close codes after which the device stays away until the app asks, with the reason that the app sees."""
+
+
+DocumentFrame: TypeAlias = Opened | Delta | Ack | Chunk | Audited | DevicePresence
+
+
+class Device:
+    """One device of a user, named `name` in its tokens, with `store` as its own."""
+
+    def __init__(self, name: str, store: DeviceStore, rng: Randomness, *, agent: str = "syncline-python/0.1") -> None:
+        """Raises StoreError and StoreDamaged, the latter also for a store that is another device's."""
+        self.name = name
+        self.documents: dict[str, Document] = {}
+        self._agent = agent
+        self._store = store
+        self._context = Context(store, rng)
+        self._backoff = Backoff(rng)
+        self._link = Link.IDLE
+        self._reason: str | None = None
+        self._session = Session()
+        self._token: str | None = None
+        self._refused_token: str | None = None
+        self._floor_s = 0.0
+        self._retry_at: float | None = None
+        self._told: dict[str | None, Status] = {}
+        self.user = self._claim_store()
+
+    def _claim_store(self) -> str | None:
+        identity = self._store.identity()
+        if identity is None:
+            identity = Identity(self.name, None)
+            with self._store.transaction():
+                self._store.save_identity(identity)
+        if identity.device != self.name:
+            raise StoreDamaged(f"this store belongs to the device {identity.device!r}, not to {self.name!r}")
+        return identity.user
+
+    # --- what the app reads
+
+    @property
+    def counters(self) -> Counters:
+        return self._context.counters
+
+    @property
+    def link(self) -> Link:
+        return self._link
+
+    @property
+    def status(self) -> Status:
+        match self._link:
+            case Link.IDLE | Link.WAITING:
+                return Status(State.OFFLINE)
+            case Link.FETCHING | Link.CONNECTING | Link.GREETING:
+                return Status(State.CONNECTING)
+            case Link.STOPPED:
+                return Status(State.BLOCKED, self._reason)
+            case Link.OPEN:
+                syncing = any(document.status().state is State.SYNCING for document in self.documents.values())
+                return Status(State.SYNCING if syncing else State.CURRENT)
+            case _:
+                assert_never(self._link)
+
+    def document(self, name: str) -> Document:
+        """A document that was opened. Raises KeyError."""
+        return self.documents[self._key(name)]
+
+    def next_deadline(self) -> float | None:
+        """When to feed TimePassed, by the clock of `now`; None if only something else can happen."""
+        deadlines = [document.retry_at for document in self.documents.values() if document.retry_at is not None]
+        if self._link is Link.WAITING and self._retry_at is not None:
+            deadlines.append(self._retry_at)
+        if self._link in (Link.GREETING, Link.OPEN) and (due := self._session.deadline()) is not None:
+            deadlines.append(due)
+        return min(deadlines, default=None)
+
+    # --- events
+
+    def handle(self, event: events.Event, now: float) -> list[Effect]:
+        """What to do about `event`. `now` is in seconds, of any clock that never goes back.
+
+        Edited, OpenRequested and Unblocked raise StoreError and StoreDamaged; the others make StoreError a Problem.
+        """
+        match event:
+            case (
+                events.OpenRequested() | events.CloseRequested() | events.Edited()
+                | events.PresenceSet() | events.AuditRequested() | events.Unblocked()
+            ):  # fmt: skip
+                self._handle_app(event, now)
+            case _:
+                self._handle_driver(event, now)
+        self._tell(now)
+        return self._context.take_effects()
+
+    def _handle_app(self, event: events.DocumentEvent, now: float) -> None:
+        match event:
+            case events.OpenRequested(name):
+                self._open(self._key(name))
+            case events.CloseRequested(name):
+                document = self.documents.pop(self._key(name))
+                document.leave()
+                self._told.pop(document.name, None)
+            case events.Edited(name, change):
+                self.document(name).edit(change, now)
+            case events.PresenceSet(name, payload):
+                self.document(name).set_presence(payload)
+            case events.AuditRequested(name):
+                self.document(name).audit()
+            case events.Unblocked(name):
+                self.document(name).unblock(now)
+                self._open_closed()
+            case _:
+                assert_never(event)
+
+    def _handle_driver(self, event: events.LinkEvent, now: float) -> None:
+        try:
+            self._handle_link(event, now)
+        except PeerError as exc:
+            self._context.emit(Problem(exc.code, exc.message))
+            self._drop(CLOSE.get(exc.code, CLOSE[Code.BAD_FRAME]), exc.code, now)
+        except StoreError as exc:
+            self._context.emit(Problem(STORE_FAILED, str(exc)))
+            self._drop(1000, STORE_FAILED, now)
+
+    def _handle_link(self, event: events.LinkEvent, now: float) -> None:
+        match event:
+            case events.Started() | events.Stopped() | events.NetworkBack():
+                self._on_wish(event)
+            case events.TokenFetched(token):
+                self._on_token(token)
+            case events.TokenFailed(reason, refused):
+                self._on_token_failed(reason, now, refused=refused)
+            case events.ConnectionMade():
+                self._greet(now)
+            case events.ConnectionLost(code, reason):
+                self._on_lost(code, reason, now)
+            case events.MessageReceived(data):
+                self._on_message(data, now)
+            case events.TimePassed():
+                self._on_time(now)
+            case _:
+                assert_never(event)
+
+    # --- the link
+
+    def _on_wish(self, event: events.Started | events.Stopped | events.NetworkBack) -> None:
+        match event:
+            case events.Started() if self._link in (Link.IDLE, Link.STOPPED, Link.WAITING):
+                self._reason = self._refused_token = None
+                self._connect()
+            case events.Stopped() if self._link is not Link.IDLE:
+                self._hang_up(1000, "")
+                self._go_down(Link.IDLE)
+            case events.NetworkBack() if self._link is Link.WAITING:
+                self._connect()
+            case _:
+                pass  # it is so already
+
+    def _connect(self) -> None:
+        self._retry_at = None
+        if self._token is None:
+            self._move(Link.FETCHING)
+            self._context.emit(FetchToken())
+        else:
+            self._move(Link.CONNECTING)
+            self._context.emit(Connect())
+
+    def _on_token(self, token: str) -> None:
+        self._session.token_fetched()
+        if self._link is Link.FETCHING and token == self._refused_token:
+            self._give_up(EXPIRED_LOGIN)
+            return
+        self._token = token
+        if self._link is Link.FETCHING:
+            self._connect()
+        elif self._link is Link.OPEN:
+            self._context.send(Auth(token))
+            for document in self.documents.values():
+                if document.awaits_grant:
+                    self._context.send(document.opening())
+
+    def _on_token_failed(self, reason: str, now: float, *, refused: bool) -> None:
+        self._context.emit(Problem(EXPIRED_LOGIN if refused else "token_failed", reason))
+        self._session.token_failed(now)
+        if self._link is Link.FETCHING:
+            if refused:
+                self._give_up(EXPIRED_LOGIN)
+            else:
+                self._wait(now)
+
+    def _greet(self, now: float) -> None:
+        """HELLO, with as many opens as it may have: all are current after one round trip."""
+        self._move(Link.GREETING)
+        self._session = Session.greeting(now + GREETING_S)
+        assert self._token is not None
+        opens = self._hello_opens()
+        options = {"deflate": True}
+        self._context.send(Hello(PROTOCOL_VERSION, self._token, self.name, self._agent, options, opens))
+
+    def _hello_opens(self) -> tuple[Open, ...]:
+        opens: list[Open] = []
+        size = 0
+        for document in self.documents.values():
+            if len(opens) == self._context.limits.opens_per_hello or size > HELLO_STATE_VECTOR_BYTES:
+                break
+            opens.append(document.opening())
+            size += len(opens[-1].state_vector or b"")
+        return tuple(opens)
+
+    def _on_lost(self, code: int | None, reason: str, now: float) -> None:
+        if code == AUTHENTICATE_AGAIN:
+            if reason != Code.AUTH_TIMEOUT:
+                self._refused_token = self._token
+            self._token = None
+        if code == REVOKED:
+            self._wipe()
+        elif code in GIVEN_UP:
+            self._give_up(GIVEN_UP[code])
+        else:
+            self._wait(now)
+
+    def _drop(self, code: int, reason: str, now: float) -> None:
+        """Hang up, and come back after a while."""
+        self._hang_up(code, reason)
+        if self._link not in (Link.IDLE, Link.STOPPED, Link.WAITING):
+            self._wait(now)
+
+    def _hang_up(self, code: int, reason: str) -> None:
+        if self._link in (Link.CONNECTING, Link.GREETING, Link.OPEN):
+            self._context.emit(CloseConnection(code, reason))
+
+    def _wait(self, now: float) -> None:
+        self._go_down(Link.WAITING)
+        self._retry_at = now + self._backoff.next_wait_s(self._floor_s)
+        self._floor_s = 0.0
+
+    def _give_up(self, reason: str) -> None:
+        self._reason = reason
+        self._go_down(Link.STOPPED)
+
+    def _go_down(self, link: Link) -> None:
+        self._move(link)
+        self._session = Session()
+        for document in self.documents.values():
+            document.disconnected()
+
+    def _wipe(self) -> None:
+        """The device was revoked: nothing of the user stays on it."""
+        self._give_up(Code.DEVICE_REVOKED)
+        with self._store.transaction():
+            self._store.wipe()
+        self.user = None
+        for document in self.documents.values():
+            document.forget()
+        self._context.emit(DataWiped())
+
+    def _on_time(self, now: float) -> None:
+        if self._link is Link.WAITING and self._retry_at is not None and now >= self._retry_at:
+            self._connect()
+        if self._link in (Link.GREETING, Link.OPEN):
+            self._keep_alive(now)
+        if self._link is Link.OPEN:
+            for document in self.documents.values():
+                document.on_time(now)
+
+    def _keep_alive(self, now: float) -> None:
+        if self._session.is_silent(now):
+            self._drop(1000, "silence", now)
+            return
+        if (n := self._session.ping_due(now)) is not None:
+            self._context.send(Ping(n))
+        if self._session.token_due(now):
+            self._context.emit(FetchToken())
+
+    # --- messages
+
+    def _on_message(self, data: bytes, now: float) -> None:
+        assert self._link in (Link.GREETING, Link.OPEN), f"a message while {self._link}"
+        self._context.counters.bytes_down += len(data)
+        self._session.heard()
+        frame = codec.decode_server_frame(data)
+        match frame:
+            case None | Nonce() | Pong():
+                pass
+            case Welcome():
+                self._on_welcome(frame, now)
+            case Error():
+                self._on_error(frame, now)
+            case GoAway():
+                self._floor_s = frame.retry_after_ms / 1000
+            case Expiring():
+                self._session.expires_in(0.0, now)
+                self._keep_alive(now)
+            case Opened() | Delta() | Ack() | Chunk() | Audited() | DevicePresence():
+                if self._link is not Link.OPEN:
+                    raise codec.bad_frame("before WELCOME")
+                self._on_document_frame(frame, now)
+            case _:
+                assert_never(frame)
+
+    def _on_welcome(self, welcome: Welcome, now: float) -> None:
+        if self._link is not Link.GREETING:
+            raise codec.bad_frame("WELCOME twice")
+        if self.user not in (None, welcome.user):
+            self._context.emit(Problem(OTHER_USER, f"this device's data is {self.user}'s, not {welcome.user}'s"))
+            self._hang_up(1000, OTHER_USER)
+            self._token = None
+            self._give_up(OTHER_USER)
+            return
+        if self.user is None:
+            with self._store.transaction():
+                self._store.save_identity(Identity(self.name, welcome.user))
+            self.user = welcome.user
+        self._move(Link.OPEN)
+        self._refused_token = None
+        self._context.counters.connections += 1
+        self._context.limits = self._session.welcomed(welcome, now)
+        self._open_closed()
+
+    def _on_error(self, error: Error, now: float) -> None:
+        for document in self.documents.values():
+            if document.is_answered_by(error):
+                document.on_error(error, now)
+                return
+        self._context.emit(Problem(error.code, error.message))
+        self._floor_s = (error.retry_after_ms or 0) / 1000
+        if error.retry == Retry.AFTER_AUTH and self._link is Link.OPEN:
+            self._session.expires_in(0.0, now)
+            self._keep_alive(now)
+
+    def _on_document_frame(self, frame: DocumentFrame, now: float) -> None:
+        document = self._document_of(frame)
+        if document is None:  # closed by the app, or by a refusal, while this was on its way
+            return
+        match frame:
+            case Opened():
+                document.on_opened(frame, now)
+            case Delta():
+                document.on_delta(frame)
+            case Ack():
+                document.on_ack(frame, now)
+            case Chunk():
+                document.on_chunk(frame, now)
+            case Audited():
+                document.on_audited(frame)
+            case DevicePresence():
+                document.on_presence(frame)
+            case _:
+                assert_never(frame)
+
+    def _document_of(self, frame: DocumentFrame) -> Document | None:
+        for document in self.documents.values():
+            if document.is_answered_by(frame) if isinstance(frame, Opened) else document.handle == frame.handle:
+                return document
+        return None
+
+    # --- documents
+
+    def _open(self, name: str) -> None:
+        if name not in self.documents:
+            DocumentId.parse(name, self.user or "user")
+            document = Document(self._context, name)
+            assert document.copy is not None  # loads it: damage shows here
+            self.documents[name] = document
+        self._open_closed()
+
+    def _open_closed(self) -> None:
+        if self._link is Link.OPEN:
+            for document in self.documents.values():
+                if document.phase is Phase.CLOSED and document.retry_at is None:
+                    self._context.send(document.opening())
+
+    def _key(self, name: str) -> str:
+        """One name for one document: the user's own go without their owner."""
+        if name in self.documents:  # opened before the user was known
+            return name
+        owner, slash, rest = name.rpartition("/")
+        return rest if slash and owner == self.user else name
+
+    # --- telling
+
+    def _tell(self, now: float) -> None:
+        """Tell the app what changed, and note when all was current."""
+        for name, document in self.documents.items():
+            self._tell_one(name, document.status())
+        status = self.status
+        if status.state is State.CURRENT:
+            self._backoff.reset()
+            if self._told.get(None) != status:
+                self.counters.current_at = now
+        self._tell_one(None, status)
+
+    def _tell_one(self, name: str | None, status: Status) -> None:
+        if self._told.get(name) != status:
+            self._told[name] = status
+            self._context.emit(StatusChanged(name, status))
+
+    def _move(self, link: Link) -> None:
+        self._link = move(LINKS, self._link, link)

@@ -1,0 +1,507 @@
+"""One document of a device: what it says to the server, and what it does with the answers.
+
+Invariants:
+  1. What the server sends is in only when updates and cursor are stored, in one transaction.
+  2. An op leaves the outbox only after the server's hash at it was found equal to ours.
+  3. A DELTA or an ACK moves the cursor only from `seq - 1`; a higher one asks for state again.
+  4. Nothing is framed that the store does not hold, with its number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import assert_never
+
+from client_sim.core.backoff import Backoff
+from client_sim.core.catchup import Exchange, Verdict, judge
+from client_sim.core.context import Context
+from client_sim.core.copy import LocalCopy, Misfit
+from client_sim.core.download import Download
+from client_sim.core.effects import Acknowledged, DocumentChanged, PresenceChanged, Problem
+from client_sim.core.ports import OpState
+from client_sim.core.pushing import Window
+from client_sim.core.roots import Roots
+from client_sim.core.status import PHASES, Phase, State, Status, move
+from crdt.errors import BadUpdate, ReplicaBroken
+from crdt.protocol.codec import bad_frame
+from crdt.protocol.codes import Code, Retry
+from crdt.protocol.frames import (
+    SERVER_REF,
+    Access,
+    Ack,
+    Audit,
+    Audited,
+    Chunk,
+    Cursor,
+    Delta,
+    DevicePresence,
+    Error,
+    Leave,
+    Mode,
+    Open,
+    Opened,
+    Presence,
+    Resync,
+)
+from crdt.replica import Values
+from crdt.update import EMPTY_STATE_VECTOR
+
+RESEND_CAP_S = 30.0
+UNREADABLE = "unreadable"
+"""Why a document is blocked whose whole state, as the server sent it, can not be integrated."""
+
+_ENDS_MEMBERSHIP = (Code.FORBIDDEN, Code.DOC_QUARANTINED, Code.RESET_REQUIRED)
+
+
+class Document:
+    """Driven by the device, which finds the document by `handle` or `ref`. The app reads; it changes by events."""
+
+    def __init__(self, context: Context, name: str) -> None:
+        self.name = name
+        self.phase = Phase.CLOSED
+        self.handle: int | None = None
+        self.ref: int | None = None
+        self.access = Access.WRITE
+        self.presence: bytes | None = None
+        self.peers: dict[str, bytes] = {}
+        self.retry_at: float | None = None
+        self._context = context
+        self._copy: LocalCopy | None = None
+        self._exchange = Exchange.CATCH_UP
+        self._download: Download | None = None
+        self._window = Window()
+        self._blocked: str | None = None
+        self._backoff = Backoff(context.rng, cap_s=RESEND_CAP_S)
+
+    # --- what the app reads
+
+    @property
+    def copy(self) -> LocalCopy:
+        """The document as the store has it, loaded when needed. Raises StoreError and StoreDamaged."""
+        if self._copy is None:
+            self._copy = LocalCopy(self._context.store, self.name, self._context.next_client_id())
+            self._window.loaded(self._copy)
+        return self._copy
+
+    @property
+    def pending(self) -> int:
+        """Local edits that no server has acknowledged."""
+        return len(self.copy.outbox)
+
+    @property
+    def aside(self) -> list[bytes]:
+        """Edits that the server refuses, as v1 updates, for export. Unblocked drops them."""
+        return self._context.store.aside(self.name)
+
+    def values(self) -> Values:
+        return self.copy.replica.values()
+
+    def status(self) -> Status:
+        reason = self.copy.progress.held or (self._blocked if self.phase is Phase.BLOCKED or self.pending else None)
+        if reason:
+            return Status(State.BLOCKED, reason)
+        match self.phase:
+            case Phase.CLOSED:
+                return Status(State.OFFLINE)
+            case Phase.LIVE:
+                return Status(State.SYNCING if self.pending else State.CURRENT)
+            case Phase.OPENING | Phase.RECEIVING | Phase.RESYNCING:
+                return Status(State.SYNCING)
+            case Phase.BLOCKED:
+                raise AssertionError("a blocked document has a reason")
+            case _:
+                assert_never(self.phase)
+
+    # --- what the app does
+
+    def edit(self, change: Callable[[Roots], object], now: float) -> None:
+        """One op. Raises what `change` raises, EditTooBig and StoreError; then the document is as it was."""
+        at_once = self._may_push(now) and self._window.is_open(self.copy)
+        with self._changing() as copy:
+            update = copy.edit(change, bytes_max=self._context.limits.update_bytes, number=at_once)
+        if update is not None:
+            self._context.counters.ops_made += 1
+            self._context.emit(DocumentChanged(self.name, remote=False))
+            self.flush(now)
+
+    def set_presence(self, payload: bytes | None) -> None:
+        self.presence = payload
+        if self.phase is Phase.LIVE:
+            self._context.send(Presence(self._live_handle, payload))
+
+    def audit(self) -> None:
+        """Compare with the server, where everything is acknowledged."""
+        cursor = self.copy.cursor
+        if self.phase is Phase.LIVE and not self.pending and cursor:
+            self._context.send(Audit(self._live_handle, cursor.seq, self.copy.replica.digest()))
+
+    def unblock(self, now: float) -> None:
+        """Go on after the app has decided. Where the server can merge nothing, its state takes the replica's place."""
+        if self._blocked == Code.RESET_REQUIRED:
+            self._exchange = Exchange.REBUILD
+        with self._changing() as copy:
+            copy.hold(None)
+            self._context.store.drop_aside(self.name)
+        self._blocked = None
+        if self.phase is Phase.BLOCKED:
+            self._move(Phase.CLOSED)
+        self.flush(now)
+
+    def leave(self) -> None:
+        if self.handle is not None:
+            self._context.send(Leave(self.handle))
+        self.disconnected()
+
+    # --- the connection
+
+    def opening(self, *, with_state_vector: bool = False) -> Open:
+        """OPEN's fields, for HELLO or alone. A state vector goes along where there is no cursor, or on demand."""
+        self._move(Phase.OPENING)
+        self.ref = self._context.next_ref()
+        self.retry_at = None
+        if self._exchange is not Exchange.CATCH_UP:
+            return Open(self.ref, self.name, None, EMPTY_STATE_VECTOR)
+        cursor = self.copy.cursor
+        needed = with_state_vector or cursor is None
+        state_vector = self.copy.replica.state_vector_bytes() if needed else None
+        return Open(self.ref, self.name, cursor, state_vector, self._download.resume if self._download else None)
+
+    def disconnected(self) -> None:
+        """Handles, refs and what peers said end with the connection; a download goes on in the next one."""
+        if self.phase not in (Phase.CLOSED, Phase.BLOCKED):
+            self._move(Phase.CLOSED)
+        self.handle = self.ref = self.retry_at = None
+        self.peers = {}
+
+    def forget(self) -> None:
+        """The store was wiped: what it has now counts."""
+        self._copy = self._download = self._blocked = None
+        self._exchange = Exchange.CATCH_UP
+
+    # --- catching up
+
+    def on_opened(self, opened: Opened, now: float) -> None:
+        if self._exchange is not Exchange.CATCH_UP and opened.mode not in (Mode.DIFF, Mode.NEED_SV):
+            return  # of the server's own accord: what was asked for comes after it
+        self.handle, self.ref, self.access = opened.handle, None, opened.access
+        if opened.mode is Mode.NEED_SV:
+            self._context.send(self.opening(with_state_vector=True))
+        elif opened.more:
+            self._download = Download.going_on(self._download, opened)
+            self._move(Phase.RECEIVING)
+        else:
+            self._download = None
+            self._settle(opened, opened.updates, now)
+
+    def on_chunk(self, chunk: Chunk, now: float) -> None:
+        if self.phase is not Phase.RECEIVING:
+            return
+        assert self._download is not None
+        if not self._download.add(chunk):
+            self._download = None
+            self._resync()
+        elif self._download.is_complete(chunk.total):
+            done, self._download = self._download, None
+            self._settle(done.opened, done.updates(), now)
+
+    def _settle(self, opened: Opened, updates: tuple[bytes, ...], now: float) -> None:
+        """Take in a catch-up whose updates are all there."""
+        verdict = judge(self.copy, opened)
+        if verdict is Verdict.FORKED:
+            self._fork("the server has ops of this device that it did not make")
+        elif verdict is Verdict.WENT_BACK and opened.state_vector is None and self._exchange is not Exchange.REBUILD:
+            self._ask_state_vector()
+        else:
+            try:
+                self._integrate(opened, updates, verdict)
+            except (Misfit, BadUpdate, ReplicaBroken) as exc:
+                self._misfit(exc)
+            else:
+                self._go_live(opened.mode, updates, now)
+
+    def _go_live(self, mode: Mode, updates: tuple[bytes, ...], now: float) -> None:
+        self._exchange = Exchange.CATCH_UP
+        self._blocked = None
+        self._window.restart(self.copy)
+        self._move(Phase.LIVE)
+        self._context.counters.caught_up(mode.value)
+        self._received(updates)
+        if self.presence is not None:
+            self.set_presence(self.presence)
+        self.flush(now)
+
+    def _integrate(self, opened: Opened, updates: tuple[bytes, ...], verdict: Verdict) -> None:
+        client_id = self._context.next_client_id
+        healing = verdict is Verdict.WENT_BACK and self._exchange is not Exchange.REBUILD
+        acked = 0
+        with self._changing() as copy:
+            if not healing:
+                acked = copy.acknowledge(OpState(opened.acked_op, opened.chain))
+            if self._exchange is Exchange.CATCH_UP:
+                copy.take(updates)
+            else:
+                copy.start_over(updates, client_id=client_id(), keep_own=self._exchange is Exchange.FULL)
+            if healing:
+                assert opened.state_vector is not None
+                copy.heal(OpState(opened.acked_op, opened.chain), opened.state_vector, client_id())
+            copy.reach(opened.cursor)
+        self._context.counters.heals += healing
+        if acked:
+            self._context.counters.ops_acked += acked
+            self._context.emit(Acknowledged(self.name, opened.acked_op))
+
+    def _ask_state_vector(self) -> None:
+        if self.phase is Phase.RESYNCING:
+            raise bad_frame("the answer to RESYNC has no state vector")
+        self._resync(cursor=False)
+
+    def _misfit(self, exc: Exception) -> None:
+        """What came does not fit what is here: ask for everything, once."""
+        if self._exchange is not Exchange.CATCH_UP:
+            self._context.emit(Problem(UNREADABLE, str(exc), self.name))
+            self._block(UNREADABLE, leave=True)
+            return
+        self._exchange = Exchange.FULL
+        self._resync()
+
+    def _resync(self, *, cursor: bool = True) -> None:
+        self._context.counters.resyncs += 1
+        self._move(Phase.RESYNCING)
+        handle = self._live_handle
+        if self._exchange is not Exchange.CATCH_UP:
+            self._context.send(Resync(handle, None, EMPTY_STATE_VECTOR))
+        else:
+            known = self.copy.cursor if cursor else None
+            self._context.send(Resync(handle, known, self.copy.replica.state_vector_bytes()))
+
+    # --- following the log
+
+    def on_delta(self, delta: Delta) -> None:
+        if self.phase is not Phase.LIVE:  # an OPENED is awaited, and covers it
+            return
+        cursor = self._live_cursor
+        if delta.seq > cursor.seq + 1:
+            self._resync()
+        elif delta.seq == cursor.seq + 1:
+            try:
+                with self._changing() as copy:
+                    copy.take(delta.updates)
+                    copy.reach(cursor._replace(seq=delta.seq))
+            except (Misfit, BadUpdate, ReplicaBroken) as exc:
+                self._misfit(exc)
+            else:
+                self._received(delta.updates)
+
+    def on_ack(self, ack: Ack, now: float) -> None:
+        copy = self.copy
+        if self.phase is Phase.BLOCKED or copy.progress.epoch is None:
+            return
+        is_news = ack.op > copy.progress.acked.op
+        if is_news and copy.chain_at(ack.op) != ack.chain:
+            self._fork("the server's hash over this device's ops is another")
+            return
+        cursor = copy.cursor
+        moves = cursor is not None and ack.seq == cursor.seq + 1
+        if is_news or moves:
+            self._acknowledged(ack, moves=moves)
+        if self.phase is Phase.LIVE and ack.seq > self._live_cursor.seq:
+            self._resync()
+        self.flush(now)
+
+    def _acknowledged(self, ack: Ack, *, moves: bool) -> None:
+        acked = 0
+        with self._changing() as copy:
+            if ack.op > copy.progress.acked.op:
+                acked = copy.acknowledge(OpState(ack.op, ack.chain))
+            if moves:
+                copy.reach(self._live_cursor._replace(seq=ack.seq))
+        self._window.acknowledged(copy)
+        if acked:
+            self._backoff.reset()
+            self._context.counters.ops_acked += acked
+            self._context.emit(Acknowledged(self.name, ack.op))
+
+    def _received(self, updates: tuple[bytes, ...]) -> None:
+        self._context.counters.updates_received += len(updates)
+        if updates:
+            self._context.emit(DocumentChanged(self.name, remote=True))
+
+    # --- pushing
+
+    def _may_push(self, now: float) -> bool:
+        waiting = self.retry_at is not None and now < self.retry_at
+        stopped = self._blocked or self.copy.progress.held or self.access is not Access.WRITE
+        return self.phase is Phase.LIVE and not waiting and not stopped
+
+    def flush(self, now: float) -> None:
+        """Frame pending edits as far as the window allows. An op gets its number here, stored before it is sent."""
+        while self._may_push(now):
+            batch = self._window.next_batch(self.copy, self._context.limits)
+            if batch is None:
+                break
+            if batch.too_big:
+                self._context.emit(Problem(Code.TOO_BIG, "an edit is larger than the server takes", self.name))
+                self._blocked = Code.TOO_BIG
+                break
+            if batch.stop > self.copy.numbered:
+                with self._changing() as copy:
+                    copy.number_up_to(batch.stop)
+            frame, resent = self._window.frame(self.copy, self._live_handle, batch)
+            self._context.counters.ops_resent += resent
+            self._context.send(frame)
+        if self.phase is Phase.LIVE and self.access is Access.READ and self.pending:
+            self._blocked = Code.FORBIDDEN
+
+    def on_time(self, now: float) -> None:
+        if self.retry_at is None or now < self.retry_at:
+            return
+        self.retry_at = None
+        if self.phase is Phase.CLOSED:
+            self._context.send(self.opening())
+        elif self.phase is Phase.RESYNCING:
+            self._resync()
+        else:
+            self.flush(now)
+
+    # --- refusals
+
+    def on_error(self, error: Error, now: float) -> None:
+        """An ERROR about this document. No other document minds."""
+        self._context.emit(Problem(error.code, error.message, self.name))
+        op = (error.detail or {}).get("op")
+        if isinstance(op, int):
+            self._on_push_refused(error, op, now)
+        elif error.code == Code.DEVICE_FORKED:
+            self._fork(error.message)
+        elif self.phase is Phase.OPENING or error.code in _ENDS_MEMBERSHIP:
+            self._on_open_refused(error, now)
+        elif self.phase is Phase.RESYNCING:
+            self._on_resync_refused(error, now)
+
+    def _on_open_refused(self, error: Error, now: float) -> None:
+        """There is no OPENED, or no grant any more. Another connection, or another token, asks again."""
+        self.handle = self.ref = None
+        if error.retry in (Retry.NOW, Retry.LATER):
+            self._move(Phase.CLOSED)
+            self._retry_after(error, now)
+        elif error.retry == Retry.AFTER_RESYNC and self._exchange is Exchange.CATCH_UP:
+            self._exchange = Exchange.FULL
+            self._context.send(self.opening())
+        else:
+            self._block(error.code)
+
+    def _on_resync_refused(self, error: Error, now: float) -> None:
+        if error.retry in (Retry.NOW, Retry.LATER):
+            self._retry_after(error, now)
+        elif error.retry == Retry.AFTER_RESYNC and self._exchange is Exchange.CATCH_UP:
+            self._exchange = Exchange.FULL
+            self._resync()
+        else:
+            self._block(error.code, leave=True)
+
+    def _on_push_refused(self, error: Error, op: int, now: float) -> None:
+        """The server refused `op`, and ignores later ones until it comes again."""
+        if self.phase is not Phase.LIVE:  # the OPENED that is awaited says what to send again
+            return
+        detail = error.detail or {}
+        if error.code == Code.DEVICE_FORKED:
+            self._fork(error.message)
+        elif error.code == Code.OP_GAP:
+            self._resync()
+        elif not self.copy.is_pending(op):  # of before an answer that settled it
+            return
+        elif error.code == Code.MISSING_DEPS:
+            self._replace_from(op, detail.get("sv"), now)
+        elif error.code == Code.BAD_UPDATE:
+            self._rebuild()
+        elif error.retry in (Retry.NOW, Retry.LATER):
+            self._window.rewind(self.copy, op)
+            self._retry_after(error, now)
+        elif error.retry == Retry.AFTER_RESYNC:
+            self._resync()
+        else:
+            self._window.rewind(self.copy, op)
+            self._blocked = error.code
+
+    def _replace_from(self, op: int, state_vector: object, now: float) -> None:
+        if not isinstance(state_vector, bytes):
+            raise bad_frame("missing_deps without the server's state vector")
+        with self._changing() as copy:
+            copy.replace_from(op, state_vector)
+        self._window.rewind(self.copy, op)
+        self.flush(now)
+
+    def _rebuild(self) -> None:
+        """A refused update can not be mended: it goes aside, and the replica is built anew from the server's state."""
+        with self._changing() as copy:
+            copy.hold(Code.BAD_UPDATE)
+        self._exchange = Exchange.REBUILD
+        self._resync()
+
+    def _retry_after(self, error: Error, now: float) -> None:
+        self.retry_at = now + self._backoff.next_wait_s((error.retry_after_ms or 0) / 1000)
+
+    def _fork(self, message: str) -> None:
+        """Another device has this identity. Nothing is dropped: a new identity will number what is pending anew."""
+        self._context.emit(Problem(Code.DEVICE_FORKED, message, self.name))
+        self._block(Code.DEVICE_FORKED, leave=True)
+
+    def _block(self, reason: str, *, leave: bool = False) -> None:
+        if leave and self.handle is not None:
+            self._context.send(Leave(self.handle))
+        self.handle = self.ref = None
+        self._blocked = reason
+        self._move(Phase.BLOCKED)
+
+    # --- the rest
+
+    def on_audited(self, audited: Audited) -> None:
+        if not audited.ok and self.phase is Phase.LIVE:
+            self._context.emit(Problem("audit_failed", f"not the server's document at {audited.seq}", self.name))
+            self._exchange = Exchange.FULL
+            self._resync()
+
+    def on_presence(self, presence: DevicePresence) -> None:
+        if presence.payload is None:
+            self.peers.pop(presence.device, None)
+        else:
+            self.peers[presence.device] = presence.payload
+        self._context.emit(PresenceChanged(self.name, presence.device, presence.payload))
+
+    @property
+    def awaits_grant(self) -> bool:
+        """True if another token may help it."""
+        return self._blocked == Code.FORBIDDEN or self.access is Access.READ
+
+    def is_answered_by(self, opened_or_error: Opened | Error) -> bool:
+        """True if this document asked for it, or holds the handle that the server names of its own accord."""
+        ref = opened_or_error.ref
+        if ref is not None and ref != SERVER_REF:
+            return ref == self.ref
+        return self.handle is not None and opened_or_error.handle == self.handle
+
+    @property
+    def _live_handle(self) -> int:
+        assert self.handle is not None
+        return self.handle
+
+    @property
+    def _live_cursor(self) -> Cursor:
+        cursor = self.copy.cursor
+        assert cursor is not None
+        return cursor
+
+    def _move(self, phase: Phase) -> None:
+        self.phase = move(PHASES, self.phase, phase)
+
+    @contextmanager
+    def _changing(self) -> Iterator[LocalCopy]:
+        """One transaction on the copy. If it fails the copy is dropped: what the store has counts."""
+        copy = self.copy
+        try:
+            with self._context.store.transaction():
+                yield copy
+        except BaseException:
+            self._copy = None
+            raise

@@ -1,0 +1,138 @@
+"""What the device needs of the outside: a durable store of its own, and randomness."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from crdt.protocol.frames import CHAIN_START
+
+
+class StoreError(Exception):
+    """The store could not do it now: a full disk, a lock. What it held before, it still holds."""
+
+
+class StoreDamaged(Exception):
+    """What the store holds can not be read, or is not a device's store: trying again does not help."""
+
+
+class OpState(NamedTuple):
+    """How far a device's numbered ops go: the last one, and the running hash up to it."""
+
+    op: int
+    chain: bytes
+
+
+OPS_START = OpState(0, CHAIN_START)
+
+
+class Identity(NamedTuple):
+    """Whose store it is. `user` is None until a server has said it."""
+
+    device: str
+    user: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a document stands with its server.
+
+    `seq` is None where the replica may lack entries of `epoch` (the cursor is void); both are None before the first
+    answer of a server. `acked` counts within `epoch`. `held` says why nothing is sent until the app decides.
+    """
+
+    epoch: bytes | None = None
+    seq: int | None = None
+    acked: OpState = OPS_START
+    held: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxEntry:
+    """A local edit that no server has acknowledged. `number` is None until it is first framed.
+
+    `number` is the op that it is, with the hash after it. `heal`: it answers a new epoch, or a server set back.
+    """
+
+    position: int
+    update: bytes
+    number: OpState | None = None
+    heal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDocument:
+    """All that the store has of one document: `state` and then `updates`, in order, make the replica."""
+
+    progress: Progress = field(default_factory=Progress)
+    state: bytes | None = None
+    updates: tuple[bytes, ...] = ()
+    outbox: tuple[OutboxEntry, ...] = ()
+
+
+class DeviceStore(Protocol):
+    """One device's durable memory. Implementations pass one contract suite.
+
+    Writes happen inside `with store.transaction():`, which has made them durable when it ends, or none of them if it
+    raises. Transactions do not nest. Every method raises StoreError or StoreDamaged.
+    """
+
+    def transaction(self) -> AbstractContextManager[None]: ...
+
+    def identity(self) -> Identity | None:
+        """Whose store it is; None for a new one."""
+        ...
+
+    def save_identity(self, identity: Identity) -> None: ...
+
+    def documents(self) -> list[str]:
+        """Names of the documents it has, sorted."""
+        ...
+
+    def load(self, document: str) -> StoredDocument:
+        """All of a document; an empty one if there is none."""
+        ...
+
+    def save_progress(self, document: str, progress: Progress) -> None: ...
+
+    def append_updates(self, document: str, updates: Sequence[bytes]) -> None:
+        """Add to the cache log what went into the replica, in the order in which it did."""
+        ...
+
+    def replace_state(self, document: str, state: bytes) -> None:
+        """Let `state`, one v1 update of the whole replica, take the place of the old state and the cache log."""
+        ...
+
+    def save_outbox(self, document: str, entries: Sequence[OutboxEntry]) -> None:
+        """Add entries, or replace those at the same positions."""
+        ...
+
+    def drop_outbox(self, document: str, first: int, last: int) -> None:
+        """Forget the entries at positions `first` to `last`."""
+        ...
+
+    def put_aside(self, document: str, updates: Sequence[bytes]) -> None:
+        """Keep work that the server refuses, for the app to export."""
+        ...
+
+    def aside(self, document: str) -> list[bytes]:
+        """What was put aside, in order."""
+        ...
+
+    def drop_aside(self, document: str) -> None: ...
+
+    def wipe(self) -> None:
+        """Forget every document, and who the user was."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Randomness(Protocol):
+    """The part of `random.Random` that the device draws from."""
+
+    def random(self) -> float: ...
+
+    def getrandbits(self, k: int, /) -> int: ...

@@ -1,0 +1,89 @@
+"""The clocks of one connection: greeting, keepalive, and the token's end."""
+
+from __future__ import annotations
+
+from crdt.limits import Limits
+from crdt.protocol.frames import Welcome
+
+GREETING_S = 15.0
+"""WELCOME comes within this after HELLO."""
+SILENCE_S = 10.0
+"""Something comes within this after a PING."""
+REFRESH_MARGIN_S = 60.0
+"""A token is replaced this long before its end, or after four fifths of its life if that is later."""
+REFRESH_RETRY_S = 10.0
+
+
+class Session:
+    """Deadlines, all None between connections. Times are of the driver's clock."""
+
+    def __init__(self) -> None:
+        self._silent_at: float | None = None
+        self._ping_at: float | None = None
+        self._token_at: float | None = None
+        self._fetching = False
+        self._heartbeat_s = 0.0
+        self._pings = 0
+
+    @classmethod
+    def greeting(cls, silent_at: float) -> Session:
+        """A connection on which HELLO went out."""
+        session = cls()
+        session._silent_at = silent_at
+        return session
+
+    def welcomed(self, welcome: Welcome, now: float) -> Limits:
+        """Start the keepalive; the server's limits."""
+        self._heartbeat_s = welcome.heartbeat_ms / 1000
+        self._silent_at = None
+        self._ping_at = now + self._heartbeat_s if self._heartbeat_s else None
+        if welcome.token_expires_ms > welcome.server_time_ms:
+            self.expires_in((welcome.token_expires_ms - welcome.server_time_ms) / 1000, now)
+        known = {name: value for name, value in welcome.limits.items() if name in Limits.__dataclass_fields__}
+        return Limits(**known)
+
+    def deadline(self) -> float | None:
+        token_at = None if self._fetching else self._token_at
+        return min((due for due in (self._silent_at, self._ping_at, token_at) if due is not None), default=None)
+
+    # --- keepalive
+
+    def heard(self) -> None:
+        """A message came: the connection lives. Before WELCOME only WELCOME counts."""
+        if self._ping_at is not None:
+            self._silent_at = None
+
+    def is_silent(self, now: float) -> bool:
+        return self._silent_at is not None and now >= self._silent_at
+
+    def ping_due(self, now: float) -> int | None:
+        """The number of a PING that is due now, and from now on awaited."""
+        if self._ping_at is None or now < self._ping_at:
+            return None
+        self._ping_at = now + self._heartbeat_s
+        self._silent_at = now + SILENCE_S if self._silent_at is None else self._silent_at
+        self._pings += 1
+        return self._pings
+
+    # --- the token
+
+    def expires_in(self, life_s: float, now: float) -> None:
+        """The token ends then: fetch another one in good time."""
+        self._token_at = now + max(life_s - REFRESH_MARGIN_S, life_s * 0.8)
+
+    def token_due(self, now: float) -> bool:
+        """True, once, if a token should be fetched now."""
+        if self._fetching or self._token_at is None or now < self._token_at:
+            return False
+        self._fetching = True
+        return True
+
+    def token_fetched(self) -> None:
+        """It was sent, too: the server will say when it ends."""
+        self._fetching = False
+        self._token_at = None
+
+    def token_failed(self, now: float) -> None:
+        if self._fetching:
+            self._fetching = False
+            self._token_at = now + REFRESH_RETRY_S

@@ -1,0 +1,88 @@
+"""The states of a device's link and of a document on it, and what the app sees of them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple, TypeVar
+
+
+class State(StrEnum):
+    OFFLINE = "offline"
+    CONNECTING = "connecting"
+    SYNCING = "syncing"
+    CURRENT = "current"
+    BLOCKED = "blocked"
+
+
+class Status(NamedTuple):
+    """What the app is told of a device or of a document. `reason` says why it is blocked, as a protocol code does."""
+
+    state: State
+    reason: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.state} ({self.reason})" if self.reason else str(self.state)
+
+
+class Link(StrEnum):
+    """The device's one connection."""
+
+    IDLE = "idle"
+    """The app wants none."""
+    WAITING = "waiting"
+    """For the backoff to end."""
+    FETCHING = "fetching"
+    """A token was asked for."""
+    CONNECTING = "connecting"
+    GREETING = "greeting"
+    """HELLO is out, WELCOME awaited."""
+    OPEN = "open"
+    STOPPED = "stopped"
+    """Trying again makes no sense until the app asks for it."""
+
+
+class Phase(StrEnum):
+    """A document on the present connection."""
+
+    CLOSED = "closed"
+    OPENING = "opening"
+    """OPEN is out, OPENED awaited."""
+    RECEIVING = "receiving"
+    """OPENED is in, its CHUNKs are coming."""
+    LIVE = "live"
+    """The cursor follows the log; pending ops go out."""
+    RESYNCING = "resyncing"
+    """RESYNC is out, OPENED awaited."""
+    BLOCKED = "blocked"
+
+
+_DOWN = (Link.WAITING, Link.STOPPED, Link.IDLE)
+
+LINKS: dict[Link, tuple[Link, ...]] = {
+    Link.IDLE: (Link.FETCHING, Link.CONNECTING),
+    Link.WAITING: (Link.FETCHING, Link.CONNECTING, Link.IDLE),
+    Link.FETCHING: (Link.CONNECTING, *_DOWN),
+    Link.CONNECTING: (Link.GREETING, *_DOWN),
+    Link.GREETING: (Link.OPEN, *_DOWN),
+    Link.OPEN: _DOWN,
+    Link.STOPPED: (Link.FETCHING, Link.CONNECTING, Link.IDLE),
+}
+
+_ANSWERED = (Phase.LIVE, Phase.RECEIVING, Phase.RESYNCING, Phase.CLOSED, Phase.BLOCKED)
+
+PHASES: dict[Phase, tuple[Phase, ...]] = {
+    Phase.CLOSED: (Phase.OPENING, Phase.BLOCKED),
+    Phase.OPENING: (Phase.OPENING, *_ANSWERED),
+    Phase.RECEIVING: _ANSWERED,
+    Phase.LIVE: (Phase.OPENING, *_ANSWERED),
+    Phase.RESYNCING: (Phase.OPENING, *_ANSWERED),
+    Phase.BLOCKED: (Phase.OPENING, Phase.CLOSED, Phase.BLOCKED),
+}
+
+_S = TypeVar("_S", Link, Phase)
+
+
+def move(table: dict[_S, tuple[_S, ...]], old: _S, new: _S) -> _S:
+    """`new`, which `table` must list as a successor of `old`: anything else is our own mistake."""
+    assert new in table[old], f"no way from {old} to {new}"
+    return new

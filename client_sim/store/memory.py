@@ -1,0 +1,107 @@
+"""A store in memory, with the one failure that simulators need: a last transaction that is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from client_sim.core.ports import Identity, OutboxEntry, Progress, StoredDocument
+
+
+@dataclass(frozen=True, slots=True)
+class _Contents:
+    """All of a store, as a value: a transaction goes from one to the next."""
+
+    identity: Identity | None = None
+    documents: dict[str, StoredDocument] = field(default_factory=dict)
+    aside: dict[str, tuple[bytes, ...]] = field(default_factory=dict)
+
+
+class MemoryStore:
+    """Keeps what it is given as long as it is referenced: `restarted` is the store that the next process finds."""
+
+    def __init__(self) -> None:
+        self._contents = _Contents()
+        self._before = self._contents
+        self._in_transaction = False
+
+    def restarted(self, *, without_last_transaction: bool = False) -> MemoryStore:
+        """A store with what this one holds, or held before its last transaction (a disk that did not sync)."""
+        store = MemoryStore()
+        store._contents = store._before = self._before if without_last_transaction else self._contents
+        return store
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        assert not self._in_transaction, "transactions do not nest"
+        before = self._contents
+        self._in_transaction = True
+        try:
+            yield
+        except BaseException:
+            self._contents = before
+            raise
+        finally:
+            self._in_transaction = False
+        self._before = before
+
+    def identity(self) -> Identity | None:
+        return self._contents.identity
+
+    def save_identity(self, identity: Identity) -> None:
+        self._write(identity=identity)
+
+    def documents(self) -> list[str]:
+        return sorted(self._contents.documents)
+
+    def load(self, document: str) -> StoredDocument:
+        return self._contents.documents.get(document) or StoredDocument()
+
+    def save_progress(self, document: str, progress: Progress) -> None:
+        self._save(document, replace(self.load(document), progress=progress))
+
+    def append_updates(self, document: str, updates: Sequence[bytes]) -> None:
+        stored = self.load(document)
+        self._save(document, replace(stored, updates=(*stored.updates, *updates)))
+
+    def replace_state(self, document: str, state: bytes) -> None:
+        self._save(document, replace(self.load(document), state=state, updates=()))
+
+    def save_outbox(self, document: str, entries: Sequence[OutboxEntry]) -> None:
+        stored = self.load(document)
+        if stored.outbox and entries and entries[0].position <= stored.outbox[-1].position:
+            by_position = {entry.position: entry for entry in (*stored.outbox, *entries)}
+            outbox = tuple(by_position[position] for position in sorted(by_position))
+        else:
+            outbox = (*stored.outbox, *entries)
+        self._save(document, replace(stored, outbox=outbox))
+
+    def drop_outbox(self, document: str, first: int, last: int) -> None:
+        stored = self.load(document)
+        kept = tuple(entry for entry in stored.outbox if not first <= entry.position <= last)
+        self._save(document, replace(stored, outbox=kept))
+
+    def put_aside(self, document: str, updates: Sequence[bytes]) -> None:
+        aside = self._contents.aside
+        self._write(aside={**aside, document: (*aside.get(document, ()), *updates)})
+
+    def aside(self, document: str) -> list[bytes]:
+        return list(self._contents.aside.get(document, ()))
+
+    def drop_aside(self, document: str) -> None:
+        self._write(aside={name: kept for name, kept in self._contents.aside.items() if name != document})
+
+    def wipe(self) -> None:
+        identity = self._contents.identity
+        self._write(identity=identity and identity._replace(user=None), documents={}, aside={})
+
+    def close(self) -> None:
+        pass
+
+    def _save(self, document: str, stored: StoredDocument) -> None:
+        self._write(documents={**self._contents.documents, document: stored})
+
+    def _write(self, **changes: object) -> None:
+        assert self._in_transaction, "writes belong in a transaction"
+        self._contents = replace(self._contents, **changes)  # type: ignore[arg-type]
