@@ -1,0 +1,359 @@
+"""One WebSocket, from the accepted handshake to the end of its TCP connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+from typing import cast
+
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+
+from crdt.protocol.codes import CLOSE, Code
+from server.core.events import SessionId
+from server.runtime.transport import Shared
+
+
+class Phase(Enum):
+    """OPEN to CLOSING when an end says close or breaks the protocol; either to LOST with the TCP connection."""
+
+    OPEN = "open"
+    CLOSING = "closing"
+    LOST = "lost"
+
+
+class Connection(asyncio.Protocol):
+    """Drives the Sans-I/O protocol of `websockets` over a transport: whole messages in, encoded frames out.
+
+    Writes of one loop turn go out together, from the listener's flusher. The transport's own limits are both set to
+    `outbox_drained_bytes`, so "writing is not paused" means "the reader has caught up".
+    """
+
+    __slots__ = (
+        "_awaiting_drain",
+        "_backlog",
+        "_congested",
+        "_fragments",
+        "_heard_at",
+        "_idle_frames",
+        "_outbox",
+        "_overfull",
+        "_paused",
+        "_phase",
+        "_protocol",
+        "_queued_bytes",
+        "_session",
+        "_shared",
+        "_sink",
+        "_timer",
+        "_transport",
+        "_written_bytes",
+    )
+
+    def __init__(self, shared: Shared, protocol: ServerProtocol, transport: asyncio.Transport) -> None:
+        """Take over a transport on which `protocol` has accepted the handshake."""
+        self._shared = shared
+        self._sink = shared.sink
+        self._protocol = protocol
+        self._transport = transport
+        self._phase = Phase.OPEN
+        self._session: SessionId | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._heard_at = shared.loop.time()
+        self._idle_frames = 0
+
+        self._fragments = bytearray()
+        self._paused = False
+        self._backlog: deque[bytes] = deque()
+
+        self._outbox: list[bytes] = []
+        self._queued_bytes = 0
+        self._written_bytes = 0
+        self._congested = False
+        self._overfull = False
+        self._awaiting_drain = False
+
+        drained_bytes = shared.options.outbox_drained_bytes
+        transport.set_write_buffer_limits(high=drained_bytes, low=drained_bytes)
+        transport.set_protocol(self)
+        shared.members.add(self)
+        shared.counters.sockets_opened += 1
+
+    def open(self, bearer: str | None) -> None:
+        """Send what the handshake left to send, and tell the sink."""
+        self._send_answers()
+        self._arm(self._shared.options.ping_interval_s, self._watch)
+        try:
+            self._session = self._sink.socket_opened(self, bearer)
+        except Exception as error:  # noqa: BLE001 - a bug of the sink ends this connection, never the listener
+            self._sink_failed(error)
+
+    # --- what the driver asks for
+
+    @property
+    def buffered_bytes(self) -> int:
+        """What waits for the reader: queued in this turn, and not yet taken by the kernel."""
+        if self._phase is Phase.LOST:
+            return 0
+        return self._queued_bytes + self._transport.get_write_buffer_size()
+
+    def send(self, frame: bytes) -> None:
+        """Queue an encoded frame. On a connection that is closing it is dropped, as it would be on the way."""
+        if self._phase is Phase.OPEN:
+            self._queue(frame)
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Send what is queued, then a close frame; wait for the peer's, up to `close_timeout_s`.
+
+        `reason` is at most 123 bytes of UTF-8. Closing twice is closing once.
+        """
+        if self._phase is not Phase.OPEN:
+            return
+        self._start_closing()
+        # Else the peer's close came in the read that is being delivered, and its answer goes out after that.
+        if self._protocol.state is State.OPEN:
+            self._protocol.send_close(code, reason)
+            self._send_answers()
+
+    def abort(self) -> None:
+        """Cut the connection now; what is queued is dropped. `socket_closed` follows in a later turn."""
+        if self._phase is Phase.LOST:
+            return
+        self._phase = Phase.CLOSING
+        self._drop_all()
+        self._transport.abort()
+
+    def shut_down(self, code: int, reason: str) -> None:
+        self.close(code, reason)
+
+    def accept_large_messages(self) -> None:
+        """The peer is known now: messages may have `message_bytes_max`."""
+        self._protocol.max_message_size = self._shared.options.message_bytes_max
+
+    def pause_reading(self) -> None:
+        """Deliver nothing until `resume_reading`; what the last read brought is kept."""
+        if self._phase is Phase.OPEN:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Deliver what was kept, from a later turn on, then read again."""
+        if self._paused and self._phase is Phase.OPEN:
+            self._paused = False
+            self._heard_at = self._shared.loop.time()
+            self._shared.loop.call_soon(self._deliver_backlog)
+
+    def await_drain(self) -> None:
+        """Ask for one `outbox_drained`, in a later turn: as soon as no more than `outbox_drained_bytes` wait."""
+        if self._phase is Phase.OPEN:
+            self._awaiting_drain = True
+            self._shared.flusher.add(self)
+
+    def flush(self) -> None:
+        """Write what is queued in one piece. Called by the flusher."""
+        if self._outbox:
+            data = self._outbox[0] if len(self._outbox) == 1 else b"".join(self._outbox)
+            self._outbox.clear()
+            self._queued_bytes = 0
+            self._written_bytes += len(data)
+            self._shared.counters.bytes_sent += len(data)
+            self._transport.write(data)
+        if self._congested:
+            self._judge_backpressure()
+        elif self._awaiting_drain:
+            self._awaiting_drain = False
+            self._tell(self._sink.outbox_drained)
+
+    # --- what the event loop tells
+
+    def data_received(self, data: bytes) -> None:
+        self._heard_at = self._shared.loop.time()
+        self._shared.counters.bytes_received += len(data)
+        protocol = self._protocol
+        protocol.receive_data(data)
+        # Messages from before the peer's close, or before its fault, still count.
+        for frame in cast("list[Frame]", protocol.events_received()):
+            if self._phase is Phase.OPEN:
+                self._take(frame)
+        if protocol.writes:
+            self._send_answers()
+
+    def eof_received(self) -> None:
+        """The peer sends no more. Without a close frame before it this is a failure, and the rest is closed too."""
+        self._protocol.receive_eof()
+        self._send_answers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._phase = Phase.LOST
+        self._drop_all()
+        self._end_session()
+        self._shared.members.remove(self)
+        self._shared.counters.sockets_closed += 1
+
+    def pause_writing(self) -> None:
+        self._congested = True
+
+    def resume_writing(self) -> None:
+        self._congested = False
+        self._overfull = False
+        if self._awaiting_drain:
+            self._shared.flusher.add(self)
+
+    # --- receiving
+
+    def _take(self, frame: Frame) -> None:
+        opcode = frame.opcode
+        if opcode is Opcode.BINARY and frame.fin:
+            self._deliver(bytes(frame.data))
+            return
+        self._idle_frames += 1
+        if self._idle_frames > self._shared.options.idle_frames_max:
+            self._fail(CloseCode.POLICY_VIOLATION, "too many control frames or fragments")
+        elif opcode is Opcode.TEXT:
+            self.close(CLOSE[Code.BAD_FRAME], Code.BAD_FRAME)
+        elif opcode is Opcode.BINARY or opcode is Opcode.CONT:
+            self._fragments += frame.data
+            if frame.fin:
+                message, self._fragments = bytes(self._fragments), bytearray()
+                self._deliver(message)
+
+    def _deliver(self, message: bytes) -> None:
+        if self._paused or self._backlog:
+            self._backlog.append(message)
+        else:
+            self._tell(self._sink.message_received, message)
+
+    def _deliver_backlog(self) -> None:
+        while self._backlog and not self._paused:
+            self._tell(self._sink.message_received, self._backlog.popleft())
+        if self._phase is Phase.OPEN and not self._paused:
+            self._transport.resume_reading()
+
+    def _tell(self, method: Callable[..., None], *args: bytes) -> None:
+        try:
+            method(self._session, *args)
+        except Exception as error:  # noqa: BLE001 - a bug of the sink ends this connection, never the listener
+            self._sink_failed(error)
+
+    def _sink_failed(self, error: Exception) -> None:
+        self._shared.on_error(error)
+        self.close(CLOSE[Code.INTERNAL], Code.INTERNAL)
+
+    # --- sending
+
+    def _queue(self, data: bytes) -> None:
+        if not self._outbox:
+            self._shared.flusher.add(self)
+        self._outbox.append(data)
+        self._queued_bytes += len(data)
+        if self._queued_bytes > self._shared.options.outbox_bytes_cap:
+            self._cut()
+
+    def _send_answers(self) -> None:
+        """Send what the protocol wants sent: the handshake's answer, pongs, pings, close frames, the end of stream."""
+        for data in self._protocol.data_to_send():
+            if data:
+                self._queue(data)
+            else:
+                self._hang_up()
+
+    def _judge_backpressure(self) -> None:
+        waiting_bytes = self._transport.get_write_buffer_size()
+        if waiting_bytes > self._shared.options.outbox_bytes_cap:
+            self._cut()
+        elif waiting_bytes > self._shared.options.outbox_bytes_max and not self._overfull:
+            self._overfull = True
+            if self._phase is Phase.OPEN:
+                self._tell(self._sink.outbox_overfull)
+
+    # --- ending
+
+    def _start_closing(self) -> None:
+        self._phase = Phase.CLOSING
+        self._arm(self._shared.options.close_timeout_s, self._cut)
+        self._backlog.clear()
+        self._awaiting_drain = False
+        self._transport.resume_reading()  # for the peer's close frame
+
+    def _fail(self, code: int, reason: str) -> None:
+        """Close, and parse nothing more of what comes."""
+        self._protocol.fail(code, reason)
+        self._send_answers()
+
+    def _hang_up(self) -> None:
+        """The closing handshake is done, or the peer broke the protocol: send the rest and the end of stream.
+
+        Reading goes on until the peer's end of stream, for closing over unread bytes would reset the connection and
+        could destroy our close frame on its way. TLS has no half-closed state.
+        """
+        self._start_closing()
+        self.flush()
+        self._end_session()
+        if self._transport.is_closing():
+            return
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._transport.close()
+
+    def _cut(self) -> None:
+        self._shared.counters.connections_aborted += 1
+        self.abort()
+
+    def _end_session(self) -> None:
+        if self._session is None:
+            return
+        session, self._session = self._session, None
+        try:
+            self._sink.socket_closed(session)
+        except Exception as error:  # noqa: BLE001 - as in _tell, and here the connection ends already
+            self._shared.on_error(error)
+
+    def _drop_all(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._outbox.clear()
+        self._queued_bytes = 0
+        self._backlog.clear()
+        self._fragments.clear()
+        self._awaiting_drain = self._congested = False
+
+    # --- signs of life
+
+    def _watch(self) -> None:
+        """Ping a peer that was silent for the whole interval. While we do not read, its silence proves nothing."""
+        options = self._shared.options
+        now = self._shared.loop.time()
+        self._idle_frames = 0
+        if self._paused:
+            self._heard_at = now
+        silent_s = now - self._heard_at
+        if silent_s < options.ping_interval_s:
+            self._arm(options.ping_interval_s - silent_s, self._watch)
+            return
+        self._arm(options.ping_timeout_s, self._judge_silence, now, self._taken_bytes())
+        self._protocol.send_ping(b"")
+        self._send_answers()
+
+    def _judge_silence(self, pinged_at: float, taken_bytes: int) -> None:
+        """Anything from the peer is life; so is taking bytes that were stuck: then the ping waits behind them.
+
+        The loop's clock stands still within a turn, so an answer may be as old as its ping, but nothing before it.
+        """
+        taking = self._congested and self._taken_bytes() > taken_bytes
+        if self._paused or self._heard_at >= pinged_at or taking:
+            self._watch()
+        else:
+            self._cut()
+
+    def _taken_bytes(self) -> int:
+        return self._written_bytes - self._transport.get_write_buffer_size()
+
+    def _arm(self, delay_s: float, callback: Callable[..., None], *args: float) -> None:
+        """Replace the connection's one timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._shared.loop.call_later(delay_s, callback, *args)

@@ -1,0 +1,92 @@
+"""The one port of a server: accepts connections, and ends them all."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+
+from starlette.applications import Starlette
+
+from server.runtime.handshake import Handshake
+from server.runtime.http import HttpServer
+from server.runtime.transport import Flusher, Shared, Sink, TransportCounters, TransportOptions
+
+
+class Listener:
+    """To end: `stop_accepting`, `close_all`, then `wait_closed`."""
+
+    def __init__(self, server: asyncio.Server, shared: Shared, http: HttpServer) -> None:
+        self._server = server
+        self._shared = shared
+        self._http = http
+        self.address: tuple[str, int] = server.sockets[0].getsockname()[:2]
+
+    @classmethod
+    async def open(
+        cls,
+        host: str,
+        port: int,
+        *,
+        sink: Sink,
+        app: Starlette,
+        on_error: Callable[[Exception], None],
+        options: TransportOptions | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> Listener:
+        """Listen; port 0 takes a free one. Raises OSError where that is not possible, as when the port is in use.
+
+        `app` serves every path but that of the protocol. `on_error` is told what the sink raises.
+        """
+        loop = asyncio.get_running_loop()
+        options = options or TransportOptions()
+        shared = Shared(loop, sink, options, on_error, Flusher(loop))
+        http = HttpServer(app, shared)
+        server = await loop.create_server(
+            lambda: Handshake(shared, http.protocol),
+            host,
+            port,
+            backlog=options.accept_backlog,
+            ssl=tls,
+            ssl_handshake_timeout=options.open_timeout_s if tls else None,
+            ssl_shutdown_timeout=options.close_timeout_s if tls else None,
+        )
+        return cls(server, shared, http)
+
+    @property
+    def counters(self) -> TransportCounters:
+        return self._shared.counters
+
+    def stop_accepting(self) -> None:
+        """New connections are refused by the kernel; those that there are go on."""
+        self._server.close()
+
+    def close_all(self, code: int, reason: str) -> None:
+        """Send every WebSocket a close frame, and end every other connection after the request that it answers."""
+        for member in self._shared.members.all():
+            member.shut_down(code, reason)
+
+    async def wait_closed(self, within_s: float) -> None:
+        """Wait for the connections to end, and cut those that have not within `within_s`. Stop accepting before."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._shared.members.wait_gone()
+        except TimeoutError:
+            for member in self._shared.members.all():
+                member.abort()
+            await self._shared.members.wait_gone()
+        await self._http.wait_closed()
+        await self._server.wait_closed()
+
+
+def server_tls(certificate: Path, key: Path) -> ssl.SSLContext:
+    """A context for `--tls-cert` (the chain, PEM) and `--tls-key`: TLS 1.2 or newer.
+
+    Raises OSError where a file can not be read, ssl.SSLError (an OSError too) where the two are no pair.
+    """
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    context.load_cert_chain(certificate, key)
+    return context

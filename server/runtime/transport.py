@@ -1,0 +1,159 @@
+"""What all connections of one listener share: options, the sink for what they receive, counters, one flush a turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from crdt.limits import Limits
+from server.core.events import SessionId
+
+if TYPE_CHECKING:
+    from server.runtime.connection import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class TransportOptions:
+    """Bounds in bytes and times in seconds, for each connection."""
+
+    origins: tuple[str, ...] | None = None
+    """The web origins that may connect, as in `https://app.example.com`; None: any. Native apps send no Origin."""
+    head_bytes_max: int = 16 << 10
+    """The head of the first HTTP request, with its token."""
+    open_timeout_s: float = 10.0
+    """From accepting a connection to a whole request head; before that, as long again for the TLS handshake."""
+    http_lifetime_s: float = 60.0
+    """A plain HTTP connection (probes, metrics) lives no longer."""
+    hello_bytes_max: int = Limits().hello_bytes
+    """One message, before `accept_large_messages`."""
+    message_bytes_max: int = Limits().message_bytes
+    """One message, after it."""
+    idle_frames_max: int = 10_000
+    """Frames that complete no message (pings, fragments) within `ping_interval_s`: more of them are an attack."""
+    ping_interval_s: float = 20.0
+    """A peer that is silent for so long is pinged."""
+    ping_timeout_s: float = 20.0
+    """A pinged peer that stays silent for so long is gone."""
+    close_timeout_s: float = 5.0
+    """From our close frame, or our end of stream, to the peer's answer."""
+    outbox_drained_bytes: int = 256 << 10
+    """With no more than this waiting, a reader has caught up (`Sink.outbox_drained`)."""
+    outbox_bytes_max: int = 1 << 20
+    """With more than this waiting, a reader is slow (`Sink.outbox_overfull`)."""
+    outbox_bytes_cap: int = 16 << 20
+    """With more than this waiting the connection is cut. Room for several of the largest messages."""
+    accept_backlog: int = 1024
+    """Connections that the kernel holds until we accept them: all devices return at once after a restart."""
+
+
+class Sink(Protocol):
+    """Who is told what happens to WebSockets. Called from the event loop, never from inside a call to a Connection.
+
+    What a sink raises is a bug of ours: it is reported, and closes that one connection with 1011.
+    """
+
+    def socket_opened(self, connection: Connection, bearer: str | None) -> SessionId:
+        """A WebSocket is up; name it. `bearer` is the token of its Authorization header."""
+        ...
+
+    def message_received(self, session: SessionId, data: bytes) -> None:
+        """One whole binary message."""
+        ...
+
+    def socket_closed(self, session: SessionId) -> None:
+        """Once for each `socket_opened`: nothing more comes from it or goes to it."""
+        ...
+
+    def outbox_overfull(self, session: SessionId) -> None:
+        """More than `outbox_bytes_max` waits for this reader. Told again only after it has caught up."""
+        ...
+
+    def outbox_drained(self, session: SessionId) -> None:
+        """Answers `Connection.await_drain`."""
+        ...
+
+
+@dataclass(slots=True)
+class TransportCounters:
+    """Totals since the listener opened. Bytes are those of TCP, inside TLS, with heads and framing."""
+
+    bytes_received: int = 0
+    bytes_sent: int = 0
+    connections_accepted: int = 0
+    sockets_opened: int = 0
+    sockets_closed: int = 0
+    """WebSockets that are up: opened less closed."""
+    handshakes_refused: int = 0
+    connections_aborted: int = 0
+    """Cut by us: a deadline passed, or the outbox was over its cap."""
+
+
+class Flusher:
+    """Writes what all connections queued in one turn of the loop, for the price of one callback."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: list[Connection] = []
+
+    def add(self, connection: Connection) -> None:
+        if not self._waiting:
+            self._loop.call_soon(self._flush)
+        self._waiting.append(connection)
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for connection in waiting:
+            connection.flush()
+
+
+class Member(Protocol):
+    """A connection of any kind, as its listener sees it."""
+
+    def shut_down(self, code: int, reason: str) -> None:
+        """End politely; the close code is for those that have one."""
+        ...
+
+    def abort(self) -> None:
+        """End now."""
+        ...
+
+
+class Members:
+    """The connections that there are, oldest first. A connection is a member until `connection_lost`."""
+
+    def __init__(self) -> None:
+        self._members: dict[Member, None] = {}
+        self._gone = asyncio.Event()
+        self._gone.set()
+
+    def add(self, member: Member) -> None:
+        self._members[member] = None
+        self._gone.clear()
+
+    def remove(self, member: Member) -> None:
+        del self._members[member]
+        if not self._members:
+            self._gone.set()
+
+    def all(self) -> list[Member]:
+        """A copy: ending a connection may change what there is."""
+        return list(self._members)
+
+    async def wait_gone(self) -> None:
+        await self._gone.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What a listener lends to each of its connections."""
+
+    loop: asyncio.AbstractEventLoop
+    sink: Sink
+    options: TransportOptions
+    on_error: Callable[[Exception], None]
+    """Told of each exception that the sink raised."""
+    flusher: Flusher
+    members: Members = field(default_factory=Members)
+    counters: TransportCounters = field(default_factory=TransportCounters)
