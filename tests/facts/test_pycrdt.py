@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pycrdt
@@ -214,6 +216,21 @@ def test_a_neighbour_within_an_emoji_makes_a_state_that_is_refused() -> None:
     doc.apply_update(inside)
     with pytest.raises(BadUpdate, match="empty"):
         read_update(doc.get_update())
+
+
+def test_reading_a_string_with_an_emoji_within_an_array_never_ends() -> None:
+    update = sections(b"\x07\x01\x05array\x00", b"\x04\x00\x05\x00\x04\xf0\x9f\x98\x80")
+    script = f"""
+from pycrdt import Array, Doc
+doc = Doc()
+doc.apply_update({update!r})
+nested = doc.get("array", type=Array)[0]
+print("reading", flush=True)
+list(nested)
+"""
+    with pytest.raises(subprocess.TimeoutExpired) as expired:
+        subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=2, check=False)
+    assert expired.value.stdout == b"reading\n"
 
 
 # --- size and form
