@@ -108,10 +108,6 @@ class Intake:
         if len(op.update) > self._update_bytes_max:
             raise PeerError(Code.TOO_BIG, f"an update has at most {self._update_bytes_max} bytes")
         update = read_update(op.update)
-        missing = update.missing(self.expected)
-        if missing is not None:
-            sv = write_state_vector(self.expected)
-            raise PeerError(Code.MISSING_DEPS, f"client {missing.client} is unknown at {missing.clock}", sv=sv)
         op.starts_run = self._leans_on_others(update, op.device)
         op.advances = update.advance(self.expected)
         op.state = OpState(op.number, chain.extend(last.chain, (op.update,)))
@@ -119,13 +115,20 @@ class Intake:
             self._writers[client] = op.device if self._writers.get(client, op.device) == op.device else _SEVERAL
 
     def _leans_on_others(self, update: Update, device: DeviceId) -> bool:
-        """True if the update refers to something that is queued and that another device wrote."""
-        if not self.queue or all(writer == device for writer in self._writers.values()):
-            return False
+        """True if the update refers to something that is queued and that another device wrote.
+
+        Raises PeerError if it refers to what is neither in the document, nor queued, nor in itself.
+        """
+        leans = False
         for ref in update.references():
-            if self._writers.get(ref.client, device) != device and ref.clock >= self._base.get(ref.client, 0):
-                return True
-        return False
+            client, clock = ref
+            if clock < self._base.get(client, 0) or update.contains(ref):
+                continue
+            if clock >= self.expected.get(client, 0):
+                sv = write_state_vector(self.expected)
+                raise PeerError(Code.MISSING_DEPS, f"client {client} is unknown at {clock}", sv=sv)
+            leans = leans or self._writers.get(client) != device
+        return leans
 
     def take(self, most: int | None = None) -> list[list[Op]]:
         """The queue's next `most` ops (all by default) as runs of one device each, in the order they enter the log.

@@ -55,7 +55,7 @@ class Meter(Protocol):
         """An error was sent, or a connection closed, with this code."""
 
     def received(self, updates: int) -> None:
-        """This many updates were accepted for a commit."""
+        """A device sent so many updates, new or known, good or bad."""
 
     def committed(self, entries: int, seconds: float) -> None:
         """One commit of so many log entries has reported; it took so long."""

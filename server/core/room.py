@@ -193,6 +193,7 @@ class Room:
         for number, update in enumerate(push.updates, push.first_op):
             op = Op(arrival.session, arrival.device, number, update, arrival.received_s)
             again |= self._queue(op) is Verdict.DURABLE
+        self._desk.meter.received(len(push.updates))
         if again:
             self.members.acknowledge_again(arrival.device)
 
@@ -204,7 +205,6 @@ class Room:
             return None
         if verdict is Verdict.QUEUED:
             self._desk.queued(op.session, len(op.update))
-            self._desk.meter.received(1)
         return verdict
 
     def _refuse(self, op: Op, error: PeerError) -> None:
