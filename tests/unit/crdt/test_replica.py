@@ -240,6 +240,10 @@ def test_roots_without_content_are_left_out() -> None:
     assert values_of(EMPTY_UPDATE) == {}
 
 
+def test_a_text_of_nothing_but_formats_is_left_out() -> None:
+    assert values_of(sections(b"\x06\x01\x01t\x04bold\x04true")) == {}
+
+
 def test_values_of_half_an_update_are_refused() -> None:
     state = made(lambda doc: text(doc).insert(0, "abc"))
     with pytest.raises(BadUpdate):
