@@ -17,15 +17,28 @@ ALGORITHMS: Final = ("HS256", "RS256", "ES256", "EdDSA")
 HS256_SECRET_BYTES_MIN: Final = 32
 CLOCK_LEEWAY_S: Final = 60.0
 """How far in the future a token may have been issued: its maker's clock is not ours."""
+TOKEN_CHARS_MAX: Final = 16 << 10
+"""No longer token is looked at, wherever it came from."""
+_TYPES: Final = (None, "JWT", "at+jwt")
+"""The `typ` of a token for an API; others (RFC 8725, 3.11) were signed for something else."""
 
 
 @dataclass(frozen=True, slots=True)
 class VerificationKey:
-    """One key, for one algorithm only. `key_id` is the `kid` it answers to; None answers to tokens without one."""
+    """One key, for one algorithm only: secret bytes for HS256, else a public key as `cryptography` has it.
+
+    `key_id` is the `kid` it answers to; a key without one answers to any that no other key has.
+    """
 
     algorithm: str
     key: Any
     key_id: str | None = None
+
+    def __post_init__(self) -> None:
+        assert self.algorithm in ALGORITHMS, f"{self.algorithm} is not spoken here"
+        if self.algorithm == "HS256":
+            assert isinstance(self.key, bytes), "a public key is no secret"
+            assert len(self.key) >= HS256_SECRET_BYTES_MIN, "a secret that short can be guessed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +85,15 @@ def verify(token: str, authority: Authority, now_s: float) -> Claims:
     for claim in ("iat", "nbf"):
         if (claim in payload or claim == "iat") and _time(payload, claim) > now_s + CLOCK_LEEWAY_S:
             raise bad_token(f"the token's {claim} lies in the future")
+    grants = _grants(payload.get("docs", {}))
     if expires_s <= now_s:
         raise PeerError(Code.TOKEN_EXPIRED, "the token has expired")
-    return Claims(payload["sub"], payload["did"], expires_s, payload["jti"], _grants(payload.get("docs", {})))
+    return Claims(payload["sub"], payload["did"], expires_s, payload["jti"], grants)
 
 
 def _verified_payload(token: str, authority: Authority) -> dict[str, Any]:
+    if len(token) > TOKEN_CHARS_MAX:
+        raise bad_token("the token is too long")
     try:
         header = jwt.get_unverified_header(token)
         key = _key_for(header, authority)
@@ -94,10 +110,13 @@ _SIGNATURE_ONLY: Final[Any] = {
 
 
 def _key_for(header: Mapping[str, Any], authority: Authority) -> VerificationKey:
+    if header.get("typ") not in _TYPES:
+        raise bad_token("the token is of another type")
     algorithm, key_id = header.get("alg"), header.get("kid")
-    for key in authority.keys:
-        if key.algorithm == algorithm and (key.key_id is None or key.key_id == key_id):
-            return key
+    for wanted_id in dict.fromkeys((key_id, None)):
+        for key in authority.keys:
+            if key.algorithm == algorithm and key.key_id == wanted_id:
+                return key
     raise bad_token("no key of ours fits the token")
 
 

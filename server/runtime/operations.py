@@ -1,0 +1,195 @@
+"""What an operator can do with the documents of a store, by name and plain values: the same with and without a server.
+
+Every result is made of what msgpack and JSON can hold, so that it can cross the control socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
+
+from crdt.errors import BadUpdate, ReplicaBroken
+from crdt.ids import DocumentId
+from crdt.replica import Replica, canonical_json
+from crdt.update import StateVector, read_update
+from server.core.ports import CorruptDocument, Storage
+from server.core.records import DocumentInfo, StoredDocument
+from server.runtime.driver import ImportRefused
+from server.storage.backup import backup
+from server.storage.compaction import CompactionError, Run, compact, verified_snapshot
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+ImportUpdate: TypeAlias = Callable[[DocumentId, bytes], Awaitable[int]]
+"""Puts an update into a document as a device would: the seq of its entry, 0 if it changed nothing; or ImportRefused."""
+
+
+class OperationRefused(Exception):
+    """It cannot be done, for a reason that an operator can see to. The text fits on a line."""
+
+
+async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Heavy work beside the event loop, but for the time that the CRDT library holds the interpreter."""
+    return await asyncio.to_thread(function, *args, **kwargs)
+
+
+class Operations:
+    """`import_update` is `Driver.import_update`; `database` is the file that a backup copies.
+
+    All methods raise OperationRefused, CorruptDocument and StorageError. `run` executes heavy work.
+    """
+
+    def __init__(
+        self, storage: Storage, import_update: ImportUpdate, database: Path | None = None, run: Run = in_thread
+    ) -> None:
+        self._storage = storage
+        self._import_update = import_update
+        self._database = database
+        self._run = run
+
+    async def perform(self, command: str, arguments: Mapping[str, Any]) -> Any:
+        """One of `COMMANDS`, with arguments by name."""
+        method, wanted = COMMANDS.get(command, (None, {}))
+        if method is None:
+            raise OperationRefused(f"there is no command {command!r} here")
+        if arguments.keys() != wanted.keys() or not all(isinstance(arguments[name], wanted[name]) for name in wanted):
+            raise OperationRefused(f"{command} takes {', '.join(wanted) or 'nothing'}")
+        return await method(self, **arguments)
+
+    async def list_documents(self) -> list[dict[str, Any]]:
+        """All documents that were written, by owner and name."""
+        return [_info_values(info) for info in await self._storage.documents()]
+
+    async def show(self, document: str) -> bytes:
+        """The values of a document's roots, as JSON in UTF-8."""
+        return await self._calculate(document_json, await self._existing(document))
+
+    async def export(self, document: str) -> bytes:
+        """The whole document as one v1 update."""
+        return await self._calculate(document_state, await self._existing(document))
+
+    async def import_update(self, document: str, update: bytes) -> int:
+        """Put a v1 update into a document, which need not exist: the seq of its log entry, 0 if it changed nothing."""
+        try:
+            return await self._import_update(_parse(document), update)
+        except ImportRefused as exc:
+            raise OperationRefused(f"{document} does not take the update: {exc}") from exc
+
+    async def verify(self, document: str) -> dict[str, Any]:
+        """Read a document and rebuild it in several ways, which have to agree; `problem` is nil if all is well."""
+        try:
+            stored = await self._existing(document)
+            problem = await self._run(document_problem, stored)
+        except (CorruptDocument, CompactionError) as exc:
+            return {"document": document, "head_seq": None, "problem": str(exc)}
+        return {"document": document, "head_seq": stored.head_seq, "problem": problem}
+
+    async def compact(self, document: str) -> dict[str, Any]:
+        """Fold a document's log into a snapshot, proved before it counts; nil bytes if there was nothing to do."""
+        await self._existing(document)
+        try:
+            snapshot = await compact(self._storage, _parse(document), self._run, time.time_ns() // 1_000_000)
+        except CompactionError as exc:
+            raise OperationRefused(f"{document} cannot be compacted: {exc}") from exc
+        return {"document": document, "snapshot_bytes": len(snapshot.state) if snapshot else None}
+
+    async def backup(self, target: str) -> None:
+        """Write all that is committed now to a new file. `target` is absolute: this process has its own directory."""
+        if self._database is None:
+            raise OperationRefused("only a SQLite store is backed up here")
+        if not Path(target).is_absolute():
+            raise OperationRefused(f"{target} is not an absolute path")
+        await backup(self._database, Path(target))
+
+    async def _existing(self, document: str) -> StoredDocument:
+        stored = await self._storage.load(_parse(document))
+        if not stored.head_seq:
+            raise OperationRefused(f"there is no document {document}")
+        return stored
+
+    async def _calculate(self, function: Callable[[StoredDocument], T], stored: StoredDocument) -> T:
+        try:
+            return await self._run(function, stored)
+        except (ReplicaBroken, BadUpdate, CompactionError) as exc:
+            raise OperationRefused(f"the document cannot be read: {exc}") from exc
+
+
+_Method: TypeAlias = Callable[..., Awaitable[Any]]
+
+COMMANDS: Final[Mapping[str, tuple[_Method, Mapping[str, type]]]] = {
+    "list": (Operations.list_documents, {}),
+    "show": (Operations.show, {"document": str}),
+    "export": (Operations.export, {"document": str}),
+    "import": (Operations.import_update, {"document": str, "update": bytes}),
+    "verify": (Operations.verify, {"document": str}),
+    "compact": (Operations.compact, {"document": str}),
+    "backup": (Operations.backup, {"target": str}),
+}
+"""What the control socket takes, with the types of the arguments."""
+
+
+# --- heavy work: functions of what is stored, which a worker process can import
+
+
+def document_state(stored: StoredDocument) -> bytes:
+    """The whole document as one v1 update. Raises ReplicaBroken."""
+    return Replica.load(stored.state_updates()).state()
+
+
+def document_json(stored: StoredDocument) -> bytes:
+    """The values of a document's roots. Raises ReplicaBroken, BadUpdate."""
+    return canonical_json(Replica.load(stored.state_updates()).values())
+
+
+def document_problem(stored: StoredDocument) -> str | None:
+    """What is wrong with a document whose rows are all in order; None if nothing is.
+
+    Its updates follow from each other; the library makes of them the state vector that they say; the log that the
+    snapshot covers adds nothing to it; and a snapshot made of it all gives the same document.
+    """
+    try:
+        expected = _state_vector_of(stored)
+        replica = Replica.load(stored.state_updates())
+        if replica.state_vector() != expected:
+            return "the document has another state vector than its updates"
+        before = replica.values()
+        replica.apply(update for entry in stored.entries for update in entry.updates)
+        if replica.state_vector() != expected or replica.values() != before:
+            return "the snapshot lacks something of the log that it covers"
+        verified_snapshot(stored, 0)
+    except (BadUpdate, ReplicaBroken, CompactionError) as exc:
+        return str(exc)
+    return None
+
+
+def _state_vector_of(stored: StoredDocument) -> StateVector:
+    """What the updates say that they make, read without the library. Raises BadUpdate where one does not fit."""
+    known: StateVector = {}
+    for data in stored.state_updates():
+        update = read_update(data)
+        if (missing := update.missing(known)) is not None:
+            raise BadUpdate("malformed", f"an update builds on {missing.client}:{missing.clock}, which is not there")
+        update.advance(known)
+    return known
+
+
+def _info_values(info: DocumentInfo) -> dict[str, Any]:
+    return {
+        "document": str(info.document),
+        "head_seq": info.head_seq,
+        "log_entries": info.log_entries,
+        "log_bytes": info.log_bytes,
+        "snapshot_seq": info.snapshot_seq,
+        "snapshot_bytes": info.snapshot_bytes,
+    }
+
+
+def _parse(document: str) -> DocumentId:
+    try:
+        return DocumentId.parse(document)
+    except ValueError as exc:
+        raise OperationRefused(str(exc)) from exc
