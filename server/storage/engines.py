@@ -49,10 +49,12 @@ def create_engine(database_url: str) -> AsyncEngine:
     Connections raise StorageError as they are made if the database would not keep what it confirmed.
     """
     url = make_url(database_url)
+    prepare = _PREPARE.get(url.get_backend_name())
+    if prepare is None:
+        raise StorageError(f"{url.get_backend_name()} is not a database that Syncline knows: sqlite, postgresql")
     if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
         raise StorageError("a SQLite store needs a file: one in memory keeps nothing")
     engine = create_async_engine(url, pool_size=1 + READERS_MAX, max_overflow=0)
-    prepare = {"sqlite": _prepare_sqlite, "postgresql": _prepare_postgresql}[engine.dialect.name]
     event.listen(engine.sync_engine, "connect", partial(_prepared, prepare))
     return engine
 
@@ -67,8 +69,13 @@ def _prepared(prepare: Any, connection: Any, _record: object) -> None:
 
 
 def _prepare_sqlite(connection: Any) -> None:
-    """`auto_vacuum` holds only if it is set before anything else is written; fullfsync is for macOS alone."""
+    """`auto_vacuum` holds only if it is set before anything else is written, and setting it again waits for writers.
+
+    fullfsync is for macOS alone.
+    """
     connection.driver_connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
+    if not _scalar(connection, "PRAGMA auto_vacuum"):
+        _scalar(connection, "PRAGMA auto_vacuum = INCREMENTAL")
     for setting, value in _PRAGMAS:
         _scalar(connection, f"PRAGMA {setting} = {value}")
     for setting, required in _PRAGMAS_REQUIRED:
@@ -79,7 +86,6 @@ def _prepare_sqlite(connection: Any) -> None:
 
 _PRAGMAS = (
     ("busy_timeout", BUSY_TIMEOUT_MS),
-    ("auto_vacuum", "INCREMENTAL"),
     ("journal_mode", "WAL"),
     ("journal_size_limit", WAL_BYTES_KEPT),
     ("wal_autocheckpoint", CHECKPOINT_PAGES),
@@ -94,6 +100,9 @@ def _prepare_postgresql(connection: Any) -> None:
     found = _scalar(connection, "SHOW synchronous_commit")
     if found == "off":
         raise StorageError("PostgreSQL confirms commits before they are on disk: synchronous_commit is off")
+
+
+_PREPARE = {"sqlite": _prepare_sqlite, "postgresql": _prepare_postgresql}
 
 
 def _scalar(connection: Any, statement: str) -> Any:

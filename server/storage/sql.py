@@ -212,8 +212,11 @@ async def _replace_snapshots(connection: AsyncConnection, document: DocumentId, 
 
 
 async def _shrink(driver: Any) -> None:
-    """Give freed pages back. A passive checkpoint waits for no reader, and cuts the file where it reaches the end."""
-    await driver.execute_fetchall(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
+    """Give freed pages back. A passive checkpoint waits for no reader, and cuts the file where it reaches the end.
+
+    Of the driver's calls only `executescript` runs the vacuum to its end: the others stop after its first page.
+    """
+    await driver.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
     await driver.execute_fetchall("PRAGMA wal_checkpoint(PASSIVE)")
 
 
