@@ -110,12 +110,21 @@ def _decode(data: bytes, table: Mapping[int, _Shape], limits: Limits) -> Any:
     values = _unpack(data)
     if type(values) is not list or not values or type(values[0]) is not int:
         raise bad_frame("a frame is an array that begins with its type")
-    shape = table.get(values[0])
+    kind = values[0]
+    if kind == frames.Push.TYPE and len(values) >= 4 and table is _DEVICE_FRAMES:
+        return _push(values, limits)
+    shape = table.get(kind)
     if shape is None:
         if values[0] in frames.OPTIONAL_TYPES:
             return None
         raise bad_frame(f"unknown frame type {values[0]}")
     return shape.build(values, 1, limits)
+
+
+def _push(values: list[Any], limits: Limits) -> frames.Push:
+    """What nearly every frame is, without the detour over its shape."""
+    heal = len(values) > 4 and _flag(values[4], limits)
+    return frames.Push(_uint(values[1], limits), _uint(values[2], limits), _updates(values[3], limits), heal)
 
 
 def _unpack(data: bytes) -> Any:

@@ -110,7 +110,7 @@ class Intake:
         update = read_update(op.update)
         op.starts_run = self._leans_on_others(update, op.device)
         op.advances = update.advance(self.expected)
-        op.state = OpState(op.number, chain.extend(last.chain, (op.update,)))
+        op.state = OpState(op.number, chain.link(last.chain, op.update))
         for client in update.sections:
             self._writers[client] = op.device if self._writers.get(client, op.device) == op.device else _SEVERAL
 
@@ -120,9 +120,8 @@ class Intake:
         Raises PeerError if it refers to what is neither in the document, nor queued, nor in itself.
         """
         leans = False
-        for ref in update.references():
-            client, clock = ref
-            if clock < self._base.get(client, 0) or update.contains(ref):
+        for client, clock in update.needs:
+            if clock < self._base.get(client, 0):
                 continue
             if clock >= self.expected.get(client, 0):
                 sv = write_state_vector(self.expected)

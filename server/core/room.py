@@ -158,7 +158,7 @@ class Room:
         arrivals, self._arrivals = self._arrivals, []
         for arrival in arrivals:
             self._desk.queued(arrival.session, -arrival.size)
-            self._admit(arrival)
+            self._admit(arrival.session, arrival.device, arrival.access, arrival.push, arrival.received_s)
         imports, self._imports_waiting = self._imports_waiting, []
         for request, update in imports:
             number = self._intake.last(IMPORTER).op + 1
@@ -169,10 +169,10 @@ class Room:
 
     def push(self, session: SessionId, device: DeviceId, access: Access, push: Push) -> None:
         """Ops of a device. They are checked now, or as soon as the document is loaded, and then wait for a commit."""
-        arrival = Arrival(session, device, access, push, self._desk.now)
         if self._replica is not None and self._phase is Phase.READY and not self._arrivals:
-            self._admit(arrival)
+            self._admit(session, device, access, push, self._desk.now)
             return
+        arrival = Arrival(session, device, access, push, self._desk.now)
         self._desk.queued(session, arrival.size)
         self._arrivals.append(arrival)
         self.advance()
@@ -182,20 +182,18 @@ class Room:
         self._imports_waiting.append((request, update))
         self.advance()
 
-    def _admit(self, arrival: Arrival) -> None:
-        push = arrival.push
-        again = False
-        if arrival.access is not Access.WRITE:
-            self._intake.refuse(arrival.device, push.first_op)
+    def _admit(self, session: SessionId, device: DeviceId, access: Access, push: Push, received_s: float) -> None:
+        if access is not Access.WRITE:
+            self._intake.refuse(device, push.first_op)
             error = PeerError(Code.FORBIDDEN, "the document is read-only for you", op=push.first_op)
-            self._desk.refuse(arrival.session, error, handle=self.handle)
+            self._desk.refuse(session, error, handle=self.handle)
             return
+        again = False
         for number, update in enumerate(push.updates, push.first_op):
-            op = Op(arrival.session, arrival.device, number, update, arrival.received_s)
-            again |= self._queue(op) is Verdict.DURABLE
+            again |= self._queue(Op(session, device, number, update, received_s)) is Verdict.DURABLE
         self._desk.meter.received(len(push.updates))
         if again:
-            self.members.acknowledge_again(arrival.device)
+            self.members.acknowledge_again(device)
 
     def _queue(self, op: Op) -> Verdict | None:
         try:

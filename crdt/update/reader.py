@@ -1,135 +1,22 @@
-"""Reading Yjs v1 updates and state vectors without applying them.
-
-The format is that of Yjs 13 (lib0 encoding): per client a run of structs with consecutive clocks, then the delete set.
-Clocks count UTF-16 code units, list elements and map values alike. A *state vector* is `{client: clock}`, where `clock`
-is the first one that is missing.
-"""
+"""Reading and writing the bytes of updates and state vectors."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import NamedTuple, TypeAlias
+from collections.abc import Mapping
 
 from crdt.errors import BadUpdate, PeerError
 from crdt.protocol.codes import Code
-
-StateVector: TypeAlias = dict[int, int]
-"""Client id to the first clock that is missing."""
-
-CLIENT_MAX = (1 << 53) - 1
-CLOCK_MAX = (1 << 31) - 1
-DEPTH_MAX = 32
-"""Lists and maps within lists and maps, in one embedded value."""
-
-EMPTY_UPDATE = b"\x00\x00"
-EMPTY_STATE_VECTOR = b"\x00"
-
-
-class Id(NamedTuple):
-    """One unit of content: `clock` counts what `client` wrote."""
-
-    client: int
-    clock: int
-
-
-class Content(StrEnum):
-    """What a struct holds, by the names of Yjs."""
-
-    GC = "gc"
-    DELETED = "deleted"
-    BINARY = "binary"
-    STRING = "string"
-    EMBED = "embed"
-    FORMAT = "format"
-    TYPE = "type"
-    ARRAY_TYPE = "array_type"
-    XML_TYPE = "xml_type"
-    ANY = "any"
-    DOC = "doc"
-
-
-class RootKind(StrEnum):
-    """What a root is, as far as its content tells."""
-
-    MAP = "map"
-    ARRAY = "array"
-    XML = "xml"
-    TEXT = "text"
-
-
-class Struct(NamedTuple):
-    """One run of content. `origin` and `right_origin` are its neighbours when it was inserted.
-
-    A struct without both says where it goes: `parent` is a root's name or the id of a nested type, `key` a map key.
-    """
-
-    client: int
-    clock: int
-    length: int
-    content: Content
-    origin: Id | None = None
-    right_origin: Id | None = None
-    parent: str | Id | None = None
-    key: str | None = None
-
-
-class DeleteRange(NamedTuple):
-    """Clocks `start` up to but not including `end` of `client` are deleted."""
-
-    client: int
-    start: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
-class Update:
-    """A v1 update, read. `sections` gives each client's clock range [start, end)."""
-
-    sections: dict[int, tuple[int, int]]
-    structs: list[Struct]
-    deletes: list[DeleteRange]
-
-    def missing(self, known: Mapping[int, int]) -> Id | None:
-        """The first id that this update builds on and that is neither in `known` nor in itself; None if it fits.
-
-        Structs must continue what is known of their client, and refer to and delete only what exists.
-        """
-        for ref in self.references():
-            if ref.clock >= known.get(ref.client, 0) and not self.contains(ref):
-                return ref
-        return None
-
-    def references(self) -> Iterator[Id]:
-        """Every id that must exist for this update to be complete: predecessors, neighbours, parents, the deleted."""
-        for client, (start, _) in self.sections.items():
-            if start:
-                yield Id(client, start - 1)
-        for struct in self.structs:
-            if struct.origin is not None:
-                yield struct.origin
-            if struct.right_origin is not None:
-                yield struct.right_origin
-            if type(struct.parent) is Id:
-                yield struct.parent
-        for client, _, end in self.deletes:
-            yield Id(client, end - 1)
-
-    def contains(self, ref: Id) -> bool:
-        """True if `ref` is among what the update itself brings."""
-        section = self.sections.get(ref.client)
-        return section is not None and section[0] <= ref.clock < section[1]
-
-    def advance(self, known: StateVector) -> bool:
-        """Move the state vector `known` to where it is once this update is in. True if that changed it."""
-        changed = False
-        for client, (_, end) in self.sections.items():
-            if end > known.get(client, 0):
-                known[client] = end
-                changed = True
-        return changed
+from crdt.update.model import (
+    CLIENT_MAX,
+    CLOCK_MAX,
+    DEPTH_MAX,
+    Content,
+    DeleteRange,
+    Id,
+    StateVector,
+    Struct,
+    Update,
+)  # fmt: skip
 
 
 def read_update(update: bytes) -> Update:
@@ -147,7 +34,26 @@ def read_update(update: bytes) -> Update:
         raise BadUpdate("malformed", "a string is not UTF-8") from exc
     if reader.at != len(update):
         raise BadUpdate("malformed", "bytes after the end of the update")
-    return Update(reader.sections, structs, deletes)
+    return Update(reader.sections, structs, deletes, _needs(reader.sections, structs, deletes))
+
+
+def _needs(sections: dict[int, tuple[int, int]], structs: list[Struct], deletes: list[DeleteRange]) -> list[Id]:
+    """What an update refers to and does not bring itself."""
+    refs = [Id(client, start - 1) for client, (start, _) in sections.items() if start]
+    for struct in structs:
+        if struct.origin is not None:
+            refs.append(struct.origin)
+        if struct.right_origin is not None:
+            refs.append(struct.right_origin)
+        if type(struct.parent) is Id:
+            refs.append(struct.parent)
+    refs.extend(Id(client, end - 1) for client, _, end in deletes)
+    return [ref for ref in dict.fromkeys(refs) if not _contains(sections, ref)]
+
+
+def _contains(sections: dict[int, tuple[int, int]], ref: Id) -> bool:
+    section = sections.get(ref.client)
+    return section is not None and section[0] <= ref.clock < section[1]
 
 
 def _read_typed(data: bytes) -> Update | None:
@@ -179,7 +85,11 @@ def _read_typed(data: bytes) -> Update | None:
     if end > CLOCK_MAX or _is_over(origin) or _is_over(right_origin):
         return None
     struct = Struct(client, clock, length, Content.STRING, origin, right_origin)
-    return Update({client: (clock, end)}, [struct], [])
+    sections = {client: (clock, end)}
+    needs = [ref for ref in (origin, right_origin) if ref is not None and not _contains(sections, ref)]
+    if clock and origin != (client, clock - 1):
+        needs.insert(0, Id(client, clock - 1))
+    return Update(sections, [struct], [], needs)
 
 
 def _uint_at(data: bytes, at: int) -> tuple[int, int]:
@@ -229,68 +139,6 @@ def write_state_vector(state_vector: Mapping[int, int]) -> bytes:
         _write_uint(out, client)
         _write_uint(out, state_vector[client])
     return bytes(out)
-
-
-def root_kinds(state: Update) -> dict[str, RootKind]:
-    """What each root of a *whole* document is, told from its structs: `state` must lack nothing.
-
-    A map key makes a map; strings and formats make a text; XML types make XML; anything else makes an array. Where a
-    root holds several, the later of map, array, XML, text wins: texts and XML have attributes, texts hold types.
-    A root with nothing left but deleted content has no kind; its value is empty whatever it was.
-
-    Raises BadUpdate for a string within a nested array: no library writes that, and reading it may never end.
-    """
-    arrays = {Id(struct.client, struct.clock) for struct in state.structs if struct.content is Content.ARRAY_TYPE}
-    kinds: dict[str, RootKind] = {}
-    for struct, (parent, key) in zip(state.structs, _placements(state.structs), strict=True):
-        if struct.content is Content.STRING and key is None and parent in arrays:
-            raise BadUpdate("unsupported", "a string within an array")
-        if type(parent) is not str or struct.content in (Content.GC, Content.DELETED):
-            continue
-        kind = RootKind.MAP if key is not None else _list_kind(struct.content)
-        kinds[parent] = max(kinds.get(parent, kind), kind, key=_KIND_ORDER.index)
-    return kinds
-
-
-_KIND_ORDER = (RootKind.MAP, RootKind.ARRAY, RootKind.XML, RootKind.TEXT)
-
-
-def _list_kind(content: Content) -> RootKind:
-    if content in (Content.STRING, Content.FORMAT, Content.EMBED):
-        return RootKind.TEXT
-    return RootKind.XML if content is Content.XML_TYPE else RootKind.ARRAY
-
-
-_Place: TypeAlias = tuple[str | Id | None, str | None]
-_NOWHERE: _Place = (None, None)
-
-
-def _placements(structs: list[Struct]) -> list[_Place]:
-    """The (parent, key) of each struct: its own, or that of the neighbour it was inserted beside."""
-    starts: dict[int, list[int]] = {}
-    indices: dict[int, list[int]] = {}
-    for index, struct in enumerate(structs):
-        starts.setdefault(struct.client, []).append(struct.clock)
-        indices.setdefault(struct.client, []).append(index)
-    places: list[_Place | None] = [None] * len(structs)
-    for index in range(len(structs)):
-        path = []
-        at = index
-        while (place := places[at]) is None:
-            neighbour = structs[at].origin or structs[at].right_origin
-            if neighbour is None:
-                place = places[at] = (structs[at].parent, structs[at].key)
-                break
-            path.append(at)
-            places[at] = _NOWHERE  # where a damaged update refers in a circle, the circle ends here
-            found = bisect_right(starts.get(neighbour.client, ()), neighbour.clock) - 1
-            if found < 0:
-                place = _NOWHERE
-                break
-            at = indices[neighbour.client][found]
-        for passed in path:
-            places[passed] = place
-    return [place or _NOWHERE for place in places]
 
 
 class _Reader:

@@ -1,0 +1,44 @@
+"""Reading Yjs v1 updates and state vectors without applying them.
+
+The format is that of Yjs 13 (lib0 encoding): per client a run of structs with consecutive clocks, then the delete set.
+Clocks count UTF-16 code units, list elements and map values alike. A *state vector* is `{client: clock}`, where `clock`
+is the first one that is missing.
+"""
+
+from __future__ import annotations
+
+from crdt.update.model import (
+    CLIENT_MAX,
+    CLOCK_MAX,
+    DEPTH_MAX,
+    Content,
+    DeleteRange,
+    Id,
+    StateVector,
+    Struct,
+    Update,
+)
+from crdt.update.reader import read_state_vector, read_update, write_state_vector
+from crdt.update.roots import RootKind, root_kinds
+
+__all__ = [
+    "CLIENT_MAX",
+    "CLOCK_MAX",
+    "DEPTH_MAX",
+    "EMPTY_STATE_VECTOR",
+    "EMPTY_UPDATE",
+    "Content",
+    "DeleteRange",
+    "Id",
+    "RootKind",
+    "StateVector",
+    "Struct",
+    "Update",
+    "read_state_vector",
+    "read_update",
+    "root_kinds",
+    "write_state_vector",
+]
+
+EMPTY_UPDATE = b"\x00\x00"
+EMPTY_STATE_VECTOR = b"\x00"
