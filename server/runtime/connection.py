@@ -140,7 +140,7 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Deliver what was kept, from a later turn on, then read again."""
+        """Deliver what was kept, in a later turn, and only then read again: so messages stay in order."""
         if self._paused and self._phase is Phase.OPEN:
             self._paused = False
             self._heard_at = self._shared.loop.time()
@@ -221,7 +221,7 @@ class Connection(asyncio.Protocol):
                 self._deliver(message)
 
     def _deliver(self, message: bytes) -> None:
-        if self._paused or self._backlog:
+        if self._paused:
             self._backlog.append(message)
         else:
             self._tell(self._sink.message_received, message)
@@ -324,12 +324,10 @@ class Connection(asyncio.Protocol):
     # --- signs of life
 
     def _watch(self) -> None:
-        """Ping a peer that was silent for the whole interval. While we do not read, its silence proves nothing."""
+        """Ping a peer that was silent for the whole interval."""
         options = self._shared.options
         now = self._shared.loop.time()
         self._idle_frames = 0
-        if self._paused:
-            self._heard_at = now
         silent_s = now - self._heard_at
         if silent_s < options.ping_interval_s:
             self._arm(options.ping_interval_s - silent_s, self._watch)
@@ -340,6 +338,7 @@ class Connection(asyncio.Protocol):
 
     def _judge_silence(self, pinged_at: float, taken_bytes: int) -> None:
         """Anything from the peer is life; so is taking bytes that were stuck: then the ping waits behind them.
+        While we do not read, silence proves nothing.
 
         The loop's clock stands still within a turn, so an answer may be as old as its ping, but nothing before it.
         """
