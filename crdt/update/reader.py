@@ -93,10 +93,13 @@ def _read_typed(data: bytes) -> Update | None:
 
 
 def _uint_at(data: bytes, at: int) -> tuple[int, int]:
+    """An integer, and where the next field begins. Raises IndexError at the end of the bytes, and if it is too long."""
     byte = data[at]
     value = byte & 0x7F
     shift = 7
     while byte >= 0x80:
+        if shift > _SHIFT_MAX:
+            raise IndexError(at)
         at += 1
         byte = data[at]
         value |= (byte & 0x7F) << shift
@@ -161,7 +164,7 @@ class _Reader:
         value = byte & 0x7F
         shift = 7
         while byte >= 0x80:
-            if shift > 56:
+            if shift > _SHIFT_MAX:
                 raise BadUpdate("malformed", "an integer is too long")
             byte = self.data[at]
             at += 1
@@ -339,19 +342,22 @@ class _Reader:
         return ranges
 
 
+_SHIFT_MAX = 56
+"""The ninth byte of an integer is the last: the library refuses longer ones."""
+
 # A struct's first byte: what it holds in five bits, then which of its fields follow.
 _CONTENT_BITS = 0x1F
 _HAS_KEY = 0x20
 _HAS_RIGHT_ORIGIN = 0x40
 _HAS_ORIGIN = 0x80
 
-# Kind 2 (JSON, of before Yjs 13) is missing on purpose: the library reads one value too many, and takes the rest of the
-# update for something else.
 _ONE_STRUCT = b"\x01\x01"
 _TYPED_INFOS = (0x84, 0xC4, 0x44)
 """A string with a left neighbour, with both, with a right one."""
 _TYPED_BYTES_MAX = 192
 
+# Kind 2 (JSON, of before Yjs 13) is missing on purpose: the library reads one value too many, and takes the rest of the
+# update for something else.
 _GC, _DELETED, _STRING, _ANY = 0, 1, 4, 8
 
 # Kind 5 (XmlHook) is missing on purpose: the library does not read its name, and so writes states that nobody can read.
