@@ -151,6 +151,10 @@ def test_an_exchange_leaves_nothing_to_exchange(seed: int) -> None:
 # --- hostile bytes
 
 
+def varuint(number: int) -> bytes:
+    return bytes([number]) if number < 0x80 else bytes([number & 0x7F | 0x80]) + varuint(number >> 7)
+
+
 def read_or_refuse(update: bytes) -> None:
     """The reader raises BadUpdate or gives an update that can be asked everything."""
     try:
@@ -176,6 +180,29 @@ def test_random_bytes_are_read_or_refused(update: bytes) -> None:
 )
 def test_bytes_that_look_like_structs_are_read_or_refused(tail: list[int]) -> None:
     read_or_refuse(bytes([1, 1, 5, 0, *tail]))
+
+
+uints = (
+    st.integers(0, 1 << 56).map(varuint) | st.integers(0, 300).map(varuint) | st.just(b"\x85" + 12 * b"\x80" + b"\x00")
+)
+
+
+@MANY
+@given(uints, uints, st.sampled_from([0x84, 0x44, 0xC4, 0x04]), st.lists(uints, max_size=4), st.binary(max_size=9))
+def test_the_short_way_and_the_long_way_agree(
+    client: bytes, clock: bytes, info: int, ids: list[bytes], run: bytes
+) -> None:
+    """Deletes of another client keep an update from the short way for one typed run, and change nothing else of it."""
+    update = b"\x01\x01" + client + clock + bytes([info]) + b"".join(ids) + bytes([len(run)]) + run
+    short, long = update + b"\x00", update + b"\x01\x63\x01\x00\x01"
+    try:
+        expected = read_update(long)
+    except BadUpdate:
+        with pytest.raises(BadUpdate):
+            read_update(short)
+    else:
+        read = read_update(short)
+        assert (read.sections, read.structs) == (expected.sections, expected.structs)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

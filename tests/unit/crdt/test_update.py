@@ -341,3 +341,48 @@ def test_merged_updates_read_as_one() -> None:
     doc = Doc[Text](client_id=1)
     updates = [made_after(doc, lambda doc: text(doc).insert(0, "a")) for _ in range(3)]
     assert read_update(merge_updates(*updates)).sections == {1: (0, 3)}
+
+
+# --- the short way for one typed run
+
+
+def typed_run(info: int, *fields: bytes, run: bytes) -> bytes:
+    """A single struct of client 5 at clock 7, its header fields given as bytes."""
+    return b"\x01\x01\x05\x07" + bytes([info]) + b"".join(fields) + bytes([len(run)]) + run + b"\x00"
+
+
+LEFT, RIGHT = b"\x02\x03", b"\x80\x01\x04"
+
+
+@pytest.mark.parametrize(
+    ("update", "origin", "right_origin"),
+    [
+        (typed_run(0x84, LEFT, run=b"abc"), Id(2, 3), None),
+        (typed_run(0x44, RIGHT, run=b"abc"), None, Id(128, 4)),
+        (typed_run(0xC4, LEFT, RIGHT, run=b"abc"), Id(2, 3), Id(128, 4)),
+    ],
+)
+def test_a_typed_run_is_read_with_its_neighbours(update: bytes, origin: Id | None, right_origin: Id | None) -> None:
+    read = read_update(update)
+    assert read.sections == {5: (7, 10)}
+    assert read.structs == [Struct(5, 7, 3, Content.STRING, origin, right_origin)]
+    assert read.deletes == []
+
+
+@pytest.mark.parametrize(
+    "update",
+    [
+        b"\x01\x01" + b"\x85" + 12 * b"\x80" + b"\x00" + typed_run(0x84, LEFT, run=b"a")[3:],
+        typed_run(0x84, b"\x82" + 9 * b"\x80" + b"\x00\x03", run=b"a"),
+        typed_run(0x84, b"\x80\x80\x80\x80\x80\x80\x80\x10\x03", run=b"a"),
+        typed_run(0x84, b"\x02\x80\x80\x80\x80\x08", run=b"a"),
+        typed_run(0x84, LEFT, run=b""),
+        typed_run(0x84, LEFT, run=b"ab")[:-2] + b"\x00",
+        typed_run(0x84, LEFT, run=b"a")[:-1] + b"b\x00",
+        b"\x01\x01\x05\xff\xff\xff\xff\x07" + typed_run(0x84, LEFT, run=b"a")[4:],
+    ],
+    ids=["client too long", "origin too long", "origin's client", "origin's clock", "empty", "cut", "longer", "end"],
+)
+def test_the_short_way_refuses_what_the_long_way_does(update: bytes) -> None:
+    with pytest.raises(BadUpdate):
+        read_update(update)
