@@ -63,7 +63,7 @@ class DeleteRange(NamedTuple):
     end: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Update:
     """A v1 update, read. `sections` gives each client's clock range [start, end).
 

@@ -370,7 +370,9 @@ class Hub:
                 self._committing.append(room)
         if batch:
             self._commit_started_s = self._desk.now
-            self._batch_entries = sum(len(append.entries) for append in batch)
+            entries = [entry for append in batch for entry in append.entries]
+            self._batch_entries = len(entries)
+            self._desk.meter.received(sum(entry.last_op - entry.first_op + 1 for entry in entries))
             self._desk.emit(Append(tuple(batch)))
 
     def _appended(self, committed: dict[DocumentId, bool] | None) -> None:

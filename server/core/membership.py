@@ -279,8 +279,11 @@ class Membership:
 
     # --- what the log brings
 
-    def publish(self, entry: LogEntry, received_s: float | None) -> None:
-        """A durable entry: an ACK to the device that made it, a DELTA to every other live member (I1, I5)."""
+    def publish(self, entry: LogEntry) -> int:
+        """A durable entry: an ACK to the device that made it, a DELTA to every other live member (I1, I5).
+
+        Returns to how many members the DELTA went.
+        """
         handle = self._room.handle
         owner = self._members.get(entry.device)
         if owner is not None and owner.live:
@@ -296,10 +299,7 @@ class Membership:
             if sessions:
                 self._desk.emit(Send(sessions, encode(delta, deflate=deflate)))
                 receivers += len(sessions)
-        if received_s is not None:
-            waited_s = self._desk.now - received_s
-            self._desk.meter.acknowledged(entry.last_op - entry.first_op + 1, waited_s)
-            self._desk.meter.delivered(receivers * len(entry.updates), waited_s)
+        return receivers
 
     def acknowledge_again(self, device: DeviceId) -> None:
         """The device sent what is in the log already."""

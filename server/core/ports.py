@@ -55,16 +55,16 @@ class Meter(Protocol):
         """An error was sent, or a connection closed, with this code."""
 
     def received(self, updates: int) -> None:
-        """A device sent so many updates, new or known, good or bad."""
+        """So many updates were checked and begin to be committed."""
 
     def committed(self, entries: int, seconds: float) -> None:
         """One commit of so many log entries has reported; it took so long."""
 
     def acknowledged(self, updates: int, seconds: float) -> None:
-        """These updates were acknowledged so long after they came in."""
+        """So many updates of one document were acknowledged; the one that waited longest waited so long."""
 
     def delivered(self, deliveries: int, seconds: float) -> None:
-        """Updates times receivers went out so long after the updates came in."""
+        """So many updates times receivers, of one document, went out; the longest wait was so long."""
 
     def caught_up(self, mode: str, update_bytes: int) -> None:
         """An OPENED went out with so many bytes of updates."""

@@ -191,7 +191,6 @@ class Room:
         again = False
         for number, update in enumerate(push.updates, push.first_op):
             again |= self._queue(Op(session, device, number, update, received_s)) is Verdict.DURABLE
-        self._desk.meter.received(len(push.updates))
         if again:
             self.members.acknowledge_again(device)
 
@@ -324,8 +323,10 @@ class Room:
             self._start_over([op for run in flight.runs for op in run], Recovery.RETRY)
             return
         self._flight = None
-        for entry, run in zip(flight.entries, flight.runs, strict=True):
-            self._publish(entry, min(op.received_s for op in run))
+        deliveries = sum(self._publish(entry) * len(entry.updates) for entry in flight.entries)
+        waited_s = self._desk.now - min(run[0].received_s for run in flight.runs)
+        self._desk.meter.acknowledged(sum(map(len, flight.runs)), waited_s)
+        self._desk.meter.delivered(deliveries, waited_s)
         self.advance()
 
     def commit_failed(self) -> None:
@@ -334,17 +335,17 @@ class Room:
         assert flight is not None
         self._start_over([op for run in flight.runs for op in run], Recovery.RESEND)
 
-    def _publish(self, entry: LogEntry, received_s: float | None) -> None:
-        """An entry is in the log: the room and its members move on to it (I1)."""
+    def _publish(self, entry: LogEntry) -> int:
+        """An entry is in the log: the room and its members move on to it (I1). To how many it was relayed."""
         assert entry.seq == self.head_seq + 1
         self.head_seq = entry.seq
         self.ops[entry.device] = OpState(entry.last_op, entry.chain)
         self.tail.extend((entry,))
         self.growth.add(entry.update_bytes, entry.time_ms)
-        self.members.publish(entry, received_s)
         if entry.device == IMPORTER:
             for number in range(entry.first_op, entry.last_op + 1):
                 self._finish_import(number, entry.seq)
+        return self.members.publish(entry)
 
     # --- loading, and starting over
 
@@ -387,7 +388,7 @@ class Room:
         news = [entry for entry in stored.entries if entry.seq > self.head_seq]
         if stored.head_seq - self.head_seq == len(news):
             for entry in news:
-                self._publish(entry, None)
+                self._publish(entry)
             return
         self.head_seq = stored.head_seq
         self._forget_ops(stored)
