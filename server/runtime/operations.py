@@ -90,12 +90,12 @@ class Operations:
 
     async def compact(self, document: str) -> dict[str, Any]:
         """Fold a document's log into a snapshot, proved before it counts; nil bytes if there was nothing to do."""
-        await self._existing(document)
         try:
+            await self._existing(document)
             snapshot = await compact(self._storage, _parse(document), self._run, time.time_ns() // 1_000_000)
-        except CompactionError as exc:
-            raise OperationRefused(f"{document} cannot be compacted: {exc}") from exc
-        return {"document": document, "snapshot_bytes": len(snapshot.state) if snapshot else None}
+        except (CorruptDocument, CompactionError) as exc:
+            return {"document": document, "snapshot_bytes": None, "problem": str(exc)}
+        return {"document": document, "snapshot_bytes": len(snapshot.state) if snapshot else None, "problem": None}
 
     async def backup(self, target: str) -> None:
         """Write all that is committed now to a new file. `target` is absolute: this process has its own directory."""
