@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Any, assert_never
 
 from crdt.errors import PeerError
 from crdt.ids import DeviceId, DocumentId
@@ -145,11 +145,11 @@ class Hub:
         try:
             frame = session.receive(data, self._options.limits)
             if frame is not None:
-                self._frame(session, frame)
+                self._frame(session, frame, len(data))
         except PeerError as exc:
             self._desk.refuse(session_id, exc)
 
-    def _frame(self, session: Session, frame: DeviceFrame) -> None:  # noqa: C901 - one line for each frame
+    def _frame(self, session: Session, frame: DeviceFrame, size: int) -> None:  # noqa: C901 - one line for each frame
         match frame:
             case frames.Push():
                 self._push(session, frame)
@@ -170,7 +170,7 @@ class Hub:
             case frames.Audit():
                 self._audit(session, frame)
             case frames.Report(data):
-                self._report(data)
+                self._report(data, size)
             case _:
                 assert_never(frame)
 
@@ -328,7 +328,9 @@ class Hub:
             room.members.request(AuditRequest(session.id, session.device, audit.seq, audit.digest))
             room.advance()
 
-    def _report(self, data: dict[str, object]) -> None:
+    def _report(self, data: dict[str, Any], size: int) -> None:
+        if size > self._options.limits.report_bytes:
+            raise PeerError(Code.TOO_BIG, f"a report has at most {self._options.limits.report_bytes} bytes")
         counters = {name: float(value) for name, value in data.items() if isinstance(value, int | float)}
         self._desk.meter.reported(counters)
 
