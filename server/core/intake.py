@@ -32,8 +32,8 @@ class Op:
     received_s: float
     state: OpState = OPS_START
     """The device's ops once this one is in."""
-    advances: bool = True
-    """It has content that the document lacks; otherwise only applying it tells whether it changes anything."""
+    changes: bool = True
+    """It has content that the document lacks. Where it has none (deletes only, say), applying it tells."""
     starts_run: bool = False
     """It builds on what another device has queued, so it can not move ahead of that into an earlier run."""
 
@@ -97,7 +97,8 @@ class Intake:
         except PeerError as exc:
             self.refuse(op.device, op.number)
             raise PeerError(exc.code, exc.message, **{**exc.detail, "op": op.number}) from exc
-        self._refused.pop(op.device, None)
+        if op.number == refused:
+            del self._refused[op.device]
         self._admitted[op.device] = op.state
         self.queue.append(op)
         return Verdict.QUEUED
@@ -109,7 +110,7 @@ class Intake:
             raise PeerError(Code.TOO_BIG, f"an update has at most {self._update_bytes_max} bytes")
         update = read_update(op.update)
         op.starts_run = self._leans_on_others(update, op.device)
-        op.advances = update.advance(self.expected)
+        op.changes = update.advance(self.expected)
         op.state = OpState(op.number, chain.link(last.chain, op.update))
         for client in update.sections:
             self._writers[client] = op.device if self._writers.get(client, op.device) == op.device else _SEVERAL

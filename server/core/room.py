@@ -9,7 +9,7 @@ Invariants, cited where they are kept (I2 and I4 in `intake`, I1 and I5 also in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
@@ -259,7 +259,7 @@ class Room:
             for op in run:
                 self._desk.queued(op.session, -len(op.update))
         try:
-            changed = self._apply(self._replica, runs)
+            self._apply(self._replica, runs)
         except ReplicaBroken as exc:
             self._suspect(runs, exc)
             return None
@@ -271,7 +271,7 @@ class Room:
                 first_op=run[0].number,
                 last_op=run[-1].number,
                 chain=run[-1].state.chain,
-                updates=tuple(op.update for op in run if changed(op)),
+                updates=tuple(op.update for op in run if op.changes),
                 time_ms=self._desk.wall_ms(),
             )
             for index, run in enumerate(runs, 1)
@@ -279,29 +279,26 @@ class Room:
         self._flight = Flight(entries, runs, self._desk.now)
         return DocumentAppend(self.document, self.epoch, entries)
 
-    def _apply(self, replica: Replica, runs: list[list[Op]]) -> Callable[[Op], bool]:
-        """Apply in log order; gives what tells which ops changed anything. Raises ReplicaBroken."""
+    def _apply(self, replica: Replica, runs: list[list[Op]]) -> None:
+        """Apply in log order, and find out which ops change anything. Raises ReplicaBroken."""
         expected = self._intake.expected
         if self._intake.queue:
             expected = replica.state_vector()
             for run in runs:
                 for op in run:
                     read_update(op.update).advance(expected)
-        unchanged: list[Op] = []
         pending: list[bytes] = []
         for run in runs:
             for op in run:
-                if op.advances:
+                if op.changes:
                     pending.append(op.update)
                     continue
                 replica.apply(pending)
                 pending = []
-                if not replica.apply_if_new(op.update):
-                    unchanged.append(op)
+                op.changes = replica.apply_if_new(op.update)
         replica.apply(pending)
         if replica.state_vector() != expected:
             raise ReplicaBroken("the state vector is not the expected one")
-        return lambda op: not any(op is other for other in unchanged)
 
     def _suspect(self, runs: list[list[Op]], reason: ReplicaBroken) -> None:
         """The library stumbled over a batch: find the culprit by trying the ops one at a time (I6)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, assert_never
 
 import jwt
 from pycrdt import Text
@@ -17,6 +17,7 @@ from crdt.protocol import frames
 from crdt.protocol.codec import decode_server_frame, encode
 from crdt.protocol.frames import CHAIN_START, Cursor, DeviceFrame, Push, ServerFrame
 from crdt.replica import Replica
+from crdt.update import read_update
 from server.core import effects, events
 from server.core.auth import Authority, VerificationKey
 from server.core.effects import Effect
@@ -89,28 +90,46 @@ class Writer:
 
 
 class Lab:
-    """`held` effects wait until `settle` or `answer`; frames wait in `inbox`, closes in `closed`."""
+    """`held` effects wait until `settle` or `answer`; frames wait in `inbox`, closes in `closed`.
 
-    def __init__(self, *, wall_s: float = WALL_S, **options: Any) -> None:
+    Two labs with one `storage` are two server processes; `entropy` makes their epochs differ.
+    """
+
+    def __init__(
+        self, *, wall_s: float = WALL_S, storage: MemoryStorage | None = None, entropy: int = 0, **options: Any
+    ) -> None:
         self.meter = CountingMeter()
-        self.storage = MemoryStorage(b"s" * 16)
+        self.storage = storage or MemoryStorage(b"s" * 16)
         self.options = CoreOptions(**options)
         self.now = 100.0
         self.sessions = 0
         self.inbox: dict[int, list[ServerFrame]] = {}
         self.closed: dict[int, tuple[int, str]] = {}
+        self.gone: list[int] = []
+        """Sessions whose sockets are closed."""
+        self.paused: list[int] = []
+        self.awaiting_drain: list[int] = []
+        self.imports: dict[int, effects.ImportFinished] = {}
+        self.drained = 0
         self.held: deque[Effect] = deque()
         self.log: list[effects.Log] = []
-        self.other: list[Effect] = []
-        self._bytes = 0
+        self._bytes = entropy
         self._wall_s = wall_s
         self.start()
 
     def start(self) -> None:
-        """A server process begins (again); what the old one had in memory is gone."""
-        self.hub = Hub(self.options, AUTHORITY, self.meter, self._entropy)  # type: ignore[arg-type]
+        """A server process begins (again); what the old one had in memory is gone, its sockets too."""
+        self.hub = Hub(self.options, AUTHORITY, self.meter, self._entropy)
         self.held.clear()
-        self.feed(events.ClockRead(self._wall_s + self.now - 100.0))
+        self.paused.clear()
+        self.awaiting_drain.clear()
+        self.gone = list(self.inbox)
+        self.read_clock(self._wall_s)
+
+    def read_clock(self, wall_s: float) -> None:
+        """The wall clock shows `wall_s` plus what has passed since the lab was made."""
+        self._wall_s = wall_s
+        self.feed(events.ClockRead(wall_s + self.now - 100.0))
 
     def _entropy(self, size: int) -> bytes:
         self._bytes += 1
@@ -122,21 +141,38 @@ class Lab:
         for effect in self.hub.handle(event, self.now):
             self._execute(effect)
 
-    def _execute(self, effect: Effect) -> None:
+    def _execute(self, effect: Effect) -> None:  # noqa: C901 - one line for each effect
         match effect:
             case effects.Send(sessions, data):
                 frame = decode_server_frame(data)
                 assert frame is not None
                 for session in sessions:
+                    assert session not in self.closed, f"{frame} after the close"
+                    assert session not in self.gone, f"{frame} to nobody"
                     self.inbox[session].append(frame)
             case effects.Close(session, code, reason):
-                self.closed.setdefault(session, (code, reason))
+                assert session not in self.closed, "closed twice"
+                self.closed[session] = (code, reason)
             case effects.Load() | effects.Append() | effects.Compact() | effects.BeginEpoch():
                 self.held.append(effect)
             case effects.Log():
                 self.log.append(effect)
+            case effects.AwaitDrain(session):
+                self.awaiting_drain.append(session)
+            case effects.PauseReading(session):
+                assert session not in self.paused, "paused twice"
+                self.paused.append(session)
+            case effects.ResumeReading(session):
+                self.paused.remove(session)
+            case effects.ImportFinished(request):
+                assert request not in self.imports, "answered twice"
+                self.imports[request] = effect
+            case effects.Drained():
+                self.drained += 1
+            case effects.HelloAccepted():
+                pass
             case _:
-                self.other.append(effect)
+                assert_never(effect)
 
     def turn(self) -> None:
         """The event loop is idle: what is due happens."""
@@ -159,6 +195,11 @@ class Lab:
         effect = self.held.popleft()
         self.feed(now_of(self._answer(effect)))
 
+    def answer_last(self) -> None:
+        """Let storage answer the newest request."""
+        self.held.rotate(1)
+        self.answer()
+
     async def _answer(self, effect: Effect) -> Event:
         match effect:
             case effects.Load(document):
@@ -177,7 +218,13 @@ class Lab:
                 snapshot = verified_snapshot(await self.storage.load(document), int(WALL_S * 1000))
                 await self.storage.save_snapshot(document, snapshot)
                 return events.Compacted(document, snapshot.seq, len(snapshot.state))
-        raise AssertionError(effect)
+            case _:
+                raise AssertionError(effect)
+
+    def drain(self, session: int) -> None:
+        """The session's reader has caught up, if the hub asked to be told."""
+        self.awaiting_drain.remove(session)
+        self.feed(events.OutboxDrained(session))
 
     def fail(self, *, durable: bool = False) -> None:
         """Let storage fail the oldest request; `durable`: what it should append is in all the same."""
@@ -203,6 +250,10 @@ class Lab:
         self.inbox[self.sessions] = []
         self.feed(events.SocketOpened(self.sessions))
         return self.sessions
+
+    def disconnect(self, session: int) -> None:
+        self.gone.append(session)
+        self.feed(events.SocketClosed(session))
 
     def send(self, session: int, frame: DeviceFrame) -> None:
         self.feed(events.MessageReceived(session, encode(frame)))
@@ -232,8 +283,26 @@ class Lab:
         assert isinstance(frame, kind), f"expected {kind.__name__}, got {frame}"
         return frame
 
+    def received(self, session: int) -> list[ServerFrame]:
+        """What has come since it was last asked for, without WELCOME."""
+        inbox, self.inbox[session] = self.inbox[session], []
+        return [frame for frame in inbox if not isinstance(frame, frames.Welcome)]
+
     def durable(self, document: DocumentId = MAIN) -> list[LogEntry]:
         return list(now_of(self.storage.load(document)).entries)
+
+    def epoch(self, document: DocumentId = MAIN) -> bytes:
+        return now_of(self.storage.load(document)).epoch
+
+
+def values(entries: list[LogEntry]) -> dict[str, Any]:
+    """What a log says, taken in order: every update fits when its turn comes."""
+    replica = Replica()
+    for entry in entries:
+        for update in entry.updates:
+            assert read_update(update).missing(replica.state_vector()) is None, f"entry {entry.seq} comes too early"
+            replica.apply((update,))
+    return replica.values()
 
 
 def phone(user: str = "alice", name: str = "phone") -> DeviceId:
@@ -242,5 +311,5 @@ def phone(user: str = "alice", name: str = "phone") -> DeviceId:
 
 __all__ = [
     "AUTHORITY", "MAIN", "WALL_S", "AppendResult", "CountingMeter", "Cursor", "Lab", "Limits", "Writer", "now_of",
-    "phone", "token",
+    "phone", "token", "values",
 ]  # fmt: skip
