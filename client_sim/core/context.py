@@ -20,6 +20,8 @@ class Context:
         self.rng = rng
         self.limits = Limits()
         self.counters = Counters()
+        self.pushing = True
+        """False once the server has said that it is about to close."""
         self._effects: list[Effect] = []
         self._last_ref = 0
 

@@ -171,15 +171,16 @@ class LocalCopy:
         """Entry `cursor.seq` and all before it are in."""
         self._advance(epoch=cursor.epoch, seq=cursor.seq)
 
-    def heal(self, acked: OpState, server_sv: bytes, client_id: int) -> None:
-        """The server's history went back, or is another: push, under a fresh client id, what it lacks of ours.
+    def heal(self, acked: OpState, server_sv: bytes, client_id: int, *, push: bool) -> None:
+        """The server's history went back, or is another: with `push`, give it what it lacks of ours as one op.
 
-        Ops go on after `acked`, which is where the server has them.
+        Ops go on after `acked`, which is where the server has them, and under a fresh client id.
         """
         self.replica = Replica.load([self.replica.state()], client_id)
         self._truncate_outbox(0)
         self._advance(acked=acked)
-        self.push_missing(server_sv, heal=True)
+        if push:
+            self.push_missing(server_sv, heal=True)
 
     def push_missing(self, server_sv: bytes, *, heal: bool) -> None:
         """Put what the server lacks into the outbox, as one op; nothing, if it lacks nothing."""

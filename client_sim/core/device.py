@@ -57,6 +57,9 @@ HELLO_STATE_VECTOR_BYTES = 128 << 10
 
 AUTHENTICATE_AGAIN = 4401
 REVOKED = CLOSE[Code.DEVICE_REVOKED]
+DEFECTS = (CLOSE[Code.BAD_FRAME], CLOSE[Code.TOO_BIG], 1009)
+DEFECT_WAIT_S = 30.0
+"""Close codes that mean a mistake in a program, which the next try will make again."""
 GIVEN_UP = {
     CLOSE[Code.SUPERSEDED]: Code.SUPERSEDED,
     CLOSE[Code.UNSUPPORTED_VERSION]: Code.UNSUPPORTED_VERSION,
@@ -214,6 +217,7 @@ class Device:
                 self._hang_up(1000, "")
                 self._go_down(Link.IDLE)
             case events.NetworkBack() if self._link is Link.WAITING:
+                self._backoff.reset()
                 self._connect()
             case _:
                 pass  # it is so already
@@ -254,6 +258,7 @@ class Device:
         """HELLO, with as many opens as it may have: all are current after one round trip."""
         self._move(Link.GREETING)
         self._session = Session.greeting(now + GREETING_S)
+        self._context.pushing = True
         assert self._token is not None
         opens = self._hello_opens()
         options = {"deflate": True}
@@ -279,6 +284,8 @@ class Device:
         elif code in GIVEN_UP:
             self._give_up(GIVEN_UP[code])
         else:
+            if code in DEFECTS:
+                self._floor_s = max(self._floor_s, DEFECT_WAIT_S)
             self._wait(now)
 
     def _drop(self, code: int, reason: str, now: float) -> None:
@@ -339,7 +346,7 @@ class Device:
     def _on_message(self, data: bytes, now: float) -> None:
         assert self._link in (Link.GREETING, Link.OPEN), f"a message while {self._link}"
         self._context.counters.bytes_down += len(data)
-        self._session.heard()
+        self._session.heard(now)
         frame = codec.decode_server_frame(data)
         match frame:
             case None | Nonce() | Pong():
@@ -350,6 +357,7 @@ class Device:
                 self._on_error(frame, now)
             case GoAway():
                 self._floor_s = frame.retry_after_ms / 1000
+                self._context.pushing = False
             case Expiring():
                 self._session.expires_in(0.0, now)
                 self._keep_alive(now)

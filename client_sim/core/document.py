@@ -24,33 +24,18 @@ from client_sim.core.pushing import Window
 from client_sim.core.roots import Roots
 from client_sim.core.status import PHASES, Phase, State, Status, move
 from crdt.errors import BadUpdate, ReplicaBroken
+from crdt.protocol import frames
 from crdt.protocol.codec import bad_frame
 from crdt.protocol.codes import Code, Retry
-from crdt.protocol.frames import (
-    SERVER_REF,
-    Access,
-    Ack,
-    Audit,
-    Audited,
-    Chunk,
-    Cursor,
-    Delta,
-    DevicePresence,
-    Error,
-    Leave,
-    Mode,
-    Open,
-    Opened,
-    Presence,
-    Resync,
-)
+from crdt.protocol.frames import SERVER_REF, Access, Cursor, Error, Mode, Open, Opened, Resync
 from crdt.replica import Values
-from crdt.update import EMPTY_STATE_VECTOR
+from crdt.update import EMPTY_STATE_VECTOR, EMPTY_UPDATE
 
 RESEND_CAP_S = 30.0
 UNREADABLE = "unreadable"
 """Why a document is blocked whose whole state, as the server sent it, can not be integrated."""
 
+_BEYOND_REPAIR = (Code.BAD_UPDATE, Code.TOO_BIG, Code.TOO_EXPENSIVE)
 _ENDS_MEMBERSHIP = (Code.FORBIDDEN, Code.DOC_QUARANTINED, Code.RESET_REQUIRED)
 
 
@@ -128,13 +113,13 @@ class Document:
     def set_presence(self, payload: bytes | None) -> None:
         self.presence = payload
         if self.phase is Phase.LIVE:
-            self._context.send(Presence(self._live_handle, payload))
+            self._context.send(frames.Presence(self._live_handle, payload))
 
     def audit(self) -> None:
         """Compare with the server, where everything is acknowledged."""
         cursor = self.copy.cursor
         if self.phase is Phase.LIVE and not self.pending and cursor:
-            self._context.send(Audit(self._live_handle, cursor.seq, self.copy.replica.digest()))
+            self._context.send(frames.Audit(self._live_handle, cursor.seq, self.copy.replica.digest()))
 
     def unblock(self, now: float) -> None:
         """Go on after the app has decided. Where the server can merge nothing, its state takes the replica's place."""
@@ -150,21 +135,20 @@ class Document:
 
     def leave(self) -> None:
         if self.handle is not None:
-            self._context.send(Leave(self.handle))
+            self._context.send(frames.Leave(self.handle))
         self.disconnected()
 
     # --- the connection
 
-    def opening(self, *, with_state_vector: bool = False) -> Open:
-        """OPEN's fields, for HELLO or alone. A state vector goes along where there is no cursor, or on demand."""
+    def opening(self) -> Open:
+        """OPEN's fields, for HELLO or alone. A state vector goes along only where there is no cursor."""
         self._move(Phase.OPENING)
         self.ref = self._context.next_ref()
         self.retry_at = None
         if self._exchange is not Exchange.CATCH_UP:
             return Open(self.ref, self.name, None, EMPTY_STATE_VECTOR)
         cursor = self.copy.cursor
-        needed = with_state_vector or cursor is None
-        state_vector = self.copy.replica.state_vector_bytes() if needed else None
+        state_vector = self.copy.replica.state_vector_bytes() if cursor is None else None
         return Open(self.ref, self.name, cursor, state_vector, self._download.resume if self._download else None)
 
     def disconnected(self) -> None:
@@ -182,11 +166,13 @@ class Document:
     # --- catching up
 
     def on_opened(self, opened: Opened, now: float) -> None:
-        if self._exchange is not Exchange.CATCH_UP and opened.mode not in (Mode.DIFF, Mode.NEED_SV):
-            return  # of the server's own accord: what was asked for comes after it
+        if self._awaits_another(opened):  # it goes on from what the server sent, of which some was ignored here
+            if opened.cursor.epoch == self.copy.progress.epoch:
+                self.on_ack(frames.Ack(opened.handle, opened.acked_op, 0, opened.chain), now)
+            return
         self.handle, self.ref, self.access = opened.handle, None, opened.access
         if opened.mode is Mode.NEED_SV:
-            self._context.send(self.opening(with_state_vector=True))
+            self._resync(cursor=opened.cursor.epoch == self.copy.progress.epoch)
         elif opened.more:
             self._download = Download.going_on(self._download, opened)
             self._move(Phase.RECEIVING)
@@ -194,7 +180,13 @@ class Document:
             self._download = None
             self._settle(opened, opened.updates, now)
 
-    def on_chunk(self, chunk: Chunk, now: float) -> None:
+    def _awaits_another(self, opened: Opened) -> bool:
+        """True for an unasked OPENED while an answer is awaited: only the answer has the ref, or the state vector."""
+        if self.phase is Phase.OPENING:
+            return opened.ref != self.ref
+        return self.phase is Phase.RESYNCING and opened.state_vector is None
+
+    def on_chunk(self, chunk: frames.Chunk, now: float) -> None:
         if self.phase is not Phase.RECEIVING:
             return
         assert self._download is not None
@@ -211,23 +203,23 @@ class Document:
         if verdict is Verdict.FORKED:
             self._fork("the server has ops of this device that it did not make")
         elif verdict is Verdict.WENT_BACK and opened.state_vector is None and self._exchange is not Exchange.REBUILD:
-            self._ask_state_vector()
+            self._resync(cursor=False)
         else:
             try:
                 self._integrate(opened, updates, verdict)
             except (Misfit, BadUpdate, ReplicaBroken) as exc:
                 self._misfit(exc)
             else:
-                self._go_live(opened.mode, updates, now)
+                self._go_live(opened, updates, now)
 
-    def _go_live(self, mode: Mode, updates: tuple[bytes, ...], now: float) -> None:
+    def _go_live(self, opened: Opened, updates: tuple[bytes, ...], now: float) -> None:
         self._exchange = Exchange.CATCH_UP
         self._blocked = None
         self._window.restart(self.copy)
         self._move(Phase.LIVE)
-        self._context.counters.caught_up(mode.value)
+        self._context.counters.caught_up(opened.mode.value)
         self._received(updates)
-        if self.presence is not None:
+        if self.presence is not None and opened.ref != SERVER_REF:
             self.set_presence(self.presence)
         self.flush(now)
 
@@ -244,17 +236,11 @@ class Document:
                 copy.start_over(updates, client_id=client_id(), keep_own=self._exchange is Exchange.FULL)
             if healing:
                 assert opened.state_vector is not None
-                copy.heal(OpState(opened.acked_op, opened.chain), opened.state_vector, client_id())
+                push = self.access is Access.WRITE or bool(copy.outbox)
+                copy.heal(OpState(opened.acked_op, opened.chain), opened.state_vector, client_id(), push=push)
             copy.reach(opened.cursor)
         self._context.counters.heals += healing
-        if acked:
-            self._context.counters.ops_acked += acked
-            self._context.emit(Acknowledged(self.name, opened.acked_op))
-
-    def _ask_state_vector(self) -> None:
-        if self.phase is Phase.RESYNCING:
-            raise bad_frame("the answer to RESYNC has no state vector")
-        self._resync(cursor=False)
+        self._count_acked(acked, opened.acked_op)
 
     def _misfit(self, exc: Exception) -> None:
         """What came does not fit what is here: ask for everything, once."""
@@ -277,7 +263,7 @@ class Document:
 
     # --- following the log
 
-    def on_delta(self, delta: Delta) -> None:
+    def on_delta(self, delta: frames.Delta) -> None:
         if self.phase is not Phase.LIVE:  # an OPENED is awaited, and covers it
             return
         cursor = self._live_cursor
@@ -293,7 +279,7 @@ class Document:
             else:
                 self._received(delta.updates)
 
-    def on_ack(self, ack: Ack, now: float) -> None:
+    def on_ack(self, ack: frames.Ack, now: float) -> None:
         copy = self.copy
         if self.phase is Phase.BLOCKED or copy.progress.epoch is None:
             return
@@ -302,14 +288,14 @@ class Document:
             self._fork("the server's hash over this device's ops is another")
             return
         cursor = copy.cursor
-        moves = cursor is not None and ack.seq == cursor.seq + 1
+        moves = self.phase is Phase.LIVE and cursor is not None and ack.seq == cursor.seq + 1
         if is_news or moves:
             self._acknowledged(ack, moves=moves)
         if self.phase is Phase.LIVE and ack.seq > self._live_cursor.seq:
             self._resync()
         self.flush(now)
 
-    def _acknowledged(self, ack: Ack, *, moves: bool) -> None:
+    def _acknowledged(self, ack: frames.Ack, *, moves: bool) -> None:
         acked = 0
         with self._changing() as copy:
             if ack.op > copy.progress.acked.op:
@@ -317,14 +303,18 @@ class Document:
             if moves:
                 copy.reach(self._live_cursor._replace(seq=ack.seq))
         self._window.acknowledged(copy)
-        if acked:
+        self._count_acked(acked, ack.op)
+
+    def _count_acked(self, count: int, op: int) -> None:
+        if count:
             self._backoff.reset()
-            self._context.counters.ops_acked += acked
-            self._context.emit(Acknowledged(self.name, ack.op))
+            self._context.counters.ops_acked += count
+            self._context.emit(Acknowledged(self.name, op))
 
     def _received(self, updates: tuple[bytes, ...]) -> None:
-        self._context.counters.updates_received += len(updates)
-        if updates:
+        received = sum(update != EMPTY_UPDATE for update in updates)
+        self._context.counters.updates_received += received
+        if received:
             self._context.emit(DocumentChanged(self.name, remote=True))
 
     # --- pushing
@@ -332,7 +322,7 @@ class Document:
     def _may_push(self, now: float) -> bool:
         waiting = self.retry_at is not None and now < self.retry_at
         stopped = self._blocked or self.copy.progress.held or self.access is not Access.WRITE
-        return self.phase is Phase.LIVE and not waiting and not stopped
+        return self.phase is Phase.LIVE and self._context.pushing and not waiting and not stopped
 
     def flush(self, now: float) -> None:
         """Frame pending edits as far as the window allows. An op gets its number here, stored before it is sent."""
@@ -370,10 +360,10 @@ class Document:
         """An ERROR about this document. No other document minds."""
         self._context.emit(Problem(error.code, error.message, self.name))
         op = (error.detail or {}).get("op")
-        if isinstance(op, int):
-            self._on_push_refused(error, op, now)
-        elif error.code == Code.DEVICE_FORKED:
+        if error.code == Code.DEVICE_FORKED:
             self._fork(error.message)
+        elif isinstance(op, int):
+            self._on_push_refused(error, op, now)
         elif self.phase is Phase.OPENING or error.code in _ENDS_MEMBERSHIP:
             self._on_open_refused(error, now)
         elif self.phase is Phase.RESYNCING:
@@ -405,16 +395,14 @@ class Document:
         if self.phase is not Phase.LIVE:  # the OPENED that is awaited says what to send again
             return
         detail = error.detail or {}
-        if error.code == Code.DEVICE_FORKED:
-            self._fork(error.message)
-        elif error.code == Code.OP_GAP:
-            self._resync()
+        if error.code == Code.OP_GAP:
+            self._send_from(detail.get("expected"), now)
         elif not self.copy.is_pending(op):  # of before an answer that settled it
             return
         elif error.code == Code.MISSING_DEPS:
             self._replace_from(op, detail.get("sv"), now)
-        elif error.code == Code.BAD_UPDATE:
-            self._rebuild()
+        elif error.code in _BEYOND_REPAIR:
+            self._rebuild(error.code)
         elif error.retry in (Retry.NOW, Retry.LATER):
             self._window.rewind(self.copy, op)
             self._retry_after(error, now)
@@ -432,10 +420,18 @@ class Document:
         self._window.rewind(self.copy, op)
         self.flush(now)
 
-    def _rebuild(self) -> None:
+    def _send_from(self, op: object, now: float) -> None:
+        """The server expects this op next. If it is acknowledged already, the two do not agree on where they are."""
+        if isinstance(op, int) and self.copy.is_pending(op):
+            self._window.rewind(self.copy, op)
+            self.flush(now)
+        else:
+            self._resync()
+
+    def _rebuild(self, code: str) -> None:
         """A refused update can not be mended: it goes aside, and the replica is built anew from the server's state."""
         with self._changing() as copy:
-            copy.hold(Code.BAD_UPDATE)
+            copy.hold(code)
         self._exchange = Exchange.REBUILD
         self._resync()
 
@@ -449,20 +445,20 @@ class Document:
 
     def _block(self, reason: str, *, leave: bool = False) -> None:
         if leave and self.handle is not None:
-            self._context.send(Leave(self.handle))
+            self._context.send(frames.Leave(self.handle))
         self.handle = self.ref = None
         self._blocked = reason
         self._move(Phase.BLOCKED)
 
     # --- the rest
 
-    def on_audited(self, audited: Audited) -> None:
+    def on_audited(self, audited: frames.Audited) -> None:
         if not audited.ok and self.phase is Phase.LIVE:
             self._context.emit(Problem("audit_failed", f"not the server's document at {audited.seq}", self.name))
             self._exchange = Exchange.FULL
             self._resync()
 
-    def on_presence(self, presence: DevicePresence) -> None:
+    def on_presence(self, presence: frames.DevicePresence) -> None:
         if presence.payload is None:
             self.peers.pop(presence.device, None)
         else:

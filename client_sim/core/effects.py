@@ -80,7 +80,5 @@ class DataWiped:
     """The device was revoked, and its store is empty now."""
 
 
-Effect: TypeAlias = (
-    FetchToken | Connect | Send | CloseConnection
-    | StatusChanged | DocumentChanged | Acknowledged | PresenceChanged | Problem | DataWiped
-)  # fmt: skip
+Telling: TypeAlias = StatusChanged | DocumentChanged | Acknowledged | PresenceChanged | Problem | DataWiped
+Effect: TypeAlias = FetchToken | Connect | Send | CloseConnection | Telling

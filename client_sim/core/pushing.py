@@ -8,9 +8,9 @@ from client_sim.core.copy import LocalCopy
 from crdt.limits import Limits
 from crdt.protocol.frames import Push
 
-WINDOW_OPS = 2_000
-WINDOW_BYTES = 2 << 20
-"""What may be on its way without an ACK: enough to fill a long round trip, and little against the server's limits."""
+WINDOW_OPS = 256
+WINDOW_BYTES = 1 << 20
+"""What may be on its way without an ACK, as the protocol advises; one op alone may be larger."""
 
 FRAME_OVERHEAD_BYTES = 64
 UPDATE_OVERHEAD_BYTES = 5

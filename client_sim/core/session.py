@@ -7,8 +7,6 @@ from crdt.protocol.frames import Welcome
 
 GREETING_S = 15.0
 """WELCOME comes within this after HELLO."""
-SILENCE_S = 10.0
-"""Something comes within this after a PING."""
 REFRESH_MARGIN_S = 60.0
 """A token is replaced this long before its end, or after four fifths of its life if that is later."""
 REFRESH_RETRY_S = 10.0
@@ -37,6 +35,7 @@ class Session:
         self._heartbeat_s = welcome.heartbeat_ms / 1000
         self._silent_at = None
         self._ping_at = now + self._heartbeat_s if self._heartbeat_s else None
+        self.heard(now)
         if welcome.token_expires_ms > welcome.server_time_ms:
             self.expires_in((welcome.token_expires_ms - welcome.server_time_ms) / 1000, now)
         known = {name: value for name, value in welcome.limits.items() if name in Limits.__dataclass_fields__}
@@ -48,20 +47,19 @@ class Session:
 
     # --- keepalive
 
-    def heard(self) -> None:
+    def heard(self, now: float) -> None:
         """A message came: the connection lives. Before WELCOME only WELCOME counts."""
         if self._ping_at is not None:
-            self._silent_at = None
+            self._silent_at = now + 2 * self._heartbeat_s
 
     def is_silent(self, now: float) -> bool:
         return self._silent_at is not None and now >= self._silent_at
 
     def ping_due(self, now: float) -> int | None:
-        """The number of a PING that is due now, and from now on awaited."""
+        """The number of a PING that is due now: one each heartbeat, since the server listens for silence too."""
         if self._ping_at is None or now < self._ping_at:
             return None
         self._ping_at = now + self._heartbeat_s
-        self._silent_at = now + SILENCE_S if self._silent_at is None else self._silent_at
         self._pings += 1
         return self._pings
 

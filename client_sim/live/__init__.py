@@ -1,0 +1,15 @@
+"""Real devices over real sockets.
+
+async with AsyncDevice(url, token=token, device="phone", store="phone.db") as phone:
+    notes = await phone.open("main")
+    notes.edit(lambda roots: roots.text("body").append("Hello"))
+    await notes.wait_durable()
+    print(notes.values())
+"""
+
+from client_sim.core.effects import Problem
+from client_sim.core.roots import Roots
+from client_sim.core.status import State, Status
+from client_sim.live.device import AsyncDevice, AsyncDocument, Blocked, LoginRefused
+
+__all__ = ["AsyncDevice", "AsyncDocument", "Blocked", "LoginRefused", "Problem", "Roots", "State", "Status"]

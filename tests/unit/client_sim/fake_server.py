@@ -37,7 +37,7 @@ from crdt.protocol.frames import (
     Welcome,
 )
 from crdt.replica import Replica
-from crdt.update import read_state_vector, read_update
+from crdt.update import read_update
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,6 @@ class FakeServer:
         self.chunk_bytes = 1 << 30
         """Answers of more than this come in chunks of this size."""
         self.payloads: dict[bytes, tuple[Opened, bytes]] = {}
-        self.holds_commits = False
-        """Pushes stay in each session's queue until `commit`."""
 
     def connect(self, user: str = "alice") -> Session:
         session = Session(self, user)
@@ -159,15 +157,19 @@ class Session:
                 self.push(frame)
             case Leave(handle):
                 self.members.pop(handle, None)
+            case Ping(n):
+                self.send(Pong(n, 0))
+            case _:
+                self._serve_member(frame)
+
+    def _serve_member(self, frame: DeviceFrame) -> None:
+        match frame:
             case Resync(handle, cursor, state_vector):
-                room = self.members[handle]
-                self.answer(room, SERVER_REF, cursor, state_vector, with_state_vector=True)
+                self.answer(self.members[handle], SERVER_REF, cursor, state_vector, with_state_vector=True)
             case Presence(handle, payload):
                 for session in self.server.sessions:
                     if session is not self and handle in session.members:
                         session.send(DevicePresence(handle, self.device_id, payload))
-            case Ping(n):
-                self.send(Pong(n, 0))
             case Audit(handle, seq, digest):
                 room = self.members[handle]
                 self.send(Audited(handle, seq, seq != room.head or room.replica.digest() == digest))
@@ -262,9 +264,3 @@ class Session:
 
     def refuse(self, push: Push, code: str, retry: str, **detail: object) -> None:
         self.send(Error(None, push.handle, code, "", retry, None, {"op": push.first_op, **detail}))
-
-
-def has(room: Room, state_vector: bytes) -> bool:
-    """True if the room's replica has all structs that the state vector covers."""
-    known = room.replica.state_vector()
-    return all(known.get(client, 0) >= clock for client, clock in read_state_vector(state_vector).items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections import deque
 from collections.abc import Callable
 from random import Random
@@ -74,6 +75,18 @@ class Rig:
 
     def type(self, text: str, name: str = "main") -> Rig:
         return self.edit(lambda roots: roots.text("body").append(text), name)
+
+    def begin(self) -> Rig:
+        """As `start`, but no message moves."""
+        self.feed(events.Started())
+        return self
+
+    def audit(self) -> Rig:
+        self.feed(events.AuditRequested(self.names[0]))
+        return self
+
+    def pending_is_none_and_text_has(self, *parts: str) -> bool:
+        return not self.document.pending and all(part in self.text for part in parts)
 
     def edit(self, change: Callable[[Roots], object], name: str = "main") -> Rig:
         self.feed(events.Edited(name, change))
@@ -159,9 +172,9 @@ class Rig:
         self.feed(events.TimePassed())
         return self
 
-    def frames(self, kind: type[DeviceFrame]) -> list[DeviceFrame]:
+    def frames(self, kind: builtins.type[DeviceFrame]) -> list[DeviceFrame]:
         """All frames of a kind that the device sent."""
         return [frame for frame in self.sent if isinstance(frame, kind)]
 
-    def told_of(self, kind: type[Effect]) -> list[Effect]:
+    def told_of(self, kind: builtins.type[Effect]) -> list[Effect]:
         return [effect for effect in self.told if isinstance(effect, kind)]

@@ -1,0 +1,89 @@
+"""One WebSocket of a device, from the attempt to its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.typing import Subprotocol
+
+from client_sim.core.effects import CloseConnection
+from client_sim.core.events import ConnectionLost, ConnectionMade, LinkEvent, MessageReceived
+from crdt.protocol.frames import SUBPROTOCOL
+
+OPEN_S = 15.0
+CLOSE_S = 2.0
+"""What is still to be sent, and the closing handshake, have this long."""
+
+SERVER_MESSAGE_BYTES = 32 << 20
+"""The longest message taken: far more than a server sends, which cuts long answers into chunks."""
+
+
+class Connection:
+    """Feeds what happens to it. `run` is its life; `send` and `hang_up` do not wait."""
+
+    def __init__(self, url: str, feed: Callable[[Connection, LinkEvent], None]) -> None:
+        self._url = url
+        self._feed = feed
+        self._outgoing: asyncio.Queue[bytes | CloseConnection] = asyncio.Queue()
+        self._life = asyncio.timeout(None)
+        self._running = self._up = self._hung_up = False
+
+    def send(self, data: bytes) -> None:
+        self._outgoing.put_nowait(data)
+
+    def hang_up(self, close: CloseConnection) -> None:
+        """Close after what was sent, or give up the attempt; in any case soon."""
+        self._outgoing.put_nowait(close)
+        self._hung_up = True
+        if self._running:
+            self._life.reschedule(asyncio.get_running_loop().time() + (CLOSE_S if self._up else 0.0))
+
+    async def run(self) -> None:
+        if self._hung_up:
+            return
+        try:
+            async with self._life:
+                self._running = True
+                lost = await self._attempt()
+        except TimeoutError:
+            lost = ConnectionLost(None, "hung up")
+        self._feed(self, lost)
+
+    async def _attempt(self) -> ConnectionLost:
+        try:
+            async with connect(
+                self._url,
+                subprotocols=[Subprotocol(SUBPROTOCOL)],
+                compression=None,
+                proxy=None,
+                open_timeout=OPEN_S,
+                close_timeout=CLOSE_S,
+                ping_interval=None,
+                max_size=SERVER_MESSAGE_BYTES,
+            ) as socket:
+                self._up = True
+                return await self._talk(socket)
+        except (OSError, TimeoutError, WebSocketException) as exc:
+            return ConnectionLost(None, f"{type(exc).__name__}: {exc}")
+
+    async def _talk(self, socket: ClientConnection) -> ConnectionLost:
+        self._feed(self, ConnectionMade())
+        async with asyncio.TaskGroup() as group:
+            writer = group.create_task(self._write(socket))
+            try:
+                while True:
+                    self._feed(self, MessageReceived(await socket.recv(decode=False)))
+            except ConnectionClosed:
+                writer.cancel()
+        return ConnectionLost(socket.close_code, socket.close_reason or "")
+
+    async def _write(self, socket: ClientConnection) -> None:
+        try:
+            while isinstance(item := await self._outgoing.get(), bytes):
+                await socket.send(item)
+            await socket.close(item.code, item.reason)
+        except ConnectionClosed:
+            pass  # the reader sees it too, and reports it

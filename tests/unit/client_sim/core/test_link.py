@@ -1,0 +1,319 @@
+"""The device's connection: tokens, backoff, keepalive, close codes."""
+
+from __future__ import annotations
+
+import pytest
+
+from client_sim.core import device as device_module
+from client_sim.core import events
+from client_sim.core.device import Device
+from client_sim.core.effects import CloseConnection, Connect, DataWiped, FetchToken, Problem, StatusChanged
+from client_sim.core.ports import Identity, StoreDamaged
+from client_sim.core.status import LINKS, PHASES, Link, Phase, State, Status, move
+from client_sim.store import MemoryStore
+from crdt.protocol.frames import Auth, Error, Expiring, GoAway, Hello, Leave, Ping, Pong, Presence, Push
+from tests.unit.client_sim.fake_server import FakeServer
+from tests.unit.client_sim.rig import Rig
+
+
+def test_statuses_are_told_once_and_in_order() -> None:
+    rig = Rig(FakeServer()).start()
+    told = [effect.status.state for effect in rig.told if isinstance(effect, StatusChanged) and effect.document is None]
+    assert told == [State.OFFLINE, State.CONNECTING, State.SYNCING, State.CURRENT]
+
+
+def test_a_lost_connection_comes_back_and_the_waits_grow() -> None:
+    rig = Rig(FakeServer()).start()
+    rig.reachable = False
+    rig.lose()
+    waits = []
+    for _ in range(12):
+        before = rig.now
+        rig.wait()
+        waits.append(rig.now - before)
+    assert max(waits[:2]) <= 1.0
+    assert max(waits) > 4
+    assert max(waits) <= 60
+    rig.reachable = True
+    rig.wait().settle()
+    assert rig.device.status.state is State.CURRENT
+    assert rig.device.counters.connections == 2
+    rig.lose()
+    deadline = rig.device.next_deadline()
+    assert deadline is not None
+    assert deadline - rig.now <= 0.5
+
+
+def test_a_network_that_is_back_ends_the_wait() -> None:
+    rig = Rig(FakeServer()).start().lose()
+    rig.feed(events.NetworkBack())
+    assert rig.settle().device.status.state is State.CURRENT
+
+
+def test_goaway_is_a_floor_for_the_next_try() -> None:
+    rig = Rig(FakeServer()).start()
+    assert rig.session is not None
+    rig.session.send(GoAway("shutting_down", 20_000))
+    rig.session.close(1012, "shutting_down")
+    rig.settle().wait()
+    assert 20 <= rig.now <= 20.5
+    assert rig.settle().device.status.state is State.CURRENT
+
+
+def test_an_error_before_the_close_is_a_floor_too() -> None:
+    rig = Rig(FakeServer()).start()
+    assert rig.session is not None
+    rig.session.send(Error(None, None, "overloaded", "", "later", 9000))
+    rig.session.close(1013, "overloaded")
+    rig.settle().wait()
+    assert 9 <= rig.now <= 9.5
+
+
+@pytest.mark.parametrize("code", [1000, 1006, 1011, 1012, 1013, 4400, 4413, 4429, None])
+def test_other_closes_are_only_waited_out(code: int | None) -> None:
+    rig = Rig(FakeServer()).start().lose(code).type("a").wait().settle()
+    assert rig.device.status.state is State.CURRENT
+    assert rig.document.pending == 0
+
+
+def test_after_4401_a_fresh_token_is_used() -> None:
+    rig = Rig(FakeServer()).start().lose(4401, "token_expired")
+    rig.token = "fresh"
+    rig.wait().settle()
+    hello = rig.frames(Hello)[-1]
+    assert isinstance(hello, Hello)
+    assert hello.token == "fresh"
+    assert rig.device.status.state is State.CURRENT
+
+
+def test_a_refused_token_that_is_all_there_is_blocks() -> None:
+    rig = Rig(FakeServer()).start().lose(4401, "token_expired").type("kept").wait()
+    assert rig.device.status == Status(State.BLOCKED, "expired_login")
+    assert rig.text == "kept"
+    assert rig.device.next_deadline() is None
+
+
+def test_a_server_that_was_slow_to_hear_hello_may_hear_the_same_token_again() -> None:
+    rig = Rig(FakeServer()).start().lose(4401, "auth_timeout").wait().settle()
+    assert rig.device.status.state is State.CURRENT
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_a_token_that_can_not_be_fetched(refused: bool) -> None:
+    rig = Rig(FakeServer())
+    rig.token = None
+    rig.feed(events.Started())
+    rig.feed(events.TokenFailed("no", refused=refused))
+    if refused:
+        assert rig.device.status == Status(State.BLOCKED, "expired_login")
+        rig.token = "new login"
+        rig.start()
+    else:
+        rig.token = "now"
+        rig.wait().settle()
+    assert rig.device.status.state is State.CURRENT
+
+
+def test_a_superseded_device_stays_away_until_the_app_asks() -> None:
+    rig = Rig(FakeServer()).start().lose(4409, "superseded")
+    assert rig.device.status == Status(State.BLOCKED, "superseded")
+    assert rig.device.next_deadline() is None
+    rig.feed(events.NetworkBack())
+    assert rig.device.link is Link.STOPPED
+    assert rig.start().device.status.state is State.CURRENT
+
+
+def test_a_revoked_device_wipes_its_data() -> None:
+    rig = Rig(FakeServer()).start().type("secret").settle().lose(4403, "device_revoked")
+    assert rig.device.status == Status(State.BLOCKED, "device_revoked")
+    assert rig.told_of(DataWiped)
+    assert rig.store.documents() == []
+    assert rig.text == ""
+    assert rig.store.identity() == Identity("phone", None)
+
+
+def test_a_token_is_refreshed_before_its_end() -> None:
+    server = FakeServer()
+    server.token_expires_ms = 600_000
+    server.heartbeat_ms = 0
+    rig = Rig(server).start()
+    rig.token = "second"
+    assert rig.device.next_deadline() == 540
+    rig.wait()
+    assert rig.sent[-1] == Auth("second")
+
+
+def test_expiring_asks_for_a_token_at_once_and_once() -> None:
+    rig = Rig(FakeServer()).start()
+    rig.token = None
+    assert rig.session is not None
+    rig.session.send(Expiring(30))
+    rig.session.send(Expiring(20))
+    rig.settle()
+    rig.feed(events.TokenFailed("no network", refused=False))
+    rig.token = "late"
+    rig.wait()
+    assert rig.sent[-1] == Auth("late")
+    assert rig.device.status.state is State.CURRENT
+
+
+def test_a_silent_connection_is_given_up_after_two_heartbeats() -> None:
+    rig = Rig(FakeServer()).start().wait()
+    assert isinstance(rig.sent[-1], Ping)
+    rig.wait()
+    assert rig.now == 50
+    assert rig.told_of(CloseConnection)
+    assert rig.device.link is Link.WAITING
+
+
+def test_any_message_shows_that_a_connection_lives() -> None:
+    rig = Rig(FakeServer()).start().wait()
+    assert rig.session is not None
+    rig.up.clear()  # the PING is lost
+    rig.session.send(Pong(9, 0))
+    rig.settle().wait()
+    assert rig.now == 50
+    assert rig.device.status.state is State.CURRENT
+
+
+def test_after_goaway_nothing_more_is_pushed() -> None:
+    server = FakeServer()
+    rig = Rig(server).start()
+    assert rig.session is not None
+    rig.session.send(GoAway("shutting_down", 100))
+    rig.settle().type("a").settle()
+    assert not rig.frames(Push)
+    rig.lose(1012, "shutting_down").wait().settle()
+    assert rig.document.pending == 0
+
+
+@pytest.mark.parametrize("code", [4400, 4413, 1009])
+def test_a_defect_is_not_repeated_in_haste(code: int) -> None:
+    rig = Rig(FakeServer()).start().lose(code).wait()
+    assert rig.now >= 30
+
+
+def test_a_server_that_does_not_answer_hello_is_given_up() -> None:
+    rig = Rig(FakeServer()).begin().wait()
+    assert rig.now == 15
+    assert rig.device.link is Link.WAITING
+
+
+@pytest.mark.parametrize("message", [b"", b"\x91", b"\xc1", b"\x92\x23\x01", bytes([0x91, 50])])
+def test_what_is_not_the_protocol_closes_the_connection(message: bytes) -> None:
+    rig = Rig(FakeServer()).start()
+    rig.feed(events.MessageReceived(message))
+    assert rig.told_of(CloseConnection) == [CloseConnection(4400, "bad_frame")]
+    assert rig.wait().settle().device.status.state is State.CURRENT
+
+
+def test_unknown_optional_frames_and_handles_are_ignored() -> None:
+    rig = Rig(FakeServer()).start()
+    rig.feed(events.MessageReceived(bytes([0x92, 64, 1])))
+    rig.feed(events.MessageReceived(bytes([0x94, 37, 9, 0xA1, 0x61, 0xC0])))
+    assert rig.device.status.state is State.CURRENT
+
+
+def test_a_store_is_one_devices_and_one_users() -> None:
+    store = MemoryStore()
+    rig = Rig(FakeServer(), store=store).start().type("alice's").settle()
+    with pytest.raises(StoreDamaged):
+        Device("laptop", store, rig.rng)
+    other = Rig(FakeServer(), store=store.restarted(), user="bob").start()
+    assert other.device.status == Status(State.BLOCKED, "other_user")
+    assert other.text == "alice's"
+
+
+def test_more_documents_than_hello_takes_open_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_module, "HELLO_STATE_VECTOR_BYTES", 0)
+    names = tuple(f"d{index}" for index in range(5))
+    rig = Rig(FakeServer(), documents=names).start()
+    hello = rig.sent[0]
+    assert isinstance(hello, Hello)
+    assert len(hello.opens) == 1
+    assert rig.device.status.state is State.CURRENT
+    assert all(rig.device.document(name).status().state is State.CURRENT for name in names)
+
+
+def test_documents_open_and_close_on_a_live_connection() -> None:
+    rig = Rig(FakeServer()).start()
+    rig.feed(events.OpenRequested("later"))
+    assert rig.settle().device.document("later").status().state is State.CURRENT
+    rig.feed(events.CloseRequested("later"))
+    assert isinstance(rig.sent[-1], Leave)
+    rig.settle()
+    with pytest.raises(KeyError):
+        rig.device.document("later")
+
+
+def test_a_document_has_one_name() -> None:
+    rig = Rig(FakeServer()).start()
+    assert rig.device.document("alice/main") is rig.document
+    with pytest.raises(ValueError, match="not a document"):
+        rig.feed(events.OpenRequested("no name"))
+
+
+def test_a_device_that_is_stopped_stays_offline_and_edits() -> None:
+    rig = Rig(FakeServer()).start()
+    rig.feed(events.Stopped())
+    assert rig.told_of(CloseConnection) == [CloseConnection(1000, "")]
+    assert rig.device.next_deadline() is None
+    assert rig.type("a").text == "a"
+    assert rig.start().document.pending == 0
+
+
+def test_a_token_that_comes_after_the_stop_connects_nothing() -> None:
+    rig = Rig(FakeServer())
+    rig.token = None
+    rig.feed(events.Started())
+    rig.feed(events.Stopped())
+    assert rig.device.handle(events.TokenFetched("late"), 1.0) == []
+    assert rig.device.handle(events.Started(), 2.0)[0] == Connect()
+
+
+def test_the_first_thing_a_device_asks_for_is_a_token() -> None:
+    device = Device("phone", MemoryStore(), Rig(FakeServer()).rng)
+    assert FetchToken() in device.handle(events.Started(), 0.0)
+
+
+def test_presence_is_told_again_after_a_reconnect_and_forgotten_with_the_connection() -> None:
+    server = FakeServer()
+    one, two = Rig(server).start(), Rig(server, "laptop", seed=2).start()
+    one.feed(events.PresenceSet("main", b"here"))
+    one.settle()
+    two.settle()
+    assert two.document.peers == {"alice/phone": b"here"}
+    one.lose().wait().settle()
+    assert one.sent[-1] == Presence(1, b"here")
+    one.feed(events.PresenceSet("main", None))
+    one.settle()
+    two.settle()
+    assert two.document.peers == {}
+
+
+def test_problems_are_told() -> None:
+    rig = Rig(FakeServer()).start()
+    assert rig.session is not None
+    rig.session.send(Error(None, None, "internal", "sorry", "later"))
+    assert rig.settle().told_of(Problem) == [Problem("internal", "sorry")]
+
+
+@pytest.mark.parametrize(("old", "new"), [(Link.IDLE, Link.OPEN), (Link.STOPPED, Link.WAITING), (Link.OPEN, Link.OPEN)])
+def test_a_link_moves_only_as_its_table_says(old: Link, new: Link) -> None:
+    with pytest.raises(AssertionError):
+        move(LINKS, old, new)
+
+
+def test_every_state_has_its_row() -> None:
+    assert list(LINKS) == list(Link)
+    assert list(PHASES) == list(Phase)
+
+
+def test_counters_are_of_what_happened() -> None:
+    server = FakeServer()
+    rig = Rig(server).start().type("a").settle()
+    counters = rig.device.counters
+    assert (counters.ops_made, counters.ops_acked, counters.ops_resent) == (1, 1, 0)
+    assert counters.bytes_up > 0
+    assert counters.bytes_down > 0
+    assert counters.current_at == rig.now
