@@ -61,6 +61,7 @@ class Hub:
         self._commit_started_s = 0.0
         self._batch_entries = 0
         self._timers = Timers()
+        self._timers.set(AT_ONCE, Timer.SWEEP)
         self._drained = False
 
     def handle(self, event: Event, now: float) -> list[Effect]:
@@ -216,9 +217,7 @@ class Hub:
     def _bear(self, session: Session, claims: Claims) -> None:
         """The session now acts under these claims."""
         session.claims = claims
-        expires = claims.expires_s - self._desk.wall_offset_s
-        self._timers.set(expires - self._options.expiry_warning_s, Timer.EXPIRY_WARNING, session.id)
-        self._timers.set(expires, Timer.EXPIRY, session.id)
+        self._timers.set(self._desk.now, Timer.TOKEN, session.id)
 
     def _auth(self, session: Session, token: str) -> None:
         claims = verify(token, self.authority, self._desk.wall_s())
@@ -426,37 +425,40 @@ class Hub:
             case Timer.HELLO:
                 if session.state is SessionState.GREETING:
                     self._desk.refuse(session_id, PeerError(Code.AUTH_TIMEOUT, "HELLO did not come in time"))
-            case Timer.EXPIRY_WARNING:
-                self._warn_of_expiry(session)
-            case Timer.EXPIRY:
-                self._expire(session)
+            case Timer.TOKEN:
+                self._watch_token(session)
             case _:
                 assert_never(timer)
 
-    def _left_s(self, session: Session) -> float:
+    def _watch_token(self, session: Session) -> None:
+        """Warn of the token's end, end the session with it, and look again when the next of the two is due."""
         assert session.claims is not None
-        return session.claims.expires_s - self._desk.wall_s()
-
-    def _warn_of_expiry(self, session: Session) -> None:
-        left_s = self._left_s(session)
-        if left_s <= self._options.expiry_warning_s + TIMER_SLACK_S:
-            self._desk.send(session.id, frames.Expiring(max(0, round(left_s))))
+        expires_s = session.claims.expires_s
+        left_s = expires_s - self._desk.wall_s()
+        if left_s <= TIMER_SLACK_S:
+            self._expire(session)
+            return
+        wait_s = left_s - self._options.expiry_warning_s
+        if wait_s <= TIMER_SLACK_S:
+            wait_s = left_s
+            if session.warned_of_s != expires_s:
+                session.warned_of_s = expires_s
+                self._desk.send(session.id, frames.Expiring(round(left_s)))
+        due_s = self._desk.now + wait_s
+        if not self._desk.now < session.watched_s <= due_s:
+            session.watched_s = due_s
+            self._timers.set(due_s, Timer.TOKEN, session.id)
 
     def _expire(self, session: Session) -> None:
-        if self._left_s(session) > TIMER_SLACK_S:
-            return
         for room in session.rooms.values():
             room.drop_queued(session.device)
         self._desk.refuse(session.id, PeerError(Code.TOKEN_EXPIRED, "the token has expired"))
 
     def _clock_read(self, wall_s: float) -> None:
         offset_s = wall_s - self._desk.now
-        first = not self._desk.wall_offset_s
         jumped = abs(offset_s - self._desk.wall_offset_s) > WALL_JUMP_S
         self._desk.wall_offset_s = offset_s
-        if first:
-            self._sweep()
-        elif jumped:
+        if jumped:
             for session in self._desk.sessions.values():
                 if session.claims is not None:
                     self._bear(session, session.claims)

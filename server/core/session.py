@@ -60,6 +60,10 @@ class Session:
     """Its socket is not read, because so much of it is not committed yet."""
     queued_bytes: int = 0
     offences: int = 0
+    warned_of_s: float = 0.0
+    """The token's end that EXPIRING has told of, in seconds since 1970."""
+    watched_s: float = 0.0
+    """When a timer looks at the token next."""
 
     def receive(self, data: bytes, limits: Limits) -> DeviceFrame | None:
         """The frame in a message; None where there is nothing to do. Raises PeerError."""

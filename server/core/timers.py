@@ -11,8 +11,7 @@ from server.core.events import SessionId
 
 class Timer(Enum):
     HELLO = "HELLO is overdue"
-    EXPIRY_WARNING = "the token ends soon"
-    EXPIRY = "the token ends"
+    TOKEN = "the token ends, now or soon"
     SWEEP = "time to look at what lies idle"
 
 
