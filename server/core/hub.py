@@ -194,7 +194,8 @@ class Hub:
         self._desk.send(session.id, self._welcome(session, claims))
         self._bear(session, claims)
         for opened in hello.opens:
-            self._open(session, opened)
+            if session.state is SessionState.READY:  # one before may have been an offence too many
+                self._open(session, opened)
 
     def _welcome(self, session: Session, claims: Claims) -> frames.Welcome:
         return frames.Welcome(
@@ -263,10 +264,11 @@ class Hub:
         access = session.claims.access(document)
         if access is None:
             raise _forbidden()
-        room = self._rooms.use(document)
-        if room.handle not in session.rooms and len(session.rooms) >= self._options.limits.documents_per_session:
+        known = self._rooms.find(document)
+        is_open = known is not None and known.handle in session.rooms
+        if not is_open and len(session.rooms) >= self._options.limits.documents_per_session:
             raise PeerError(Code.FORBIDDEN, "too many documents are open: leave one first")
-        return room, access
+        return self._rooms.use(document), access
 
     def _push(self, session: Session, push: frames.Push) -> None:
         room = session.rooms.get(push.handle)
