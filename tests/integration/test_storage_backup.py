@@ -143,9 +143,9 @@ async def test_a_store_in_use_is_not_replaced(tmp_path: Path) -> None:
 
 async def test_what_is_no_sound_backup_replaces_nothing(database: Path, tmp_path: Path) -> None:
     async with opened(database) as storage:
-        await put(storage, ALICE, *entries(1, 60, bytes(2000)))
+        await put(storage, ALICE, *entries(1, 3, bytes(100_000)))
     await backup(database, tmp_path / "damaged")
-    damage(tmp_path / "damaged", 4096 * 6, bytes(4096 * 6))
+    damage(tmp_path / "damaged", 4096 * 20, bytes(4096))
     await backup(database, tmp_path / "newer")
     with closing(sqlite3.connect(tmp_path / "newer")) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")

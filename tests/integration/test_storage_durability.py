@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from server.core.ports import StorageError
+from server.core.ports import CorruptDocument, StorageError
 from server.core.records import DocumentAppend
 from server.storage import SqlStorage, engines, open_storage
 from tests.contract.storage_support import ALICE, BOB, create_database, entries, entry, opened, put, snapshot, url_of
@@ -226,22 +227,85 @@ def stopping(
 
 
 async def test_a_commit_that_was_given_up_is_settled_before_the_next_load(database: Path) -> None:
-    """The append waits in its thread for another's lock as its task is cancelled: it must not come in later."""
+    """It is under way in its thread as its task is cancelled: it must not come in after a load."""
+    reached, release = asyncio.Event(), threading.Event()
     async with watched(database) as (storage, drivers):
         await put(storage, ALICE, entry(1))
         epoch = (await storage.load(ALICE)).epoch
-        with closing(sqlite3.connect(database, isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
-            task = asyncio.create_task(storage.append([DocumentAppend(ALICE, epoch, entries(2, 2))]))
-            await storage.documents()
-            task.cancel()
-            load = asyncio.create_task(storage.load(ALICE))
-            other.execute("COMMIT")
+        for driver in drivers:
+            driver.commit = held_back(driver, reached, release)
+        task = asyncio.create_task(storage.append([DocumentAppend(ALICE, epoch, entries(2, 2))]))
+        await reached.wait()
+        task.cancel()
+        load = asyncio.create_task(storage.load(ALICE))
+        for _ in range(5):
+            await storage.documents()  # longer than a load takes that does not wait
+        release.set()
+        assert (await load).head_seq == 2
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert (await load).head_seq == 1
-        await put(storage, ALICE, entry(2, b"another"))
-        assert len(drivers) >= 2
+
+
+def held_back(driver: Any, reached: asyncio.Event, release: threading.Event) -> Callable[[], Awaitable[None]]:
+    """A commit that waits in the driver's thread for `release`."""
+    loop = asyncio.get_running_loop()
+
+    def commit() -> None:
+        loop.call_soon_threadsafe(reached.set)
+        assert release.wait(10)
+        driver._conn.commit()
+
+    return lambda: driver._execute(commit)
+
+
+# --- transactions
+
+
+def after_statement(engine_of: SqlStorage, part: str, act: Callable[[], None]) -> None:
+    """Act once, right after a statement that has `part` in it."""
+    pending = [act]
+
+    def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        if part in statement and pending:
+            pending.pop()()
+
+    event.listen(engine_of._engine.sync_engine, "after_cursor_execute", note)
+
+
+async def test_a_load_sees_one_moment_of_a_document(database: Path) -> None:
+    """A compaction between its statements would show a log without the snapshot that it is in."""
+
+    def trim() -> None:
+        with closing(sqlite3.connect(database)) as other:
+            other.execute("DELETE FROM log WHERE seq < 3")
+            other.commit()
+
+    async with opened(database) as storage:
+        await put(storage, ALICE, *entries(1, 3))
+        after_statement(storage, "FROM snapshots", trim)
+        assert (await storage.load(ALICE)).entries == entries(1, 3)
+        with pytest.raises(CorruptDocument):
+            await storage.load(ALICE)
+
+
+async def test_no_epoch_begins_between_the_check_and_the_write(database: Path) -> None:
+    locked_out = []
+
+    def begin_epoch() -> None:
+        with closing(sqlite3.connect(database, timeout=0)) as other:
+            try:
+                other.execute("UPDATE documents SET epoch = x'00'")
+            except sqlite3.OperationalError as exc:
+                locked_out.append(str(exc))
+
+    async with opened(database) as storage:
+        await put(storage, ALICE, *entries(1, 2))
+        await put(storage, BOB, entry(1))
+        epochs = {document: (await storage.load(document)).epoch for document in (ALICE, BOB)}
+        after_statement(storage, "head_seq", begin_epoch)
+        batch = [DocumentAppend(ALICE, epochs[ALICE], entries(2, 2)), DocumentAppend(BOB, epochs[BOB], entries(2, 2))]
+        assert [result.committed for result in await storage.append(batch)] == [False, True]
+    assert locked_out == ["database is locked"]
 
 
 # --- death
