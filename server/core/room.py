@@ -22,14 +22,12 @@ from crdt.update import EMPTY_STATE_VECTOR, read_update
 from server.core.catchup import Tail
 from server.core.compaction import LogGrowth
 from server.core.desk import Desk
-from server.core.effects import BeginEpoch, ImportFinished, Load
+from server.core.effects import BeginEpoch, Load
 from server.core.events import SessionId
+from server.core.imports import IMPORTER, Imports
 from server.core.intake import Intake, Op, Verdict
 from server.core.membership import Membership
 from server.core.records import DocumentAppend, LogEntry, OpState, StoredDocument
-
-IMPORTER = DeviceId("", "import")
-"""The device that operators' imports are written under. No token can name it: a user's name is never empty."""
 
 RETRY_LOAD_AFTER_MS = 1_000
 
@@ -94,9 +92,7 @@ class Room:
         self._intake = Intake(self.ops, desk.options.limits.update_bytes)
         self._flight: Flight | None = None
         self._arrivals: list[Arrival] = []
-        self._imports_waiting: list[tuple[int, bytes]] = []
-        self._imports: dict[int, int] = {}
-        """Requests of imports that are queued or in flight, by op number."""
+        self._imports = Imports(desk)
         self._held: list[Op] = []
         self._recovery = Recovery.RETRY
         self._one_by_one = 0
@@ -120,12 +116,13 @@ class Room:
 
     @property
     def _wants_replica(self) -> bool:
-        return bool(self.members.has_requests or self._arrivals or self._imports_waiting or self._held)
+        return bool(self.members.has_requests or self._arrivals or self._imports.are_waiting or self._held)
 
     @property
     def unsaved(self) -> bool:
         """There are ops that came in and whose fate is open."""
-        return bool(self._arrivals or self._held or self._intake.queue or self._flight)
+        waiting = self._arrivals or self._imports.are_waiting or self._held
+        return bool(waiting or self._intake.queue or self._flight)
 
     @property
     def wants_commit(self) -> bool:
@@ -149,21 +146,18 @@ class Room:
             return
         if self._replica is None:
             if self._wants_replica:
-                self._phase = Phase.LOADING
-                self._desk.emit(Load(self.document))
+                self._load()
             return
         self.members.answer(self._replica)
         if self._phase is not Phase.READY:  # a request brought a new epoch
             return
+        self._intake.expect_again(IMPORTER)
+        while op := self._imports.next(self._intake.last(IMPORTER).op + 1):
+            self._queue(op)
         arrivals, self._arrivals = self._arrivals, []
         for arrival in arrivals:
             self._desk.queued(arrival.session, -arrival.size)
             self._admit(arrival.session, arrival.device, arrival.access, arrival.push, arrival.received_s)
-        imports, self._imports_waiting = self._imports_waiting, []
-        for request, update in imports:
-            number = self._intake.last(IMPORTER).op + 1
-            self._imports[number] = request
-            self._queue(Op(0, IMPORTER, number, update, self._desk.now))
 
     # --- ops come in
 
@@ -179,7 +173,7 @@ class Room:
 
     def import_update(self, request: int, update: bytes) -> None:
         """An operator's update. Answered by ImportFinished with `request`."""
-        self._imports_waiting.append((request, update))
+        self._imports.add(request, update)
         self.advance()
 
     def _admit(self, session: SessionId, device: DeviceId, access: Access, push: Push, received_s: float) -> None:
@@ -207,15 +201,10 @@ class Room:
     def _refuse(self, op: Op, error: PeerError) -> None:
         """Tell whoever speaks for the device now."""
         if op.device == IMPORTER:
-            self._finish_import(op.number, 0, error.message)
+            self._imports.finish(op.number, 0, error.message)
             return
         member = self.members.get(op.device)
         self._desk.refuse(member.session if member else op.session, error, handle=self.handle)
-
-    def _finish_import(self, number: int, seq: int, error: str | None = None) -> None:
-        request = self._imports.pop(number, None)
-        if request is not None:
-            self._desk.emit(ImportFinished(request, seq, error))
 
     def device_opens(self, device: DeviceId) -> None:
         """The device is about to learn where its ops are: what it sends from now on counts."""
@@ -309,8 +298,8 @@ class Room:
             self._intake.refuse(culprit.device, culprit.number)
             error = BadUpdate("malformed", "the update can not be integrated")
             self._refuse(culprit, PeerError(error.code, error.message, **error.detail, op=culprit.number))
+        self._one_by_one = len(ops) + len(self._intake.queue)
         self._start_over(ops, Recovery.RETRY)
-        self._one_by_one = len(self._held)
 
     def commit_done(self, *, committed: bool) -> None:
         """The append of the batch in flight has reported. Not committed: the log went on without us."""
@@ -320,7 +309,11 @@ class Room:
             self._start_over([op for run in flight.runs for op in run], Recovery.RETRY)
             return
         self._flight = None
-        deliveries = sum(self._publish(entry) * len(entry.updates) for entry in flight.entries)
+        deliveries = 0
+        for entry, run in zip(flight.entries, flight.runs, strict=True):
+            deliveries += self._publish(entry) * len(entry.updates)
+            for op in run if entry.device == IMPORTER else ():
+                self._imports.finish(op.number, entry.seq if op.changes else 0)
         waited_s = self._desk.now - min(run[0].received_s for run in flight.runs)
         self._desk.meter.acknowledged(sum(map(len, flight.runs)), waited_s)
         self._desk.meter.delivered(deliveries, waited_s)
@@ -339,19 +332,29 @@ class Room:
         self.ops[entry.device] = OpState(entry.last_op, entry.chain)
         self.tail.extend((entry,))
         self.growth.add(entry.update_bytes, entry.time_ms)
-        if entry.device == IMPORTER:
-            for number in range(entry.first_op, entry.last_op + 1):
-                self._finish_import(number, entry.seq)
         return self.members.publish(entry)
 
     # --- loading, and starting over
 
     def _start_over(self, ops: list[Op], recovery: Recovery) -> None:
         """Drop the replica and load again; `ops` and the queue are settled by `recovery` once the log is known (I6)."""
+        self._set_aside(ops, recovery)
+        self._load()
+
+    def _set_aside(self, ops: list[Op], recovery: Recovery) -> None:
         self._flight = None
         self._replica = None
-        self._held = ops + self._withdraw()
         self._recovery = recovery
+        self._held = []
+        for op in ops + self._withdraw():
+            if op.device != IMPORTER:
+                self._held.append(op)
+            elif recovery is Recovery.RETRY:
+                self._imports.wait_again(op)
+            else:
+                self._imports.finish(op.number, 0, "the storage failed: whether the update is in is not known")
+
+    def _load(self) -> None:
         self._phase = Phase.LOADING
         self._desk.emit(Load(self.document))
 
@@ -400,7 +403,6 @@ class Room:
         if had_epoch:
             self._held = []
             self._intake.forget_refusals()
-            self._fail_imports("the document began a new epoch: try again")
             self.members.restart_all()
 
     def _forget_ops(self, stored: StoredDocument) -> None:
@@ -424,7 +426,7 @@ class Room:
         for arrival in arrivals:
             self._desk.queued(arrival.session, -arrival.size)
             self._not_saved(arrival.session, arrival.device, arrival.push.first_op)
-        self._fail_imports("the storage does not answer")
+        self._imports.fail_waiting("the document can not be loaded")
 
     def _ask_again(self, ops: Iterable[Op]) -> None:
         """Tell each device the first of its ops that is not saved; later ones are ignored until that one comes."""
@@ -437,17 +439,7 @@ class Room:
 
     def _not_saved(self, session: SessionId, device: DeviceId, number: int) -> None:
         self._intake.refuse(device, number)
-        if device == IMPORTER:
-            self._finish_import(number, 0, "the storage failed")
-            return
         self._desk.refuse(session, PeerError(Code.NOT_SAVED, "send it again", op=number), handle=self.handle)
-
-    def _fail_imports(self, error: str) -> None:
-        for number in list(self._imports):
-            self._finish_import(number, 0, error)
-        imports, self._imports_waiting = self._imports_waiting, []
-        for request, _ in imports:
-            self._desk.emit(ImportFinished(request, 0, error))
 
     # --- epochs and compaction
 
@@ -455,15 +447,14 @@ class Room:
         """The store was set back: what devices know of this history is void (called at a batch boundary)."""
         assert self._phase is Phase.READY
         assert self._flight is None
-        self._withdraw()
-        self._replica = None
+        self._set_aside([], Recovery.RETRY)
         self._phase = Phase.BEGINNING_EPOCH
         self._desk.log("warning", "new_epoch", document=str(self.document), head_seq=self.head_seq)
         self._desk.emit(BeginEpoch(self.document, self._desk.entropy(EPOCH_BYTES)))
 
     def epoch_begun(self) -> None:
-        self._phase = Phase.LOADING
-        self._desk.emit(Load(self.document))
+        """Storage has answered BeginEpoch."""
+        self._load()
 
     def epoch_failed(self) -> None:
         self.load_failed(corrupt=False)
