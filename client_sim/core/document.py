@@ -32,9 +32,7 @@ from crdt.replica import Values
 from crdt.update import EMPTY_STATE_VECTOR, EMPTY_UPDATE
 
 RESEND_CAP_S = 30.0
-UNREADABLE = "unreadable"
-"""Why a document is blocked whose whole state, as the server sent it, can not be integrated."""
-
+UNREADABLE = "unreadable"  # blocked: its whole state, as the server sent it, can not be integrated
 _BEYOND_REPAIR = (Code.BAD_UPDATE, Code.TOO_BIG, Code.TOO_EXPENSIVE)
 _ENDS_MEMBERSHIP = (Code.FORBIDDEN, Code.DOC_QUARANTINED, Code.RESET_REQUIRED)
 
@@ -83,8 +81,8 @@ class Document:
         return self.copy.replica.values()
 
     def status(self) -> Status:
-        reason = self.copy.progress.held or (self._blocked if self.phase is Phase.BLOCKED or self.pending else None)
-        if reason:
+        blocked = self._blocked if self.phase is Phase.BLOCKED or self.pending else None
+        if reason := self.copy.progress.held or blocked:
             return Status(State.BLOCKED, reason)
         match self.phase:
             case Phase.CLOSED:
@@ -112,8 +110,8 @@ class Document:
 
     def set_presence(self, payload: bytes | None) -> None:
         self.presence = payload
-        if self.phase is Phase.LIVE:
-            self._context.send(frames.Presence(self._live_handle, payload))
+        if self.handle is not None:
+            self._context.send(frames.Presence(self.handle, payload))
 
     def audit(self) -> None:
         """Compare with the server, where everything is acknowledged."""
@@ -306,9 +304,9 @@ class Document:
         self._count_acked(acked, ack.op)
 
     def _count_acked(self, count: int, op: int) -> None:
+        self._context.counters.ops_acked += count
         if count:
             self._backoff.reset()
-            self._context.counters.ops_acked += count
             self._context.emit(Acknowledged(self.name, op))
 
     def _received(self, updates: tuple[bytes, ...]) -> None:
@@ -320,9 +318,10 @@ class Document:
     # --- pushing
 
     def _may_push(self, now: float) -> bool:
-        waiting = self.retry_at is not None and now < self.retry_at
-        stopped = self._blocked or self.copy.progress.held or self.access is not Access.WRITE
-        return self.phase is Phase.LIVE and self._context.pushing and not waiting and not stopped
+        if self.phase is not Phase.LIVE or (self.retry_at is not None and now < self.retry_at):
+            return False
+        held = self._blocked or self.copy.progress.held
+        return self._context.pushing and self.access is Access.WRITE and not held
 
     def flush(self, now: float) -> None:
         """Frame pending edits as far as the window allows. An op gets its number here, stored before it is sent."""
@@ -450,8 +449,6 @@ class Document:
         self._blocked = reason
         self._move(Phase.BLOCKED)
 
-    # --- the rest
-
     def on_audited(self, audited: frames.Audited) -> None:
         if not audited.ok and self.phase is Phase.LIVE:
             self._context.emit(Problem("audit_failed", f"not the server's document at {audited.seq}", self.name))
@@ -459,9 +456,8 @@ class Document:
             self._resync()
 
     def on_presence(self, presence: frames.DevicePresence) -> None:
-        if presence.payload is None:
-            self.peers.pop(presence.device, None)
-        else:
+        self.peers.pop(presence.device, None)
+        if presence.payload is not None:
             self.peers[presence.device] = presence.payload
         self._context.emit(PresenceChanged(self.name, presence.device, presence.payload))
 

@@ -88,6 +88,7 @@ class FakeServer:
         self.access = Access.WRITE
         self.chunk_bytes = 1 << 30
         """Answers of more than this come in chunks of this size."""
+        self.payload_count = 0
         self.payloads: dict[bytes, tuple[Opened, bytes]] = {}
 
     def connect(self, user: str = "alice") -> Session:
@@ -226,7 +227,8 @@ class Session:
         if len(payload) <= self.server.chunk_bytes:
             self.send(opened)
             return
-        payload_id = len(self.server.payloads).to_bytes(16, "big")
+        self.server.payload_count += 1
+        payload_id = self.server.payload_count.to_bytes(16, "big")
         fields = {name: getattr(opened, name) for name in Opened.__slots__}
         announced = Opened(**{**fields, "updates": (), "more": True, "payload_id": payload_id})
         self.server.payloads[payload_id] = (announced, payload)

@@ -227,6 +227,23 @@ def test_a_download_that_the_server_forgot_begins_again() -> None:
     assert (rig.text, rig.status.state) == (text, State.CURRENT)
 
 
+def test_bytes_of_one_payload_are_never_taken_for_those_of_another() -> None:
+    server = FakeServer()
+    text = long_document(server)
+    rig = Rig(server).begin()
+    rig.deliver_up()
+    for _ in range(4):
+        rig.deliver_down()
+    server.payloads.clear()
+    rig.lose().wait()
+    rig.deliver_up()
+    for _ in range(2):  # WELCOME, and an OPENED that announces another payload
+        rig.deliver_down()
+    rig.lose().wait()
+    assert hello_of(rig).opens[0].resume is None
+    assert rig.settle().text == text
+
+
 def test_a_chunk_out_of_place_asks_for_state_again() -> None:
     server = FakeServer()
     text = long_document(server)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 
 from client_sim.core import pushing
@@ -203,17 +206,43 @@ def test_what_arrives_on_a_full_disk_is_not_in_and_comes_again() -> None:
 
 
 def test_an_ack_of_before_a_reconnect_may_run_ahead_of_the_resend(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pushing, "WINDOW_OPS", 1)
     server = FakeServer()
-    rig = Rig(server).start().type("a").lose().type("b").wait()
-    while len(pushes(rig)) < 2:
-        rig.deliver_up() or rig.deliver_down()
+    rig = Rig(server).start().type("a").type("b")
+    both = tuple(update for push in pushes(rig) for update in push.updates)
+    monkeypatch.setattr(pushing, "WINDOW_OPS", 1)
+    rig.lose().wait()
+    rig.deliver_up()
+    while len(pushes(rig)) < 3:
+        rig.deliver_down()
+    rig.up.clear()  # op 1 was framed again, op 2 was not
     room = server.room("main")
+    seq = server.write(room, "alice/phone", both)  # the commit of what the first connection sent ends now
     assert rig.session is not None
-    rig.session.push(pushes(rig)[-1])
+    rig.session.send(Ack(room.handle, 2, seq, room.ops["alice/phone"][1]))
     rig.settle()
-    assert room.ops["alice/phone"][0] == 2
-    assert rig.document.pending == 0
+    assert (rig.document.pending, rig.status.state) == (0, State.CURRENT)
+    rig.type("c").settle()
+    assert pushes(rig)[-1].first_op == 3
+    assert room.replica.values() == {"body": "abc"}
+
+
+class CountingStore(MemoryStore):
+    transactions = 0
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        self.transactions += 1
+        with super().transaction():
+            yield
+
+
+def test_an_edit_that_goes_out_at_once_is_one_transaction() -> None:
+    store = CountingStore()
+    rig = Rig(FakeServer(), store=store).start()
+    before = store.transactions
+    rig.type("a")
+    assert len(pushes(rig)) == 1
+    assert store.transactions == before + 1
 
 
 def test_a_damaged_outbox_is_noticed() -> None:
