@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.traces import (
+from client_sim.traces import (
     FOLDER_VARIABLE,
     FORMAT,
     GapText,

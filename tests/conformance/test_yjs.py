@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pycrdt import Array, Doc, Map, Text
 
-from benchmarks.traces import FOLDER_VARIABLE, folder
+from client_sim.traces import FOLDER_VARIABLE, folder
 from crdt.replica import Replica, values_of
 from crdt.update import RootKind, StateVector, read_update, root_kinds
 from tests.conformance.cases import Case, cases
