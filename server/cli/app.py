@@ -16,6 +16,7 @@ from crdt.ids import DocumentId
 from crdt.protocol.frames import PROTOCOL_VERSION, Access
 from server.cli import db, doc
 from server.cli.options import takes_settings
+from server.cli.welcome import announce
 from server.config import BadSetting, KeySettings, ServeSettings, StoreSettings, misspelled
 from server.core.ports import CorruptDocument, StorageError
 from server.keys import BadKeys, signing_secret
@@ -70,7 +71,7 @@ def serve(settings: ServeSettings) -> int:
     for warning in misspelled(os.environ):
         _complain(warning)
     _make_default_directory(settings)
-    return run(settings)
+    return run(settings, lambda address: announce(settings, address))
 
 
 @app.command()

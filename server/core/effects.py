@@ -98,6 +98,11 @@ class Drained:
 
 
 @dataclass(frozen=True, slots=True)
+class DoubtKeys:
+    """A token was refused: its key may be newer than those we have."""
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     """A line for the operator. `fields` never hold a token or a document's content."""
 
@@ -108,5 +113,5 @@ class Log:
 
 Effect: TypeAlias = (
     Send | Close | AwaitDrain | PauseReading | ResumeReading | HelloAccepted | Load | Append | Compact
-    | BeginEpoch | ImportFinished | Drained | Log
+    | BeginEpoch | ImportFinished | Drained | DoubtKeys | Log
 )  # fmt: skip

@@ -17,7 +17,7 @@ from crdt.protocol.frames import PROTOCOL_VERSION, Access, DeviceFrame
 from server.core import events
 from server.core.auth import Authority, Claims, verify
 from server.core.desk import Desk
-from server.core.effects import Append, Drained, Effect, HelloAccepted, ImportFinished, PauseReading
+from server.core.effects import Append, DoubtKeys, Drained, Effect, HelloAccepted, ImportFinished, PauseReading
 from server.core.events import Event, SessionId
 from server.core.membership import AuditRequest, OpenRequest
 from server.core.options import CoreOptions
@@ -149,6 +149,8 @@ class Hub:
                 self._frame(session, frame, len(data))
         except PeerError as exc:
             self._desk.refuse(session_id, exc)
+            if exc.code is Code.BAD_TOKEN:
+                self._desk.emit(DoubtKeys())
 
     def _frame(self, session: Session, frame: DeviceFrame, size: int) -> None:  # noqa: C901 - one line for each frame
         match frame:

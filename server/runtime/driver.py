@@ -54,6 +54,8 @@ class Driver:
         worker: Worker,
     ) -> None:
         self._hub = Hub(options, authority, telemetry.meter, os.urandom)  # noqa: TID251 - the one place that draws it
+        self.on_doubt: Callable[[], None] = lambda: None
+        """Called when a token was refused: the keys may have changed."""
         self._storage = storage
         self._telemetry = telemetry
         self._tasks = tasks
@@ -66,6 +68,7 @@ class Driver:
         self._import_ids = count(1)
         self._loads = asyncio.Semaphore(LOADS_MAX)
         self._drained = asyncio.Event()
+        self._background: list[asyncio.Task[None]] = []
         self._turn_scheduled = False
         self._alarm: asyncio.TimerHandle | None = None
 
@@ -78,11 +81,12 @@ class Driver:
         with Worker() as worker:
             async with asyncio.TaskGroup() as tasks:
                 driver = cls(storage, authority, options, telemetry, tasks, worker)
-                background = [tasks.create_task(driver._tell_clock()), tasks.create_task(driver._measure_lag())]
+                driver.keep_running(driver._tell_clock())
+                driver.keep_running(driver._measure_lag())
                 try:
                     yield driver
                 finally:
-                    for task in background:
+                    for task in driver._background:
                         task.cancel()
                     if driver._alarm is not None:
                         driver._alarm.cancel()
@@ -92,6 +96,10 @@ class Driver:
     def trust(self, authority: Authority) -> None:
         """Verify tokens against these keys from now on."""
         self._hub.authority = authority
+
+    def keep_running(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something that never ends beside the hub, until the driver ends."""
+        self._background.append(self._tasks.create_task(work))
 
     async def import_update(self, document: DocumentId, update: bytes) -> int:
         """Put an update into a document as a device would; the seq of its entry, 0 if it changed nothing.
@@ -184,6 +192,8 @@ class Driver:
                 self._finish_import(request, seq, error)
             case effects.Drained():
                 self._drained.set()
+            case effects.DoubtKeys():
+                self.on_doubt()
             case effects.Log(level, event, fields):
                 getattr(self._log, level)(event, **fields)
             case _:

@@ -12,7 +12,7 @@ import uvloop
 
 from crdt.protocol.codes import CLOSE, Code
 from server.config import ServeSettings
-from server.keys import load_authority
+from server.keys import JwksRefresher, load_authority
 from server.runtime.control import ControlServer, control_path
 from server.runtime.driver import Driver
 from server.runtime.http import probes
@@ -25,7 +25,7 @@ from server.storage import database_file, open_storage
 def run(settings: ServeSettings, announce: Callable[[tuple[str, int]], None] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; the exit code. `announce` is told the address once devices can connect.
 
-    Raises StorageError, KeyError_, OSError where the server can not start.
+    Raises StorageError, BadKeys, OSError where the server can not start.
     """
     configure_logging(settings.log_format, settings.log_level)
     return uvloop.run(serve(settings, announce))
@@ -41,6 +41,10 @@ async def serve(settings: ServeSettings, announce: Callable[[tuple[str, int]], N
         storage = await stack.enter_async_context(open_storage(settings.database_url))
         authority = load_authority(settings)
         driver = await stack.enter_async_context(Driver.running(storage, authority, settings.core_options(), telemetry))
+        if settings.jwks is not None:
+            refresher = JwksRefresher(settings, driver.trust)
+            driver.on_doubt = refresher.wake
+            driver.keep_running(refresher.run())
         operations = Operations(storage, driver.import_update)
         file = database_file(settings.database_url)
         if file is not None:
