@@ -45,8 +45,8 @@ async def serve(settings: ServeSettings, announce: Callable[[tuple[str, int]], N
             refresher = JwksRefresher(settings, driver.trust)
             driver.on_doubt = refresher.wake
             driver.keep_running(refresher.run())
-        operations = Operations(storage, driver.import_update)
         file = database_file(settings.database_url)
+        operations = Operations(storage, driver.import_update, file)
         if file is not None:
             await stack.enter_async_context(ControlServer(control_path(file), operations))
         listener = await Listener.open(
