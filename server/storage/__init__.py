@@ -39,7 +39,7 @@ async def open_storage(database_url: str) -> AsyncIterator[SqlStorage]:
             await check_schema(database_url)
         engine = create_engine(database_url)
         stack.push_async_callback(engine.dispose)
-        storage = await SqlStorage.open(engine)
+        storage = await SqlStorage.open(engine, exclusive=file is not None)
         stack.push_async_callback(storage.close)
         yield storage
 

@@ -43,20 +43,18 @@ def check_document(document: DocumentId, row: Row) -> None:
 
 def entry_values(document: DocumentId, entry: LogEntry) -> Values:
     """A row of `log`, less its document_id."""
-    updates = pack_updates(entry.updates)
+    return dict(zip(_ENTRY_COLUMNS, entry_row(document, entry), strict=True))
+
+
+def entry_row(document: DocumentId, entry: LogEntry) -> tuple[Any, ...]:
+    """The same, in the order of the table's columns."""
     user, device = entry.device
+    updates = pack_updates(entry.updates)
     fields = (entry.seq, user, device, entry.first_op, entry.last_op, entry.chain, updates, entry.time_ms)
-    return {
-        "seq": entry.seq,
-        "user": user,
-        "device": device,
-        "first_op": entry.first_op,
-        "last_op": entry.last_op,
-        "chain": entry.chain,
-        "updates": updates,
-        "time_ms": entry.time_ms,
-        "checksum": _checksum(b"log", document, *fields),
-    }
+    return (*fields, _checksum(b"log", document, *fields))
+
+
+_ENTRY_COLUMNS = ("seq", "user", "device", "first_op", "last_op", "chain", "updates", "time_ms", "checksum")
 
 
 def read_entry(document: DocumentId, row: Row) -> LogEntry:

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -23,10 +23,20 @@ from server.core.records import (
 )
 from server.storage import statements as sql
 from server.storage.checks import check_batch
-from server.storage.engines import Writer, operational
+from server.storage.engines import Writer, WriterConnection, operational
 from server.storage.reading import check_gapless, newest_sound, read_document
-from server.storage.rows import Row, Values, document_values, entry_values, read_entry, snapshot_values
+from server.storage.rows import (
+    Row,
+    Values,
+    document_values,
+    entry_row,
+    entry_values,
+    read_entry,
+    snapshot_values,
+)
 
+KNOWN_MAX = 100_000
+"""Documents whose place is remembered, at about 300 bytes each."""
 VACUUM_PAGES = 4096
 """So much of what compaction freed is given back to the file system at once: at most so long do appends wait for it."""
 
@@ -35,21 +45,27 @@ class SqlStorage:
     """The storage port on an engine of `engines.create_engine`, which the caller disposes of after `close()`.
 
     An append is two awaited statements, however many documents are in it: the insert and the commit.
+
+    `exclusive` says that nobody else writes to the database as long as this is open (the SQLite file is locked). Then
+    what this wrote last of a document is what the log ends with, and its next entries need no looking up.
     """
 
-    def __init__(self, engine: AsyncEngine, store_id: bytes) -> None:
+    def __init__(self, engine: AsyncEngine, store_id: bytes, *, exclusive: bool = False) -> None:
         self.store_id = store_id
         self._engine = engine
         self._writer = Writer(engine)
         self._inserts = sql.SharedInserts.of(engine.dialect.name)
         self._is_sqlite = engine.dialect.name == "sqlite"
+        self._exclusive = exclusive and self._is_sqlite
+        self._known: dict[DocumentId, _Known] = {}
 
     @classmethod
-    async def open(cls, engine: AsyncEngine) -> SqlStorage:
+    async def open(cls, engine: AsyncEngine, *, exclusive: bool = False) -> SqlStorage:
         """On a database with the current schema (`schema`). Raises StorageError."""
         with operational("reading the store's id"):
             async with engine.connect() as connection:
-                return cls(engine, (await connection.execute(sql.STORE_ID)).scalar_one())
+                store_id = (await connection.execute(sql.STORE_ID)).scalar_one()
+                return cls(engine, store_id, exclusive=exclusive)
 
     async def close(self) -> None:
         """Raises StorageError; nothing that was confirmed is lost by it."""
@@ -75,10 +91,41 @@ class SqlStorage:
         in_order = sorted(batch, key=lambda append: append.document)
         with operational("appending"):
             async with self._writer.turn() as writer:
-                if self._is_sqlite and await _append_alone(writer.driver, in_order):
+                known, self._known = self._known, {}  # for good, if anything is raised below
+                if await self._append_alone(writer, in_order, known):
                     return [AppendResult(append.document, committed=True) for append in batch]
                 results = await self._append_shared(writer.core, in_order)
         return [results[append.document] for append in batch]
+
+    async def _append_alone(
+        self, writer: WriterConnection, batch: Sequence[DocumentAppend], known: dict[DocumentId, _Known]
+    ) -> bool:
+        """Append where nobody else is in the way; False if somebody was, and nothing is in."""
+        if not self._is_sqlite:
+            return False
+        if all(_is_next(known.get(append.document), append) for append in batch):
+            await _append_known(writer.driver, batch, known)
+        elif not await _append_checked(writer.driver, batch):
+            return False
+        if self._exclusive:
+            await self._learn(writer.core, batch, known)
+            self._known = known
+        return True
+
+    async def _learn(
+        self, connection: AsyncConnection, batch: Sequence[DocumentAppend], known: dict[DocumentId, _Known]
+    ) -> None:
+        """Remember where the documents of a committed batch are now."""
+        strangers = [tuple(append.document) for append in batch if append.document not in known]
+        ids = {append.document: known[append.document].id for append in batch if append.document in known}
+        if strangers:
+            rows = (await connection.execute(sql.HEADS, {"documents": strangers})).all()
+            await connection.commit()
+            ids |= {DocumentId(row.owner, row.name): row.id for row in rows}
+        if len(known) > KNOWN_MAX:
+            known.clear()
+        for append in batch:
+            known[append.document] = _Known(ids[append.document], append.epoch, append.entries[-1].seq)
 
     async def save_snapshot(self, document: DocumentId, snapshot: Snapshot) -> None:
         with operational(f"saving a snapshot of {document}"):
@@ -92,6 +139,7 @@ class SqlStorage:
     async def begin_epoch(self, document: DocumentId, epoch: bytes) -> int:
         with operational(f"beginning an epoch of {document}"):
             async with self._writer.turn() as writer:
+                self._known.pop(document, None)
                 await self._begin(writer.core)
                 new = document_values(document, epoch, 0, time.time_ns() // 1_000_000)
                 await writer.core.execute(self._inserts.create_document, new)
@@ -175,10 +223,31 @@ class SqlStorage:
         return whole
 
 
-async def _append_alone(driver: Any, batch: Sequence[DocumentAppend]) -> bool:
-    """Append where nobody else writes, which SQLite's own driver does in one call; False if that was not so.
+class _Known(NamedTuple):
+    """Where a document is, for sure."""
 
-    Then nothing is in: a document was in another epoch, or its log at another seq.
+    id: int
+    epoch: bytes
+    head_seq: int
+
+
+def _is_next(known: _Known | None, append: DocumentAppend) -> bool:
+    return known is not None and (known.epoch, known.head_seq + 1) == (append.epoch, append.entries[0].seq)
+
+
+async def _append_known(driver: Any, batch: Sequence[DocumentAppend], known: Mapping[DocumentId, _Known]) -> None:
+    """Append to documents of which everything is known."""
+    rows = [
+        (known[append.document].id, *entry_row(append.document, entry)) for append in batch for entry in append.entries
+    ]
+    await driver.executemany(sql.ADD_KNOWN_ENTRY_SQLITE, rows)
+    await driver.commit()
+
+
+async def _append_checked(driver: Any, batch: Sequence[DocumentAppend]) -> bool:
+    """Append, with the look-ups and checks in the insert itself, in one call of SQLite's own driver.
+
+    False if they failed, and nothing is in: a document was in another epoch, or its log at another seq.
     """
     if fresh := _fresh_documents(batch):
         await driver.executemany(sql.CREATE_DOCUMENT_SQLITE, fresh)

@@ -122,6 +122,11 @@ INSERT INTO documents (owner, name, epoch, epoch_seq, created_ms, checksum)
 VALUES (:owner, :name, :epoch, :epoch_seq, :created_ms, :checksum)
 ON CONFLICT DO NOTHING"""
 
+ADD_KNOWN_ENTRY_SQLITE = """\
+INSERT INTO log (document_id, seq, user, device, first_op, last_op, chain, updates, time_ms, checksum)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+"""One entry of a document whose id, epoch and head are known for sure."""
+
 ADD_ENTRY_SQLITE = """\
 INSERT OR IGNORE INTO log (document_id, seq, user, device, first_op, last_op, chain, updates, time_ms, checksum)
 VALUES ((

@@ -87,11 +87,11 @@ def create_database(file: Path) -> None:
 
 
 @asynccontextmanager
-async def opened(file: Path) -> AsyncIterator[SqlStorage]:
-    """A store on a file, without the lock: several may be open at once."""
+async def opened(file: Path, *, exclusive: bool = False) -> AsyncIterator[SqlStorage]:
+    """A store on a file, without the lock: several may be open at once, unless one is `exclusive`."""
     engine = create_engine(url_of(file))
     try:
-        storage = await SqlStorage.open(engine)
+        storage = await SqlStorage.open(engine, exclusive=exclusive)
         try:
             yield storage
         finally:

@@ -36,12 +36,12 @@ def database(tmp_path: Path) -> Path:
     return file
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "exclusive sqlite"])
 async def storage(request: pytest.FixtureRequest, database: Path) -> AsyncIterator[AnyStorage]:
     if request.param == "memory":
         yield MemoryStorage()
     else:
-        async with opened(database) as store:
+        async with opened(database, exclusive=request.param == "exclusive sqlite") as store:
             yield store
 
 
