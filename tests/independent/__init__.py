@@ -1,0 +1,1 @@
+"""A device written from docs/PROTOCOL.md alone, and what it does against a real server."""
