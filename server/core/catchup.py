@@ -26,6 +26,11 @@ class Tail:
         self._bytes = 0
         self._entries.clear()
 
+    def restart(self, entries: Iterable[LogEntry]) -> None:
+        """The tail of another log, or of one that was read again."""
+        self.clear()
+        self.extend(entries)
+
     def extend(self, entries: Iterable[LogEntry]) -> None:
         for entry in entries:
             self._entries.append(entry)

@@ -50,11 +50,6 @@ class PayloadCache:
         payload = self._payloads.get(payload_id)
         return payload if payload and (payload.document, payload.device) == (document, device) else None
 
-    def drop(self, payload_id: bytes) -> None:
-        """The device has all of it."""
-        if payload := self._payloads.pop(payload_id, None):
-            self._bytes -= len(payload.data)
-
 
 class Desk:
     """Shared by the hub and its rooms. `now` is the driver's clock at the event being handled, in seconds."""

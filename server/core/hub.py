@@ -228,58 +228,51 @@ class Hub:
             raise PeerError(Code.BAD_TOKEN, "the token is for another user or device")
         self._bear(session, claims)
         for handle, room in list(session.rooms.items()):
-            access = claims.access(room.document)
-            member = room.members.get(session.device)
-            if access is not Access.WRITE:
-                room.drop_queued(session.device)
-            if access is None:
-                self._leave(session, handle)
-                self._desk.refuse(session.id, _forbidden(), handle=handle)
-            elif member is not None:
-                member.access = access
+            match claims.access(room.document):
+                case None:
+                    room.drop_queued(session.device)
+                    self._leave(session, handle)
+                    self._desk.refuse(session.id, _forbidden(), handle=handle)
+                case Access.READ:
+                    room.forbid_writing(session.id, session.device)
+                case Access.WRITE:
+                    pass
 
     # --- documents on a session
 
     def _open(self, session: Session, opened: frames.Open) -> None:
         try:
-            room, access = self._admit(session, opened.doc)
+            room = self._admit(session, opened.doc)
         except PeerError as exc:
             self._desk.refuse(session.id, exc, ref=opened.ref)
             return
         session.rooms[room.handle] = room
-        room.device_opens(session.device)
         room.members.request(
-            OpenRequest(
-                session.id, session.device, access, session.deflate,
-                opened.ref, opened.cursor, opened.state_vector, opened.resume,
-            )
-        )  # fmt: skip
+            OpenRequest(session.id, session.device, opened.ref, opened.cursor, opened.state_vector, opened.resume)
+        )
         room.advance()
 
-    def _admit(self, session: Session, name: str) -> tuple[Room, Access]:
+    def _admit(self, session: Session, name: str) -> Room:
         """The room of a document that the session may open. Raises PeerError."""
-        assert session.claims is not None
         try:
             document = DocumentId.parse(name, session.device.user)
         except ValueError as exc:
             raise PeerError(Code.FORBIDDEN, "that is no document's name") from exc
-        access = session.claims.access(document)
-        if access is None:
+        if session.access(document) is None:
             raise _forbidden()
         known = self._rooms.find(document)
         is_open = known is not None and known.handle in session.rooms
         if not is_open and len(session.rooms) >= self._options.limits.documents_per_session:
             raise PeerError(Code.FORBIDDEN, "too many documents are open: leave one first")
-        return self._rooms.use(document), access
+        return self._rooms.use(document)
 
     def _push(self, session: Session, push: frames.Push) -> None:
         room = session.rooms.get(push.handle)
         if room is None:
             self._not_open(session, push.handle, op=push.first_op)
             return
-        assert session.claims is not None
-        access = session.claims.access(room.document)
-        assert access is not None, "a room without access is left when the token changes"
+        access = session.access(room.document)
+        assert access is not None, "a document without access is left when the token changes"
         room.push(session.id, session.device, access, push)
         if room.wants_commit:
             self._dirty[room.document] = room
@@ -309,17 +302,11 @@ class Hub:
         if room is None:
             self._not_open(session, resync.handle)
             return
-        assert session.claims is not None
-        access = session.claims.access(room.document)
-        assert access is not None, "a room without access is left when the token changes"
         self._desk.meter.resynced()
-        room.device_opens(session.device)
-        room.members.request(
-            OpenRequest(
-                session.id, session.device, access, session.deflate,
-                frames.SERVER_REF, resync.cursor, resync.state_vector, wants_state_vector=True,
-            )
-        )  # fmt: skip
+        request = OpenRequest(
+            session.id, session.device, frames.SERVER_REF, resync.cursor, resync.state_vector, wants_state_vector=True
+        )
+        room.members.request(request)
         room.advance()
 
     def _audit(self, session: Session, audit: frames.Audit) -> None:
@@ -344,6 +331,7 @@ class Hub:
         if session is None:
             return
         self._desk.meter.resynced()
+        session.congested = True
         for room in session.rooms.values():
             room.members.stall(session.device)
         self._desk.await_drain(session)
@@ -352,7 +340,7 @@ class Hub:
         session = self._desk.sessions.get(session_id)
         if session is None:
             return
-        session.awaiting_drain = False
+        session.awaiting_drain = session.congested = False
         for room in list(session.rooms.values()):
             room.members.drained(session.device)
 
@@ -469,6 +457,7 @@ class Hub:
 
     def _sweep(self) -> None:
         for room in self._rooms:
+            room.advance()
             self._after(room)
         self._timers.set(self._desk.now + self._options.sweep_s, Timer.SWEEP)
 

@@ -20,6 +20,12 @@ from crdt.update import StateVector, Update, read_update, write_state_vector
 from server.core.events import SessionId
 from server.core.records import OPS_START, OpState
 
+UNTIL_IT_OPENS = 0
+"""Refused as an op number: nothing counts until the device opens the document again."""
+
+OP_BYTES = 400
+"""About what a queued op takes in memory beside its update."""
+
 
 @dataclass(slots=True)
 class Op:
@@ -36,6 +42,11 @@ class Op:
     """It has content that the document lacks. Where it has none (deletes only, say), applying it tells."""
     starts_run: bool = False
     """It builds on what another device has queued, so it can not move ahead of that into an earlier run."""
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes while it is queued."""
+        return OP_BYTES + len(self.update)
 
 
 class Verdict(Enum):
@@ -74,7 +85,7 @@ class Intake:
         return self._admitted.get(device) or self._durable.get(device, OPS_START)
 
     def refuse(self, device: DeviceId, number: int) -> None:
-        """Ignore what comes of this device until it sends op `number` (again)."""
+        """Ignore what comes of this device until it sends op `number` (again), or opens the document again."""
         self._refused[device] = number
 
     def expect_again(self, device: DeviceId) -> None:
@@ -89,19 +100,22 @@ class Intake:
         last = self.last(op.device)
         if op.number <= last.op:
             return Verdict.IGNORED
-        refused = self._refused.get(op.device)
-        if refused is not None and op.number > refused:
+        if self._is_behind_a_refusal(op, last):
             return Verdict.IGNORED
         try:
             self._check(op, last)
         except PeerError as exc:
             self.refuse(op.device, op.number)
             raise PeerError(exc.code, exc.message, **{**exc.detail, "op": op.number}) from exc
-        if op.number == refused:
-            del self._refused[op.device]
         self._admitted[op.device] = op.state
         self.queue.append(op)
         return Verdict.QUEUED
+
+    def _is_behind_a_refusal(self, op: Op, last: OpState) -> bool:
+        refused = self._refused.get(op.device)
+        if refused is None or op.number <= refused:
+            return False
+        return refused == UNTIL_IT_OPENS or refused > last.op  # else it has come again
 
     def _check(self, op: Op, last: OpState) -> None:
         if op.number != last.op + 1:

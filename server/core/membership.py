@@ -12,14 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from crdt.errors import PeerError
+from crdt.errors import BadUpdate, PeerError, ReplicaBroken
 from crdt.ids import DeviceId
 from crdt.limits import CHUNK_BYTES
 from crdt.protocol.codec import deflate_raw, encode, encode_updates
-from crdt.protocol.codes import Code
+from crdt.protocol.codes import Code, Retry
 from crdt.protocol.frames import (
     SERVER_REF,
-    Access,
     Ack,
     Audited,
     Chunk,
@@ -49,7 +48,6 @@ class Member:
 
     session: SessionId
     device: DeviceId
-    access: Access
     deflate: bool
     live: bool = False
     sent_seq: int | None = None
@@ -65,13 +63,16 @@ class OpenRequest:
 
     session: SessionId
     device: DeviceId
-    access: Access
-    deflate: bool
     ref: int
     cursor: Cursor | None
     state_vector: bytes | None
     resume: Resume | None = None
     wants_state_vector: bool = False
+
+    @property
+    def is_unasked(self) -> bool:
+        """The server itself wants to bring the member current."""
+        return self.ref == SERVER_REF and not self.wants_state_vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,35 +111,42 @@ class Membership:
         """Answer at the next batch boundary."""
         self._requests.append(request)
 
-    def answer(self, replica: Replica) -> None:
-        """Answer what waits, in order. The replica agrees with the log now (I1)."""
+    def answer(self, replica: Replica, *, fresh: bool) -> None:
+        """Answer what waits, in order. The replica agrees with the log now (I1); `fresh`: it was read just now."""
         while self._requests:
             request = self._requests[0]
-            if isinstance(request, OpenRequest) and self._is_set_back(request):
-                self._room.begin_epoch()
+            if isinstance(request, OpenRequest) and self._is_ahead(request):
+                if fresh:
+                    self._room.begin_epoch()
+                else:  # another process may have written what the device knows
+                    self._room.read_again()
                 return
             self._requests.pop(0)
+            if isinstance(request, AuditRequest):
+                self._audit(request, replica)
+                continue
             try:
-                if isinstance(request, OpenRequest):
-                    self._open(request, replica)
-                else:
-                    self._audit(request, replica)
+                self._open(request, replica)
             except PeerError as exc:
-                self._refuse(request, exc, None)
+                self._refuse(request, exc)
 
-    def refuse_all(self, error: PeerError, retry_after_ms: int | None) -> None:
-        """Nothing can be answered: the document could not be loaded."""
+    def refuse_all(self, error: PeerError, retry_after_ms: int | None = None) -> None:
+        """Nothing can be answered: the document could not be loaded. Members who asked for nothing wait if they can."""
         requests, self._requests = self._requests, []
         for request in requests:
-            self._refuse(request, error, retry_after_ms)
+            if isinstance(request, AuditRequest):
+                continue
+            if request.is_unasked and error.code.retry is not Retry.NEVER:
+                self._requests.append(request)
+            else:
+                self._refuse(request, error, retry_after_ms)
 
-    def _refuse(self, request: OpenRequest | AuditRequest, error: PeerError, retry_after_ms: int | None) -> None:
-        ref = request.ref if isinstance(request, OpenRequest) else None
+    def _refuse(self, request: OpenRequest, error: PeerError, retry_after_ms: int | None = None) -> None:
         handle: int | None = self._room.handle
         if request.device not in self._members:
             self._desk.sessions[request.session].rooms.pop(self._room.handle, None)
             handle = None
-        self._desk.refuse(request.session, error, ref=ref, handle=handle, retry_after_ms=retry_after_ms)
+        self._desk.refuse(request.session, error, ref=request.ref, handle=handle, retry_after_ms=retry_after_ms)
 
     def leave(self, session: SessionId, device: DeviceId) -> None:
         """The session no longer has the document open, or asks for it."""
@@ -148,8 +156,8 @@ class Membership:
             self.show(member, None)
             del self._members[device]
 
-    def _is_set_back(self, request: OpenRequest) -> bool:
-        """True if the owner's device knows more of this epoch than the log has: the store was set back to a backup."""
+    def _is_ahead(self, request: OpenRequest) -> bool:
+        """True if the owner's device knows more of this epoch than we do: the store was set back to a backup."""
         cursor, room = request.cursor, self._room
         return (
             cursor is not None
@@ -161,18 +169,20 @@ class Membership:
     # --- catching up
 
     def _open(self, request: OpenRequest, replica: Replica) -> None:
-        known = self._members.get(request.device)
-        presence = known.presence if known is not None and known.session == request.session else None
-        member = Member(request.session, request.device, request.access, request.deflate, presence=presence)
         if request.state_vector is not None:
             if len(request.state_vector) > self._desk.options.limits.state_vector_bytes:
                 raise PeerError(Code.BAD_STATE, "the state vector is over its limit")
             read_state_vector(request.state_vector)
-        if known is not None and known.session != request.session:
-            self.show(known, None)
+        if not request.is_unasked:
+            self._room.device_opens(request.device)
+        session = self._desk.sessions[request.session]
+        known = self._members.get(request.device)
+        member = Member(session.id, session.device, session.deflate, presence=known.presence if known else None)
         self._members[request.device] = member
         if not self._resume(member, request):
             self._catch_up(member, request, replica)
+        if session.congested:
+            self.stall(request.device)
         for other in self._members.values():
             if other is not member and other.presence is not None:
                 self._desk.send(member.session, self._presence_of(other))
@@ -195,7 +205,7 @@ class Membership:
             valid = cursor is not None and cursor.epoch == room.epoch and cursor.seq <= room.head_seq
             tail = room.tail.after(cursor.seq) if valid and cursor is not None else None
             mode, updates = choose(tail, request.device, request.state_vector, replica)
-        if request.ref == SERVER_REF and mode is Mode.CURRENT and not request.wants_state_vector:
+        if request.is_unasked and mode is Mode.CURRENT:
             member.live = True
             return
         size = sum(map(len, updates))
@@ -214,6 +224,8 @@ class Membership:
         self, member: Member, request: OpenRequest, mode: Mode, updates: tuple[bytes, ...], payload: Payload | None
     ) -> None:
         room = self._room
+        access = self._desk.sessions[member.session].access(room.document)
+        assert access is not None, "a document without access is left when the token changes"
         new_epoch = request.cursor is not None and request.cursor.epoch != room.epoch
         tells_sv = new_epoch or request.wants_state_vector
         acked = room.ops.get(member.device, OPS_START)
@@ -222,7 +234,7 @@ class Membership:
             payload.cursor if payload else room.cursor,
             updates, acked.op,
             room.state_vector_bytes() if tells_sv else None,
-            member.access, payload is not None, acked.chain,
+            access, payload is not None, acked.chain,
             payload.id if payload else None,
         )  # fmt: skip
         self._desk.send(member.session, opened, deflate=member.deflate)
@@ -240,7 +252,6 @@ class Membership:
         self._desk.send(member.session, Chunk(self._room.handle, member.offset, len(payload.data), data))
         member.offset += len(data)
         if member.offset >= len(payload.data):
-            self._desk.payloads.drop(payload.id)
             member.payload = None
         self._desk.await_drain(self._desk.sessions[member.session])
 
@@ -254,7 +265,7 @@ class Membership:
     def drained(self, device: DeviceId) -> None:
         """The session's outbox is empty: send the next chunk, or bring the member current."""
         member = self._members.get(device)
-        if member is None or member.live or any(request.device == device for request in self._requests):
+        if member is None or member.live or self._is_awaited(device):
             return
         if member.payload is not None:
             self._send_chunk(member)
@@ -262,12 +273,13 @@ class Membership:
             self._request_for(member, Cursor(self._room.epoch, member.sent_seq))
             self._room.advance()
 
+    def _is_awaited(self, device: DeviceId) -> bool:
+        """An OPENED is due to the device already."""
+        return any(isinstance(request, OpenRequest) and request.device == device for request in self._requests)
+
     def _request_for(self, member: Member, cursor: Cursor | None) -> None:
         """Open again on the member's behalf, as far as the server knows where it is."""
-        request = OpenRequest(
-            member.session, member.device, member.access, member.deflate, SERVER_REF, cursor, state_vector=None
-        )
-        self.request(request)
+        self.request(OpenRequest(member.session, member.device, SERVER_REF, cursor, state_vector=None))
 
     def restart_all(self) -> None:
         """No member's position means anything any more: have each say what it has."""
@@ -275,7 +287,8 @@ class Membership:
             member.live = False
             member.payload = None
             member.sent_seq = None
-            self._request_for(member, None)
+            if not self._is_awaited(member.device):
+                self._request_for(member, None)
 
     # --- what the log brings
 
@@ -310,11 +323,13 @@ class Membership:
     # --- presence and audits
 
     def show(self, member: Member, payload: bytes | None) -> None:
-        """Relay what a device says of itself; None when it leaves. Never stored."""
+        """Relay what a device says of itself; None when it leaves, which slow readers must hear too. Never stored."""
         if payload is None and member.presence is None:
             return
         member.presence = payload
-        others = tuple(other.session for other in self._members.values() if other.live and other is not member)
+        others = tuple(
+            other.session for other in self._members.values() if other is not member and (other.live or payload is None)
+        )
         if others:
             self._desk.emit(Send(others, encode(self._presence_of(member))))
 
@@ -324,7 +339,11 @@ class Membership:
     def _audit(self, request: AuditRequest, replica: Replica) -> None:
         if request.seq != self._room.head_seq:
             return
-        ok = replica.digest() == request.digest
+        try:
+            ok = replica.digest() == request.digest
+        except (BadUpdate, ReplicaBroken) as exc:  # a document can be good and its values too deep to be read
+            self._desk.log("warning", "audit_impossible", document=str(self._room.document), reason=str(exc))
+            return
         self._desk.meter.audited(ok)
         if not ok:
             self._desk.log(

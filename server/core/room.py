@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, StrEnum
+from typing import TypeAlias
 
 from crdt.errors import BadUpdate, PeerError, ReplicaBroken
 from crdt.ids import DeviceId, DocumentId
@@ -25,11 +26,16 @@ from server.core.desk import Desk
 from server.core.effects import BeginEpoch, Load
 from server.core.events import SessionId
 from server.core.imports import IMPORTER, Imports
-from server.core.intake import Intake, Op, Verdict
+from server.core.intake import OP_BYTES, UNTIL_IT_OPENS, Intake, Op, Verdict
 from server.core.membership import Membership
 from server.core.records import DocumentAppend, LogEntry, OpState, StoredDocument
 
 RETRY_LOAD_AFTER_MS = 1_000
+
+_Refusal: TypeAlias = tuple[Code, str]
+_READ_ONLY: _Refusal = (Code.FORBIDDEN, "the document is read-only for you")
+_NOT_SAVED: _Refusal = (Code.NOT_SAVED, "the storage failed: send it again")
+_QUARANTINED: _Refusal = (Code.DOC_QUARANTINED, "the document can not be loaded")
 
 ROOM_BYTES = 4096
 """About what a room takes that has nothing loaded."""
@@ -71,7 +77,7 @@ class Arrival:
 
     @property
     def size(self) -> int:
-        return sum(map(len, self.push.updates))
+        return sum(map(len, self.push.updates)) + OP_BYTES * len(self.push.updates)
 
 
 class Room:
@@ -140,23 +146,24 @@ class Room:
 
     # --- one decision: what can be done now
 
-    def advance(self) -> None:
-        """Load if something needs the replica; at a batch boundary, answer and admit what waits. Call it any time."""
+    def advance(self, *, fresh: bool = False) -> None:
+        """Load if something needs the replica; at a batch boundary, answer and admit what waits. Call it any time.
+
+        `fresh`: the log was read just now.
+        """
         if self._phase is not Phase.READY or self._flight is not None:
             return
         if self._replica is None:
             if self._wants_replica:
                 self._load()
             return
-        self.members.answer(self._replica)
-        if self._phase is not Phase.READY:  # a request brought a new epoch
+        self.members.answer(self._replica, fresh=fresh)
+        if self._phase is not Phase.READY:  # a request knew more than we do
             return
         self._intake.expect_again(IMPORTER)
         while op := self._imports.next(self._intake.last(IMPORTER).op + 1):
             self._queue(op)
-        arrivals, self._arrivals = self._arrivals, []
-        for arrival in arrivals:
-            self._desk.queued(arrival.session, -arrival.size)
+        for arrival in self._take_arrivals():
             self._admit(arrival.session, arrival.device, arrival.access, arrival.push, arrival.received_s)
 
     # --- ops come in
@@ -178,9 +185,7 @@ class Room:
 
     def _admit(self, session: SessionId, device: DeviceId, access: Access, push: Push, received_s: float) -> None:
         if access is not Access.WRITE:
-            self._intake.refuse(device, push.first_op)
-            error = PeerError(Code.FORBIDDEN, "the document is read-only for you", op=push.first_op)
-            self._desk.refuse(session, error, handle=self.handle)
+            self._refuse_from(session, device, push.first_op, _READ_ONLY)
             return
         again = False
         for number, update in enumerate(push.updates, push.first_op):
@@ -195,7 +200,7 @@ class Room:
             self._refuse(op, exc)
             return None
         if verdict is Verdict.QUEUED:
-            self._desk.queued(op.session, len(op.update))
+            self._desk.queued(op.session, op.size)
         return verdict
 
     def _refuse(self, op: Op, error: PeerError) -> None:
@@ -210,11 +215,17 @@ class Room:
         """The device is about to learn where its ops are: what it sends from now on counts."""
         self._intake.expect_again(device)
 
+    def forbid_writing(self, session: SessionId, device: DeviceId) -> None:
+        """The device may only read from now on: its ops whose append has not begun are refused."""
+        numbers = [op.number for op in (*self._held, *self._intake.queue) if op.device == device]
+        numbers += [arrival.push.first_op for arrival in self._arrivals if arrival.device == device]
+        if numbers:
+            self.drop_queued(device)
+            self._refuse_from(session, device, numbers[0], _READ_ONLY)
+
     def drop_queued(self, device: DeviceId) -> None:
         """The device may write no more: forget its ops whose append has not begun."""
-        for arrival in (arrival for arrival in self._arrivals if arrival.device == device):
-            self._desk.queued(arrival.session, -arrival.size)
-        self._arrivals = [arrival for arrival in self._arrivals if arrival.device != device]
+        self._take_arrivals(device)
         self._held = [op for op in self._held if op.device != device]
         if self._replica is None or not any(op.device == device for op in self._intake.queue):
             return
@@ -223,10 +234,18 @@ class Room:
         self._intake.restart(self._replica.state_vector(), in_flight)
         self._queue_again(op for op in queue if op.device != device)
 
+    def _take_arrivals(self, device: DeviceId | None = None) -> list[Arrival]:
+        """The pushes that wait, of one device or of all; they wait no longer."""
+        taken = [arrival for arrival in self._arrivals if device in (None, arrival.device)]
+        self._arrivals = [arrival for arrival in self._arrivals if device not in (None, arrival.device)]
+        for arrival in taken:
+            self._desk.queued(arrival.session, -arrival.size)
+        return taken
+
     def _withdraw(self) -> list[Op]:
         queue = self._intake.withdraw()
         for op in queue:
-            self._desk.queued(op.session, -len(op.update))
+            self._desk.queued(op.session, -op.size)
         return queue
 
     def _queue_again(self, ops: Iterable[Op]) -> None:
@@ -246,7 +265,7 @@ class Room:
         runs = self._intake.take(1 if self._one_by_one else None)
         for run in runs:
             for op in run:
-                self._desk.queued(op.session, -len(op.update))
+                self._desk.queued(op.session, -op.size)
         try:
             self._apply(self._replica, runs)
         except ReplicaBroken as exc:
@@ -370,78 +389,71 @@ class Room:
         self._phase = Phase.READY
         self._follow(stored)
         self._replica = replica
+        self.ops.clear()
+        self.ops.update(stored.ops())
+        self.tail.restart(entry for entry in stored.entries if entry.seq > stored.epoch_seq)
         self.growth = _growth_of(stored)
         self._intake.restart(replica.state_vector(), {})
         held, self._held = self._held, []
         if self._recovery is Recovery.RESEND:
-            self._ask_again([op for op in held if op.number > self._intake.last(op.device).op])
+            lost = [(op.session, op.device, op.number) for op in held if op.number > self._intake.last(op.device).op]
+            self._refuse_pushes(lost, _NOT_SAVED)
         else:
             self._queue_again(held)
         self._recovery = Recovery.RETRY
-        self.advance()
+        self.advance(fresh=True)
 
     def _follow(self, stored: StoredDocument) -> None:
-        """Bring room and members to where the log is."""
-        if stored.epoch != self.epoch:
-            self._follow_epoch(stored)
-            return
+        """Bring head and members to where the log is."""
         news = [entry for entry in stored.entries if entry.seq > self.head_seq]
-        if stored.head_seq - self.head_seq == len(news):
+        if stored.epoch == self.epoch and stored.head_seq - self.head_seq == len(news):
             for entry in news:
                 self._publish(entry)
             return
-        self.head_seq = stored.head_seq
-        self._forget_ops(stored)
+        if self.epoch and stored.epoch != self.epoch:
+            self._forget_epoch()
+        self.epoch, self.head_seq = stored.epoch, stored.head_seq
         self.members.restart_all()
 
-    def _follow_epoch(self, stored: StoredDocument) -> None:
-        """The document's history is another than we knew: op numbers and cursors mean nothing any more."""
-        had_epoch = bool(self.epoch)
-        self.epoch = stored.epoch
-        self.head_seq = stored.head_seq
-        self._forget_ops(stored)
-        if had_epoch:
-            self._held = []
-            self._intake.forget_refusals()
-            self.members.restart_all()
-
-    def _forget_ops(self, stored: StoredDocument) -> None:
-        self.ops.clear()
-        self.ops.update(stored.ops())
-        self.tail.clear()
-        self.tail.extend(entry for entry in stored.entries if entry.seq > stored.epoch_seq)
+    def _forget_epoch(self) -> None:
+        """Op numbers begin anew: what devices sent before they know it must not be taken for what they send then."""
+        self._held = []
+        self._take_arrivals()
+        self._intake.forget_refusals()
+        for member in self.members:
+            self._intake.refuse(member.device, UNTIL_IT_OPENS)
 
     def load_failed(self, *, corrupt: bool) -> None:
         """Storage could not answer Load. The next request tries again."""
         self._phase = Phase.READY
-        if corrupt:
-            self.members.refuse_all(PeerError(Code.DOC_QUARANTINED, "the document can not be loaded"), None)
-        else:
-            error = PeerError(Code.NOT_SAVED, "the storage does not answer")
-            self.members.refuse_all(error, RETRY_LOAD_AFTER_MS)
         held, self._held = self._held, []
+        pushes = [(op.session, op.device, op.number) for op in held]
+        pushes += [(arrival.session, arrival.device, arrival.push.first_op) for arrival in self._take_arrivals()]
         self._recovery = Recovery.RETRY
-        self._ask_again(held)
-        arrivals, self._arrivals = self._arrivals, []
-        for arrival in arrivals:
-            self._desk.queued(arrival.session, -arrival.size)
-            self._not_saved(arrival.session, arrival.device, arrival.push.first_op)
+        error = _QUARANTINED if corrupt else _NOT_SAVED
+        self._refuse_pushes(pushes, error)
+        self.members.refuse_all(PeerError(*error), None if corrupt else RETRY_LOAD_AFTER_MS)
         self._imports.fail_waiting("the document can not be loaded")
 
-    def _ask_again(self, ops: Iterable[Op]) -> None:
-        """Tell each device the first of its ops that is not saved; later ones are ignored until that one comes."""
+    def _refuse_pushes(self, pushes: list[tuple[SessionId, DeviceId, int]], error: _Refusal) -> None:
+        """Tell each device the first of its ops that is not taken."""
         told: dict[DeviceId, None] = {}
-        for op in ops:
-            if op.device not in told:
-                told[op.device] = None
-                member = self.members.get(op.device)
-                self._not_saved(member.session if member else op.session, op.device, op.number)
+        for session, device, number in pushes:
+            if device not in told:
+                told[device] = None
+                member = self.members.get(device)
+                self._refuse_from(member.session if member else session, device, number, error)
 
-    def _not_saved(self, session: SessionId, device: DeviceId, number: int) -> None:
+    def _refuse_from(self, session: SessionId, device: DeviceId, number: int, error: _Refusal) -> None:
+        """Refuse op `number` of a device; later ones are ignored until that one comes again."""
         self._intake.refuse(device, number)
-        self._desk.refuse(session, PeerError(Code.NOT_SAVED, "send it again", op=number), handle=self.handle)
+        self._desk.refuse(session, PeerError(*error, op=number), handle=self.handle)
 
     # --- epochs and compaction
+
+    def read_again(self) -> None:
+        """Somebody knows more of the log than we do (called at a batch boundary)."""
+        self._start_over([], Recovery.RETRY)
 
     def begin_epoch(self) -> None:
         """The store was set back: what devices know of this history is void (called at a batch boundary)."""

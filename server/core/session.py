@@ -7,11 +7,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from crdt.errors import PeerError
-from crdt.ids import DeviceId
+from crdt.ids import DeviceId, DocumentId
 from crdt.protocol import frames
 from crdt.protocol.codec import decode_device_frame
 from crdt.protocol.codes import CLOSE, CLOSE_AFTER_OFFENCES, OFFENCES_MAX, Code
-from crdt.protocol.frames import DeviceFrame
+from crdt.protocol.frames import Access, DeviceFrame
 from server.core.auth import Claims
 from server.core.events import SessionId
 
@@ -56,6 +56,8 @@ class Session:
     deflate: bool = False
     rooms: dict[int, Room] = field(default_factory=dict)
     awaiting_drain: bool = False
+    congested: bool = False
+    """More waits for its socket than may: its documents get no more until it has drained."""
     paused: bool = False
     """Its socket is not read, because so much of it is not committed yet."""
     queued_bytes: int = 0
@@ -64,6 +66,11 @@ class Session:
     """The token's end that EXPIRING has told of, in seconds since 1970."""
     watched_s: float = 0.0
     """When a timer looks at the token next."""
+
+    def access(self, document: DocumentId) -> Access | None:
+        """What the session's token grants of a document now. The session must have been greeted."""
+        assert self.claims is not None
+        return self.claims.access(document)
 
     def receive(self, data: bytes, limits: Limits) -> DeviceFrame | None:
         """The frame in a message; None where there is nothing to do. Raises PeerError."""

@@ -169,7 +169,7 @@ class Lab:
                 self.imports[request] = effect
             case effects.Drained():
                 self.drained += 1
-            case effects.HelloAccepted():
+            case effects.HelloAccepted() | effects.DoubtKeys():
                 pass
             case _:
                 assert_never(effect)
