@@ -611,6 +611,30 @@ async def test_a_big_document_in_chunks_that_is_cut_off_and_resumed(
     assert await audited(phone)
 
 
+async def test_edits_while_chunks_come(server: RunningServer, make: Make) -> None:
+    laptop, phone = make(server, "laptop"), make(server, "phone")
+    await online(laptop)
+    for n in range(4):
+        write(laptop, noise(1_000_000, n))
+    await wait_until(lambda: not laptop.documents["main"].outbox)
+
+    def both_write(frame: wire.Frame) -> bool:
+        if frame[0] == wire.CHUNK and frame[2] in (0, 10 * 65536):
+            put(phone, f"phone {frame[2]}", 1)
+            put(laptop, f"laptop {frame[2]}", 1)
+        return False
+
+    phone.loses = both_write
+    phone.socket_options = {"sock": await narrow_socket(server)}
+    await online(phone)
+    await alike(phone, laptop)
+    kinds = [frame[0] for frame in phone.received]
+    last = max(index for index, kind in enumerate(kinds) if kind == wire.CHUNK)
+    assert wire.DELTA not in kinds[:last]
+    assert len(phone.documents["main"].replica.get("data", type=Map)) == 4
+    assert not phone.errors + laptop.errors
+
+
 async def test_a_payload_that_is_gone_is_thrown_away(tmp_path: Path, make: Make) -> None:
     async with running_server(tmp_path) as first:
         laptop, phone = make(first, "laptop"), make(first, "phone")
