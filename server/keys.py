@@ -182,7 +182,7 @@ def _read_public_key(text_or_path: str) -> VerificationKey:
 
 
 def _key_of_jwk(jwk: Any) -> VerificationKey:
-    if not isinstance(jwk, dict) or jwk.get("kty") not in ("RSA", "EC", "OKP") or "d" in jwk:
+    if not isinstance(jwk, dict) or jwk.get("kty") not in ("RSA", "EC", "OKP"):
         raise BadKeys("it is not a public key")
     if jwk.get("use", "sig") != "sig":
         raise BadKeys("it is not for signatures")

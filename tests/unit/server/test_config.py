@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
@@ -81,6 +81,11 @@ def test_what_is_set_arrives() -> None:
     assert transport.origins == ("https://a.example", "https://b.example")
     assert transport.ping_interval_s + transport.ping_timeout_s == 2 * core.heartbeat_s
     assert transport.outbox_drained_bytes < transport.outbox_bytes_max < transport.outbox_bytes_cap
+
+
+def test_every_limit_arrives() -> None:
+    halves = {name: value // 2 for name, value in asdict(Limits()).items()}
+    assert asdict(read_settings(ServeSettings, halves).core_options().limits) == halves
 
 
 def test_limits_are_plain_integers_for_they_go_on_the_wire() -> None:

@@ -61,8 +61,15 @@ def test_a_delete_that_the_snapshot_lacks_is_found() -> None:
     replica = Replica.load([document_state(stored(TYPED))], client_id=9)
     deletion = replica.edit(lambda doc: doc.get("text", type=Text).clear())
     assert deletion is not None
-    document = stored((*TYPED, entry(6, deletion)), replace(snapshot_of(TYPED, 6)))
+    document = stored((*TYPED, entry(6, deletion)), snapshot_of(TYPED, 6))
     assert document_problem(document) == "the snapshot lacks something of the log that it covers"
+
+
+def test_a_delete_of_what_is_not_there_is_found() -> None:
+    replica = Replica.load([document_state(stored(TYPED))], client_id=9)
+    deletion = replica.edit(lambda doc: doc.get("text", type=Text).clear())
+    assert deletion is not None
+    assert "which is not there" in (document_problem(stored((entry(1, deletion),))) or "")
 
 
 def test_values_are_json_and_the_state_is_an_update() -> None:
