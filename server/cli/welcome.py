@@ -25,7 +25,7 @@ def announce(settings: ServeSettings, address: tuple[str, int]) -> None:
     url = f"{'wss' if settings.tls_cert else 'ws'}://{f'[{host}]' if ':' in host else host}:{port}{PATH}"
     typer.echo(f"Syncline listens on {url}")
     typer.echo(f"Data is in {database_file(settings.database_url)}")
-    if settings.insecure_dev:
+    if settings.insecure_dev and not (settings.jwt_public_key or settings.jwks):
         tokens = [_dev_token(settings, device) for device in DEV_DEVICES]
         arguments = " ".join(f"--token {token}" for token in tokens)
         typer.echo(f"A token for {DEV_USER}'s {DEV_DEVICES[0]}, good for a day:\n  {tokens[0]}")

@@ -27,9 +27,11 @@ from pycrdt import Doc, Text
 from crdt.ids import DeviceId, DocumentId
 from crdt.protocol.frames import Access
 from server.cli import main
-from server.config import ServeSettings, variable
+from server.cli.welcome import announce
+from server.config import ServeSettings, read_settings, variable
 from server.core.auth import Authority, VerificationKey, verify
 from server.core.options import CoreOptions
+from server.keys import load_authority
 from server.runtime.control import ControlServer, control_path
 from server.runtime.driver import Driver
 from server.runtime.operations import Operations
@@ -304,6 +306,19 @@ def test_the_versions_are_told(cli: Cli) -> None:
 
 
 # --- with a server
+
+
+def test_tokens_to_try_it_out_are_offered_only_where_we_can_sign_them(
+    store: Path, cli: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configured = {"insecure_dev": True, "jwt_public_key": "key.pem"}
+    announce(read_settings(ServeSettings, configured), ("127.0.0.1", 8787))
+    assert "ws://127.0.0.1:8787/v1/sync" in capsys.readouterr().out
+    load_authority(read_settings(ServeSettings, {"insecure_dev": True}))
+    announce(read_settings(ServeSettings, {"insecure_dev": True}), ("::1", 8787))
+    told = capsys.readouterr().out
+    assert "ws://[::1]:8787/v1/sync" in told
+    assert "A token for alice" in told
 
 
 @asynccontextmanager
