@@ -1,0 +1,1 @@
+"""The demo: a real server and real devices in processes of their own play an editing history, through crashes."""
