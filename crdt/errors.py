@@ -19,6 +19,16 @@ class PeerError(Exception):
         self.message = message
         self.detail = detail
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors cross from worker processes."""
+        return _peer_error, (type(self), self.code, self.message, self.detail)
+
+
+def _peer_error(kind: type[PeerError], code: Code, message: str, detail: dict[str, Any]) -> PeerError:
+    error = kind.__new__(kind)
+    PeerError.__init__(error, code, message, **detail)
+    return error
+
 
 class BadUpdate(PeerError):
     """An update that is not one: `reason` is `malformed`, `limit` or `unsupported`."""

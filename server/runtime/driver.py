@@ -59,7 +59,7 @@ class Driver:
         self._storage = storage
         self._telemetry = telemetry
         self._tasks = tasks
-        self._worker = worker
+        self.worker = worker
         self._loop = asyncio.get_running_loop()
         self._log = structlog.get_logger("syncline")
         self._sessions: dict[SessionId, Connection] = {}
@@ -249,7 +249,7 @@ class Driver:
 
     async def _compact(self, document: DocumentId) -> None:
         try:
-            snapshot = await compact(self._storage, document, self._worker.run, int(time.time() * 1000))
+            snapshot = await compact(self._storage, document, self.worker.run, int(time.time() * 1000))
         except (StorageError, CorruptDocument, CompactionError) as exc:
             self._log.error("compaction_failed", document=str(document), reason=str(exc))
             snapshot = None

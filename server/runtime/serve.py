@@ -46,7 +46,7 @@ async def serve(settings: ServeSettings, announce: Callable[[tuple[str, int]], N
             driver.on_doubt = refresher.wake
             driver.keep_running(refresher.run())
         file = database_file(settings.database_url)
-        operations = Operations(storage, driver.import_update, file)
+        operations = Operations(storage, driver.import_update, file, driver.worker.run)
         if file is not None:
             await stack.enter_async_context(ControlServer(control_path(file), operations))
         listener = await Listener.open(
