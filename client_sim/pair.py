@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import jwt
@@ -19,7 +19,8 @@ DOCUMENT = "main"
 ROOT = "text"
 CONNECT_S = 5.0
 SEEN_S = 5.0
-LETTER_S = 0.03
+LETTER_S = 0.06
+SHOWN_CHARS = 60
 
 SAME, DIFFERENT = 0, 1
 
@@ -36,23 +37,48 @@ def run(console: Console, url: str, tokens: Sequence[str]) -> int:
 async def show(console: Console, url: str, tokens: Sequence[str]) -> int:
     """As `run`, on a loop that is there."""
     names = read_claims(tokens)
-    if urlsplit(url).path in ("", "/"):
-        url = url.rstrip("/") + PATH
-    async with AsyncExitStack() as stack:
-        try:
-            one, two = [
-                await stack.enter_async_context(_connected(console, url, token, name))
-                for token, name in zip(tokens, names, strict=True)
-            ]
+    url = read_url(url)
+    try:
+        async with (
+            _connected(console, url, tokens[0], names[0]) as one,
+            _connected(console, url, tokens[1], names[1]) as two,
+        ):
             await _perform(one, two)
-        except Blocked as exc:
-            raise NotPossible(f"the server refuses: {exc}") from exc
-        texts = one.text, two.text
-    one.say(
-        f"both: {texts[0][-60:]!r}" if texts[0] == texts[1] else f"{one.name}: {texts[0]!r}, {two.name}: {texts[1]!r}"
-    )
-    one.say("both devices have the same text" if texts[0] == texts[1] else "THE DEVICES HAVE DIFFERENT TEXTS")
-    return SAME if texts[0] == texts[1] else DIFFERENT
+            return _compare(one, two)
+    except ExceptionGroup as exc:  # a device's tasks are a group
+        raise NotPossible(_reason(exc)) from exc
+
+
+def read_url(url: str) -> str:
+    """The address of the server's WebSocket; the path may be left out. Raises NotPossible."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("ws", "wss") or not parts.netloc:
+        raise NotPossible(f"{url} is no address of a server: write ws://host:port, or wss://host")
+    return parts._replace(path=PATH).geturl() if parts.path in ("", "/") else url
+
+
+def _reason(exc: BaseException) -> str:
+    """The text of what is foreseen; everything else is raised on."""
+    match exc:
+        case BaseExceptionGroup(exceptions=[only]):
+            return _reason(only)
+        case NotPossible():
+            return str(exc)
+        case Blocked():
+            return f"the server refuses: {exc}"
+        case _:
+            raise exc
+
+
+def _compare(one: _Hand, two: _Hand) -> int:
+    if one.text == two.text:
+        one.say(f"both have, at the end: {one.text[-SHOWN_CHARS:]!r}")
+        one.say("both devices have the same text")
+        return SAME
+    for hand in (one, two):
+        hand.say(f"{hand.name} has, at the end: {hand.text[-SHOWN_CHARS:]!r}")
+    one.say("THE DEVICES HAVE DIFFERENT TEXTS")
+    return DIFFERENT
 
 
 def read_claims(tokens: Sequence[str]) -> list[str]:
@@ -90,27 +116,31 @@ class _Hand:
     def say(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    async def type(self, text: str, at: int | None = None) -> None:
-        """Letter by letter, at the end or from character `at` on."""
-        for number, letter in enumerate(text):
-            start = len(self.text) if at is None else min(at + number, len(self.text))
-            self._insert(start, letter)
+    async def type(self, text: str) -> None:
+        """Letter by letter, at the end."""
+        for letter in text:
+            self.insert(len(self.text), letter)
             await asyncio.sleep(LETTER_S)
 
-    def _insert(self, at: int, letter: str) -> None:
-        self._document.edit(lambda roots: roots.text(ROOT).insert(at, letter))
+    def insert(self, at: int, text: str) -> None:
+        self._document.edit(lambda roots: roots.text(ROOT).insert(at, text))
 
     async def sees(self, other: _Hand) -> None:
-        """Returns when this device has what the other one has. Raises NotPossible if that takes too long."""
+        """Returns when this device has what the other one has, or that takes too long."""
         began = time.monotonic()
         try:
             await self._device.wait(lambda: self.text == other.text, SEEN_S)
-        except TimeoutError as exc:
-            raise NotPossible(f"{self.name} did not see within {SEEN_S:g} s what {other.name} typed") from exc
-        self.say(f"{self.name} sees it, {1000 * (time.monotonic() - began):.0f} ms after the last letter")
+        except TimeoutError:
+            self.say(f"{self.name} DOES NOT SEE IT within {SEEN_S:g} s")
+        else:
+            self.say(f"{self.name} sees it, {1000 * (time.monotonic() - began):.0f} ms after the last letter")
 
     async def saved(self) -> None:
-        await self._document.wait_durable(SEEN_S)
+        """Raises NotPossible, and Blocked."""
+        try:
+            await self._document.wait_durable(SEEN_S)
+        except TimeoutError as exc:
+            raise NotPossible(f"{self.name}: the server acknowledged nothing for {SEEN_S:g} s") from exc
 
     def go_offline(self) -> None:
         self._device.feed(events.Stopped())
@@ -124,12 +154,12 @@ async def _perform(one: _Hand, two: _Hand) -> None:
     one.say(f"{one.name} types {line!r}, letter by letter")
     await one.type(line)
     await two.sees(one)
+    one.say("both write at once, in the same place")
     at = len(one.text)
-    one.say("both type at once, in the same place")
-    async with asyncio.TaskGroup() as group:
-        group.create_task(one.type("[one hand] ", at))
-        group.create_task(two.type("[the other] ", at))
+    one.insert(at, f"[{one.name}] ")
+    two.insert(at, f"[{two.name}] ")
     await two.sees(one)
+    await one.sees(two)
     one.say(f"{one.name} goes offline, and types on")
     one.go_offline()
     await one.type("Typed in a tunnel. ")
