@@ -18,7 +18,7 @@ from crdt.update.model import (
     Struct,
     Update,
 )
-from crdt.update.reader import read_state_vector, read_update, write_state_vector
+from crdt.update.reader import continuation, read_state_vector, read_update, write_state_vector
 from crdt.update.roots import RootKind, root_kinds
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "StateVector",
     "Struct",
     "Update",
+    "continuation",
     "read_state_vector",
     "read_update",
     "root_kinds",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from crdt.errors import BadUpdate, PeerError
 from crdt.protocol.codes import Code
@@ -35,6 +36,22 @@ def read_update(update: bytes) -> Update:
     if reader.at != len(update):
         raise BadUpdate("malformed", "bytes after the end of the update")
     return Update(reader.sections, structs, deletes, _needs(reader.sections, structs, deletes))
+
+
+def continuation(update: bytes, client: int, clock: int) -> int:
+    """How many clocks an update takes that only types ASCII right behind (client, clock - 1); 0 if it is any other.
+
+    Most updates of a device that types are just that, and need no more reading than this.
+    """
+    client_bytes = _client_bytes(client)
+    head = b"".join((_ONE_STRUCT, client_bytes, _uint_bytes(clock), b"\x84", client_bytes, _uint_bytes(clock - 1)))
+    if not update.startswith(head):
+        return 0
+    text = update[len(head) + 1 : -1]
+    length = len(text)
+    if not 0 < length <= 0x7F or update[len(head)] != length or update[-1] or not text.isascii():
+        return 0
+    return length if clock + length <= CLOCK_MAX else 0
 
 
 def _needs(sections: dict[int, tuple[int, int]], structs: list[Struct], deletes: list[DeleteRange]) -> list[Id]:
@@ -375,6 +392,20 @@ _TYPES = {
 _ANY_BINARY, _ANY_ARRAY, _ANY_OBJECT, _ANY_STRING, _ANY_INTEGER = 116, 117, 118, 119, 125
 _ANY_FIXED = {120: 0, 121: 0, 122: 8, 123: 8, 124: 4, 126: 0, 127: 0}
 """Size in bytes of true, false, bigint, float64, float32, null and undefined."""
+
+
+def _uint_bytes(value: int) -> bytes:
+    if value < 0x80:
+        return _ONE_BYTE[value]
+    if value < 1 << 14:
+        return bytes((value & 0x7F | 0x80, value >> 7))
+    out = bytearray()
+    _write_uint(out, value)
+    return bytes(out)
+
+
+_ONE_BYTE = tuple(bytes((value,)) for value in range(0x80))
+_client_bytes = lru_cache(maxsize=4096)(_uint_bytes)
 
 
 def _write_uint(out: bytearray, value: int) -> None:

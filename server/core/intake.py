@@ -16,7 +16,7 @@ from crdt import chain
 from crdt.errors import PeerError
 from crdt.ids import DeviceId
 from crdt.protocol.codes import Code
-from crdt.update import StateVector, Update, read_update, write_state_vector
+from crdt.update import Id, StateVector, Update, continuation, read_update, write_state_vector
 from server.core.events import SessionId
 from server.core.records import OPS_START, OpState
 
@@ -69,6 +69,8 @@ class Intake:
         self._refused: dict[DeviceId, int] = {}
         self._base: StateVector = {}
         self._writers: dict[int, DeviceId] = {}
+        self._typing: dict[DeviceId, Id] = {}
+        """Where each device's next character goes, if it goes on typing."""
 
     def restart(self, state_vector: StateVector, in_flight: Mapping[DeviceId, OpState]) -> None:
         """Begin with an empty queue on a replica with `state_vector`, which has the ops in flight."""
@@ -122,12 +124,30 @@ class Intake:
             raise PeerError(Code.OP_GAP, f"the next op is {last.op + 1}", expected=last.op + 1)
         if len(op.update) > self._update_bytes_max:
             raise PeerError(Code.TOO_BIG, f"an update has at most {self._update_bytes_max} bytes")
+        if not self._continues(op):
+            self._read(op)
+        op.state = OpState(op.number, chain.link(last.chain, op.update))
+
+    def _continues(self, op: Op) -> bool:
+        """The short way for a device that types on where its last op ended, with nobody else at the same client id."""
+        at = self._typing.get(op.device)
+        if at is None or self.expected.get(at.client) != at.clock:
+            return False
+        length = continuation(op.update, at.client, at.clock)
+        if not length or self._writers.setdefault(at.client, op.device) != op.device:
+            return False
+        self.expected[at.client] = at.clock + length
+        self._typing[op.device] = Id(at.client, at.clock + length)
+        return True
+
+    def _read(self, op: Op) -> None:
+        """The long way, for every update. Raises PeerError."""
         update = read_update(op.update)
         op.starts_run = self._leans_on_others(update, op.device)
         op.changes = update.advance(self.expected)
-        op.state = OpState(op.number, chain.link(last.chain, op.update))
-        for client in update.sections:
+        for client, (_, end) in update.sections.items():
             self._writers[client] = op.device if self._writers.get(client, op.device) == op.device else _SEVERAL
+            self._typing[op.device] = Id(client, end)
 
     def _leans_on_others(self, update: Update, device: DeviceId) -> bool:
         """True if the update refers to something that is queued and that another device wrote.

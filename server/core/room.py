@@ -162,7 +162,7 @@ class Room:
             return
         self._intake.expect_again(IMPORTER)
         while op := self._imports.next(self._intake.last(IMPORTER).op + 1):
-            self._queue(op)
+            self._queue((op,))
         for arrival in self._take_arrivals():
             self._admit(arrival.session, arrival.device, arrival.access, arrival.push, arrival.received_s)
 
@@ -187,21 +187,35 @@ class Room:
         if access is not Access.WRITE:
             self._refuse_from(session, device, push.first_op, _READ_ONLY)
             return
-        again = False
-        for number, update in enumerate(push.updates, push.first_op):
-            again |= self._queue(Op(session, device, number, update, received_s)) is Verdict.DURABLE
-        if again:
+        ops = [
+            Op(session, device, number, update, received_s) for number, update in enumerate(push.updates, push.first_op)
+        ]
+        if Verdict.DURABLE in self._queue(ops):
             self.members.acknowledge_again(device)
 
-    def _queue(self, op: Op) -> Verdict | None:
-        try:
-            verdict = self._intake.admit(op)
-        except PeerError as exc:
-            self._refuse(op, exc)
-            return None
-        if verdict is Verdict.QUEUED:
-            self._desk.queued(op.session, op.size)
-        return verdict
+    def _queue(self, ops: Iterable[Op]) -> list[Verdict]:
+        """Check and queue ops, in order; whoever speaks for the device is told of those that are refused."""
+        verdicts = []
+        queued: list[Op] = []
+        for op in ops:
+            try:
+                verdict = self._intake.admit(op)
+            except PeerError as exc:
+                self._refuse(op, exc)
+                continue
+            verdicts.append(verdict)
+            if verdict is Verdict.QUEUED:
+                queued.append(op)
+        self._count(queued, 1)
+        return verdicts
+
+    def _count(self, ops: Iterable[Op], sign: int) -> None:
+        """Ops came into the queue (1) or went out of it (-1): reading from their sessions depends on it."""
+        sizes: dict[SessionId, int] = {}
+        for op in ops:
+            sizes[op.session] = sizes.get(op.session, 0) + op.size
+        for session, size in sizes.items():
+            self._desk.queued(session, sign * size)
 
     def _refuse(self, op: Op, error: PeerError) -> None:
         """Tell whoever speaks for the device now."""
@@ -232,7 +246,7 @@ class Room:
         queue = self._withdraw()
         in_flight = {run[-1].device: run[-1].state for run in self._flight.runs} if self._flight else {}
         self._intake.restart(self._replica.state_vector(), in_flight)
-        self._queue_again(op for op in queue if op.device != device)
+        self._queue(op for op in queue if op.device != device)
 
     def _take_arrivals(self, device: DeviceId | None = None) -> list[Arrival]:
         """The pushes that wait, of one device or of all; they wait no longer."""
@@ -244,13 +258,8 @@ class Room:
 
     def _withdraw(self) -> list[Op]:
         queue = self._intake.withdraw()
-        for op in queue:
-            self._desk.queued(op.session, -op.size)
+        self._count(queue, -1)
         return queue
-
-    def _queue_again(self, ops: Iterable[Op]) -> None:
-        for op in ops:
-            self._queue(op)
 
     # --- a batch
 
@@ -263,9 +272,7 @@ class Room:
             return None
         assert self._replica is not None
         runs = self._intake.take(1 if self._one_by_one else None)
-        for run in runs:
-            for op in run:
-                self._desk.queued(op.session, -op.size)
+        self._count((op for run in runs for op in run), -1)
         try:
             self._apply(self._replica, runs)
         except ReplicaBroken as exc:
@@ -399,7 +406,7 @@ class Room:
             lost = [(op.session, op.device, op.number) for op in held if op.number > self._intake.last(op.device).op]
             self._refuse_pushes(lost, _NOT_SAVED)
         else:
-            self._queue_again(held)
+            self._queue(held)
         self._recovery = Recovery.RETRY
         self.advance(fresh=True)
 
