@@ -1,0 +1,66 @@
+"""Places where a server dies of SIGKILL, each between two steps of an op's way: for a process that is to be killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import aiosqlite
+
+from server.runtime.transport import Flusher
+from server.storage import SqlStorage
+
+POINTS = ("before_append", "before_commit", "after_commit", "after_append", "amid_sends", "amid_sends_backwards")
+"""Before storage is called; in the transaction; committed, but not known; known, but not told; told to the first of
+those who are to be told, or to the last of them.
+"""
+
+
+def prepare(crash: str) -> None:
+    """This process, which is to serve, ends at `point:trigger` once the file `trigger` is there."""
+    point, _, trigger = crash.partition(":")
+    _prepare(point, Path(trigger).exists)
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _prepare(point: str, armed: Callable[[], bool]) -> None:
+    append, commit = SqlStorage.append, aiosqlite.Connection.commit
+
+    async def dying_append(self: SqlStorage, batch: Any) -> Any:
+        if point == "before_append" and armed():
+            die()
+        results = await append(self, batch)
+        if point == "after_append" and armed():
+            die()
+        if point.startswith("amid_sends") and armed():
+            patch.object(Flusher, "_flush", _flush_one(backwards=point.endswith("backwards"))).start()
+        return results
+
+    async def dying_commit(self: aiosqlite.Connection) -> None:
+        if point == "before_commit" and armed():
+            die()
+        await commit(self)
+        if point == "after_commit" and armed():
+            die()
+
+    patch.object(SqlStorage, "append", dying_append).start()
+    patch.object(aiosqlite.Connection, "commit", dying_commit).start()
+
+
+def _flush_one(*, backwards: bool) -> Callable[[Any], None]:
+    def flush(self: Any) -> None:
+        """The event loop hands bytes to the kernel at the end of its turn, so that death comes some turns later."""
+        waiting = [connection for connection in self._waiting if connection._outbox]
+        assert len(waiting) > 1, "somebody else has to be told as well"
+        waiting[-1 if backwards else 0].flush()
+        asyncio.get_running_loop().call_later(0.02, die)
+
+    return flush
