@@ -20,9 +20,6 @@ from crdt.update import Id, StateVector, Update, continuation, read_update, writ
 from server.core.events import SessionId
 from server.core.records import OPS_START, OpState
 
-UNTIL_IT_OPENS = 0
-"""Refused as an op number: nothing counts until the device opens the document again."""
-
 OP_BYTES = 400
 """About what a queued op takes in memory beside its update."""
 
@@ -115,9 +112,7 @@ class Intake:
 
     def _is_behind_a_refusal(self, op: Op, last: OpState) -> bool:
         refused = self._refused.get(op.device)
-        if refused is None or op.number <= refused:
-            return False
-        return refused == UNTIL_IT_OPENS or refused > last.op  # else it has come again
+        return refused is not None and last.op < refused < op.number  # if it is not above `last` it has come again
 
     def _check(self, op: Op, last: OpState) -> None:
         if op.number != last.op + 1:

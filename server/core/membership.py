@@ -55,6 +55,8 @@ class Member:
     offset: int = 0
     """How much of `payload` went out in chunks."""
     presence: bytes | None = None
+    is_outdated: bool = False
+    """The epoch has changed since it last asked for the document: what it pushes has numbers of the old one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,10 @@ class Membership:
             self._room.device_opens(request.device)
         session = self._desk.sessions[request.session]
         known = self._members.get(request.device)
-        member = Member(session.id, session.device, session.deflate, presence=known.presence if known else None)
+        member = Member(session.id, session.device, session.deflate)
+        if known is not None:
+            member.presence = known.presence
+            member.is_outdated = known.is_outdated and request.is_unasked
         self._members[request.device] = member
         if not self._resume(member, request):
             self._catch_up(member, request, replica)

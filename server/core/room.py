@@ -26,7 +26,7 @@ from server.core.desk import Desk
 from server.core.effects import BeginEpoch, Load
 from server.core.events import SessionId
 from server.core.imports import IMPORTER, Imports
-from server.core.intake import OP_BYTES, UNTIL_IT_OPENS, Intake, Op, Verdict
+from server.core.intake import OP_BYTES, Intake, Op, Verdict
 from server.core.membership import Membership
 from server.core.records import DocumentAppend, LogEntry, OpState, StoredDocument
 
@@ -170,6 +170,9 @@ class Room:
 
     def push(self, session: SessionId, device: DeviceId, access: Access, push: Push) -> None:
         """Ops of a device. They are checked now, or as soon as the document is loaded, and then wait for a commit."""
+        member = self.members.get(device)
+        if member is not None and member.is_outdated:
+            return
         if self._replica is not None and self._phase is Phase.READY and not self._arrivals:
             self._admit(session, device, access, push, self._desk.now)
             return
@@ -428,7 +431,7 @@ class Room:
         self._take_arrivals()
         self._intake.forget_refusals()
         for member in self.members:
-            self._intake.refuse(member.device, UNTIL_IT_OPENS)
+            member.is_outdated = True
 
     def load_failed(self, *, corrupt: bool) -> None:
         """Storage could not answer Load. The next request tries again."""

@@ -253,6 +253,8 @@ class Lab:
 
     def disconnect(self, session: int) -> None:
         self.gone.append(session)
+        self.paused = [other for other in self.paused if other != session]
+        self.awaiting_drain = [other for other in self.awaiting_drain if other != session]
         self.feed(events.SocketClosed(session))
 
     def send(self, session: int, frame: DeviceFrame) -> None:

@@ -325,6 +325,26 @@ def test_ops_of_the_old_epoch_are_not_taken_for_those_of_the_new_one() -> None:
     assert acked(lab, laptop) == [(1, 1)]
 
 
+def test_ops_of_the_old_epoch_do_not_outlive_it_in_a_document_that_is_being_loaded() -> None:
+    """They come while the document is read once more, and their device has reconnected when that is done."""
+    lab = Lab()
+    writer, (laptop, handle) = Writer(1), lab.join(device="laptop")
+    stale = [writer.type(char) for char in "abcd"]
+    lab.hello("alice", "phone", Open(1, "main", Cursor(lab.epoch(), 9), EMPTY_STATE_VECTOR))
+    lab.settle()
+    lab.hello("alice", "tablet", Open(1, "main", Cursor(lab.epoch(), 9), EMPTY_STATE_VECTOR))
+    lab.push(laptop, handle, 1, *stale)
+    cursor = Cursor(b"old old!", 0)
+    laptop = lab.hello("alice", "laptop", Open(1, "main", cursor, EMPTY_STATE_VECTOR))
+    lab.fail()
+    lab.settle()
+    assert lab.take(laptop, Error).code == Code.NOT_SAVED
+    lab.send(laptop, Open(2, "main", cursor, EMPTY_STATE_VECTOR))
+    lab.settle()
+    assert lab.take(laptop, Opened).acked_op == 0
+    assert lab.durable() == []
+
+
 def test_a_resync_that_waited_while_the_epoch_changed_is_answered_once_and_counts() -> None:
     lab = Lab()
     writer, (laptop, handle) = Writer(1), lab.join(device="laptop")
