@@ -56,9 +56,12 @@ class Replica:
 
     def apply(self, updates: Iterable[bytes]) -> None:
         """Integrate updates that `crdt.update` found to fit, in order. Raises ReplicaBroken: drop the replica then."""
-        with _guarded(), self._doc.transaction():
+        with _guarded(), self._doc.transaction() as transaction:
+            # The binding itself: its wrapper opens a transaction within this one for each update, at twice the cost.
+            binding, handle = self._doc._doc, transaction._txn
+            assert handle is not None
             for update in updates:
-                self._doc.apply_update(update)
+                binding.apply_update(handle, update)
                 self._v1_bytes += len(update)
 
     def apply_if_new(self, update: bytes) -> bool:

@@ -93,13 +93,11 @@ class Intake:
 
     def admit(self, op: Op) -> Verdict:
         """Check and queue an op. Raises PeerError if it is refused: it then takes no number."""
-        durable = self._durable.get(op.device, OPS_START)
-        if op.number <= durable.op:
-            return Verdict.DURABLE
         last = self.last(op.device)
         if op.number <= last.op:
-            return Verdict.IGNORED
-        if self._is_behind_a_refusal(op, last):
+            durable = self._durable.get(op.device, OPS_START)
+            return Verdict.DURABLE if op.number <= durable.op else Verdict.IGNORED
+        if self._refused and self._is_behind_a_refusal(op, last):
             return Verdict.IGNORED
         try:
             self._check(op, last)

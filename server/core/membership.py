@@ -131,6 +131,11 @@ class Membership:
                 self._open(request, replica)
             except PeerError as exc:
                 self._refuse(request, exc)
+            except ReplicaBroken as exc:  # whatever it was asked for, the next one is asked of another replica (I6)
+                self._desk.log("error", "replica_broken", document=str(self._room.document), reason=str(exc))
+                self._refuse(request, PeerError(Code.INTERNAL, "the document could not be read"))
+                self._room.read_again()
+                return
 
     def refuse_all(self, error: PeerError, retry_after_ms: int | None = None) -> None:
         """Nothing can be answered: the document could not be loaded. Members who asked for nothing wait if they can."""

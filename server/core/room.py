@@ -62,7 +62,6 @@ class Flight:
 
     entries: tuple[LogEntry, ...]
     runs: list[list[Op]]
-    started_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,35 +189,30 @@ class Room:
         if access is not Access.WRITE:
             self._refuse_from(session, device, push.first_op, _READ_ONLY)
             return
-        ops = [
-            Op(session, device, number, update, received_s) for number, update in enumerate(push.updates, push.first_op)
-        ]
-        if Verdict.DURABLE in self._queue(ops):
+        again, size = False, 0
+        for number, update in enumerate(push.updates, push.first_op):
+            op = Op(session, device, number, update, received_s)
+            verdict = self._try(op)
+            if verdict is Verdict.QUEUED:
+                size += op.size
+            again = again or verdict is Verdict.DURABLE
+        self._desk.queued(session, size)
+        if again:
             self.members.acknowledge_again(device)
 
-    def _queue(self, ops: Iterable[Op]) -> list[Verdict]:
-        """Check and queue ops, in order; whoever speaks for the device is told of those that are refused."""
-        verdicts = []
-        queued: list[Op] = []
-        for op in ops:
-            try:
-                verdict = self._intake.admit(op)
-            except PeerError as exc:
-                self._refuse(op, exc)
-                continue
-            verdicts.append(verdict)
-            if verdict is Verdict.QUEUED:
-                queued.append(op)
-        self._count(queued, 1)
-        return verdicts
+    def _try(self, op: Op) -> Verdict | None:
+        """Check and queue an op; whoever speaks for the device is told if it is refused."""
+        try:
+            return self._intake.admit(op)
+        except PeerError as exc:
+            self._refuse(op, exc)
+            return None
 
-    def _count(self, ops: Iterable[Op], sign: int) -> None:
-        """Ops came into the queue (1) or went out of it (-1): reading from their sessions depends on it."""
-        sizes: dict[SessionId, int] = {}
+    def _queue(self, ops: Iterable[Op]) -> None:
+        """As `_try`, for ops that were in the queue before, or come from no session."""
         for op in ops:
-            sizes[op.session] = sizes.get(op.session, 0) + op.size
-        for session, size in sizes.items():
-            self._desk.queued(session, sign * size)
+            if self._try(op) is Verdict.QUEUED:
+                self._desk.queued(op.session, op.size)
 
     def _refuse(self, op: Op, error: PeerError) -> None:
         """Tell whoever speaks for the device now."""
@@ -261,8 +255,13 @@ class Room:
 
     def _withdraw(self) -> list[Op]:
         queue = self._intake.withdraw()
-        self._count(queue, -1)
+        self._release(queue)
         return queue
+
+    def _release(self, ops: Iterable[Op]) -> None:
+        """Ops went out of the queue: their sessions may send more."""
+        for op in ops:
+            self._desk.queued(op.session, -op.size)
 
     # --- a batch
 
@@ -275,7 +274,8 @@ class Room:
             return None
         assert self._replica is not None
         runs = self._intake.take(1 if self._one_by_one else None)
-        self._count((op for run in runs for op in run), -1)
+        for run in runs:
+            self._release(run)
         try:
             self._apply(self._replica, runs)
         except ReplicaBroken as exc:
@@ -294,7 +294,7 @@ class Room:
             )
             for index, run in enumerate(runs, 1)
         )
-        self._flight = Flight(entries, runs, self._desk.now)
+        self._flight = Flight(entries, runs)
         return DocumentAppend(self.document, self.epoch, entries)
 
     def _apply(self, replica: Replica, runs: list[list[Op]]) -> None:

@@ -177,7 +177,10 @@ class Connection(asyncio.Protocol):
         # Messages from before the peer's close, or before its fault, still count.
         for frame in cast("list[Frame]", protocol.events_received()):
             if self._phase is Phase.OPEN:
-                self._take(frame)
+                if frame.opcode is Opcode.BINARY and frame.fin:
+                    self._deliver(bytes(frame.data))
+                else:
+                    self._take_other(frame)
         if protocol.writes:
             self._send_answers()
 
@@ -204,11 +207,9 @@ class Connection(asyncio.Protocol):
 
     # --- receiving
 
-    def _take(self, frame: Frame) -> None:
+    def _take_other(self, frame: Frame) -> None:
+        """A control frame, a fragment, or text."""
         opcode = frame.opcode
-        if opcode is Opcode.BINARY and frame.fin:
-            self._deliver(bytes(frame.data))
-            return
         self._idle_frames += 1
         if self._idle_frames > self._shared.options.idle_frames_max:
             self._fail(CloseCode.POLICY_VIOLATION, "too many control frames or fragments")
