@@ -150,6 +150,16 @@ async def test_fragments_make_one_message_with_pings_answered_between_them() -> 
         (masked(Frame(Opcode.BINARY, b"", fin=False), Frame(Opcode.BINARY, b"")), 1002),
         (masked(Frame(Opcode.CLOSE, b"\x03\xe8\xff")), 1007),
     ],
+    ids=[
+        "text",
+        "text in fragments",
+        "reserved opcode",
+        "reserved bit",
+        "not masked",
+        "continues nothing",
+        "message within a message",
+        "reason is not UTF-8",
+    ],
 )
 async def test_who_breaks_the_protocol_is_closed_and_what_came_before_counts(bad: bytes, code: int) -> None:
     async with serving() as served, Peer.websocket(served) as peer:
