@@ -450,3 +450,29 @@ def test_a_log_that_the_library_can_not_load_is_quarantined(monkeypatch: pytest.
     phone = lab.hello("alice", "phone", Open(1, "main", None, EMPTY_STATE_VECTOR))
     lab.settle()
     assert lab.take(phone, Error).code == Code.DOC_QUARANTINED
+
+
+def test_a_request_that_the_library_stumbles_over_costs_its_session_and_the_replica(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lab = Lab()
+    (phone, handle), diff = lab.join(), Replica.diff
+    lab.push(phone, handle, 1, Writer(1).type("a"))
+    lab.settle()
+    marked = b"\x01\x63\x01"
+
+    def stumble(self: Replica, state_vector: bytes) -> bytes:
+        if state_vector == marked:
+            raise ReplicaBroken("a marked state vector")
+        return diff(self, state_vector)
+
+    monkeypatch.setattr(Replica, "diff", stumble)
+    opens = Open(1, "main", None, EMPTY_STATE_VECTOR)
+    evil = lab.hello("alice", "evil", Open(1, "main", None, marked))
+    laptop = lab.hello("alice", "laptop", opens)
+    lab.settle()
+    assert lab.closed == {evil: (1011, Code.INTERNAL)}
+    assert lab.take(laptop, Opened).cursor.seq == 1
+    lab.push(phone, handle, 2, Writer(2).type("b"))
+    lab.settle()
+    assert acked(lab, phone) == [(1, 1), (2, 2)]
