@@ -283,7 +283,11 @@ async def test_a_half_closed_socket_ends_the_session() -> None:
         assert served.sink.messages == [b"last"]
 
 
-@pytest.mark.parametrize("said", [b"", b"\x82", masked(Frame(Opcode.BINARY, b"half", fin=False))])
+@pytest.mark.parametrize(
+    "said",
+    [b"", b"\x82", masked(Frame(Opcode.BINARY, b"half", fin=False))],
+    ids=["nothing", "half a frame", "a fragment"],
+)
 async def test_a_reset_connection_ends_the_session(said: bytes) -> None:
     async with serving() as served, Peer.websocket(served) as peer:
         peer.writer.write(said)
