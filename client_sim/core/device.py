@@ -85,6 +85,7 @@ class Device:
         self._reason: str | None = None
         self._session = Session()
         self._token: str | None = None
+        self._token_since = 0.0
         self._refused_token: str | None = None
         self._floor_s = 0.0
         self._retry_at: float | None = None
@@ -192,7 +193,7 @@ class Device:
             case events.Started() | events.Stopped() | events.NetworkBack():
                 self._on_wish(event)
             case events.TokenFetched(token):
-                self._on_token(token)
+                self._on_token(token, now)
             case events.TokenFailed(reason, refused):
                 self._on_token_failed(reason, now, refused=refused)
             case events.ConnectionMade():
@@ -231,8 +232,9 @@ class Device:
             self._move(Link.CONNECTING)
             self._context.emit(Connect())
 
-    def _on_token(self, token: str) -> None:
+    def _on_token(self, token: str, now: float) -> None:
         self._session.token_fetched()
+        self._token_since = now
         if self._link is Link.FETCHING and token == self._refused_token:
             self._give_up(EXPIRED_LOGIN)
             return
@@ -359,7 +361,7 @@ class Device:
                 self._floor_s = frame.retry_after_ms / 1000
                 self._context.pushing = False
             case Expiring():
-                self._session.expires_in(0.0, now)
+                self._session.expires_in(frame.seconds, now - self._token_since, now)
                 self._keep_alive(now)
             case Opened() | Delta() | Ack() | Chunk() | Audited() | DevicePresence():
                 if self._link is not Link.OPEN:
@@ -384,7 +386,7 @@ class Device:
         self._move(Link.OPEN)
         self._refused_token = None
         self._context.counters.connections += 1
-        self._context.limits = self._session.welcomed(welcome, now)
+        self._context.limits = self._session.welcomed(welcome, now - self._token_since, now)
         self._open_closed()
 
     def _on_error(self, error: Error, now: float) -> None:
@@ -395,7 +397,7 @@ class Device:
         self._context.emit(Problem(error.code, error.message))
         self._floor_s = (error.retry_after_ms or 0) / 1000
         if error.retry == Retry.AFTER_AUTH and self._link is Link.OPEN:
-            self._session.expires_in(0.0, now)
+            self._session.token_refused(now)
             self._keep_alive(now)
 
     def _on_document_frame(self, frame: DocumentFrame, now: float) -> None:

@@ -30,14 +30,14 @@ class Session:
         session._silent_at = silent_at
         return session
 
-    def welcomed(self, welcome: Welcome, now: float) -> Limits:
+    def welcomed(self, welcome: Welcome, token_age_s: float, now: float) -> Limits:
         """Start the keepalive; the server's limits."""
         self._heartbeat_s = welcome.heartbeat_ms / 1000
         self._silent_at = None
         self._ping_at = now + self._heartbeat_s if self._heartbeat_s else None
         self.heard(now)
         if welcome.token_expires_ms > welcome.server_time_ms:
-            self.expires_in((welcome.token_expires_ms - welcome.server_time_ms) / 1000, now)
+            self.expires_in((welcome.token_expires_ms - welcome.server_time_ms) / 1000, token_age_s, now)
         known = {name: value for name, value in welcome.limits.items() if name in Limits.__dataclass_fields__}
         return Limits(**known)
 
@@ -65,9 +65,13 @@ class Session:
 
     # --- the token
 
-    def expires_in(self, life_s: float, now: float) -> None:
-        """The token ends then: fetch another one in good time."""
-        self._token_at = now + max(life_s - REFRESH_MARGIN_S, life_s * 0.8)
+    def expires_in(self, left_s: float, age_s: float, now: float) -> None:
+        """The token, which was fetched `age_s` ago, ends in `left_s`: fetch another one in good time.
+
+        Not at once where it is short-lived: so would be the other one, and the one after that.
+        """
+        life_s = age_s + left_s
+        self._token_at = now - age_s + max(life_s - REFRESH_MARGIN_S, life_s * 0.8)
 
     def token_due(self, now: float) -> bool:
         """True, once, if a token should be fetched now."""
@@ -80,6 +84,10 @@ class Session:
         """It was sent, too: the server will say when it ends."""
         self._fetching = False
         self._token_at = None
+
+    def token_refused(self, now: float) -> None:
+        """The server takes it no more: another one is due now."""
+        self._token_at = now
 
     def token_failed(self, now: float) -> None:
         if self._fetching:

@@ -145,6 +145,7 @@ def test_a_token_is_refreshed_before_its_end() -> None:
 
 def test_expiring_asks_for_a_token_at_once_and_once() -> None:
     rig = Rig(FakeServer()).start()
+    rig.now = 3570
     rig.token = None
     assert rig.session is not None
     rig.session.send(Expiring(30))
@@ -155,6 +156,21 @@ def test_expiring_asks_for_a_token_at_once_and_once() -> None:
     rig.wait()
     assert rig.sent[-1] == Auth("late")
     assert rig.device.status.state is State.CURRENT
+
+
+def test_short_lived_tokens_are_not_fetched_over_and_over() -> None:
+    """Of such a token the server says at once that it expires."""
+    server = FakeServer()
+    server.heartbeat_ms = 0
+    rig = Rig(server).start()
+    for n in range(1, 4):
+        assert rig.session is not None
+        rig.session.send(Expiring(20))
+        rig.settle()
+        assert len(rig.frames(Auth)) == n - 1
+        assert rig.device.next_deadline() == n * 16
+        rig.wait()
+        assert len(rig.frames(Auth)) == n
 
 
 def test_a_silent_connection_is_given_up_after_two_heartbeats() -> None:
