@@ -7,7 +7,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -19,7 +19,7 @@ from client_sim.demo.history import History, concurrent_edits, longest_stretch, 
 from client_sim.demo.processes import DemoFailed, DeviceProcess, Processes, ServerProcess
 from client_sim.demo.typist import AWAY
 from client_sim.demo.verdict import judge, replay_database
-from client_sim.demo.words import Report, Task
+from client_sim.demo.words import Report, Tally, Task
 
 USER: Final = "demo"
 PLAY_S: Final = 60.0
@@ -80,7 +80,7 @@ class Director:
                     raise
                 raise failed[0] from exc
             await self._server.stop()
-            problems = judge(self._history, await self._holders())
+            problems = [*self._broken_acks(), *judge(self._history, await self._holders())]
             return Outcome(
                 self._rows(), concurrent_edits(self._history), sum(self._history.ends) - sum(self._tail),
                 convergence_s, tuple(problems),
@@ -166,15 +166,14 @@ class Director:
         await self._until(lambda: time.monotonic() >= end, "the time")
 
     async def _until(self, condition: Callable[[], object], what: str) -> None:
-        """Show how things are until the condition holds. Raises DemoFailed if nothing at all happens for long."""
-        last, changed_at = self._picture(), time.monotonic()
+        """Show how things are until the condition holds. Raises DemoFailed if they stay as they are for long."""
+        last, changed_at = self._progress(), time.monotonic()
         while not condition():
             await asyncio.sleep(POLL_S)
-            picture = self._picture()
             self._tell_who_is_offline()
-            self._board.show(picture)
-            if picture != last:
-                last, changed_at = picture, time.monotonic()
+            self._board.show(self._picture())
+            if (progress := self._progress()) != last:
+                last, changed_at = progress, time.monotonic()
             elif time.monotonic() > changed_at + STALLED_S:
                 raise DemoFailed(f"nothing happened for {STALLED_S:g} s, waiting for {what}")
 
@@ -188,6 +187,10 @@ class Director:
                 self._board.say(f"{device.name} is back, with {before.pending} edits that nobody else has")
 
     # --- how things are
+
+    def _progress(self) -> list[Report]:
+        """What does not change of itself, as byte counts do."""
+        return [replace(device.report, tally=Tally()) for device in self._devices]
 
     def _done(self) -> float:
         return self._picture().done
@@ -204,6 +207,13 @@ class Director:
             device.name, report.state, report.typed, len(edits), report.pending, tally.resent,
             tally.bytes_up, tally.bytes_down, tally.catch_ups, max(0, tally.connections - 1),
         )  # fmt: skip
+
+    def _broken_acks(self) -> list[str]:
+        return [
+            f"the server had lost what it had acknowledged to {device.name}, which gave it back"
+            for device in self._devices
+            if device.tally.heals
+        ]
 
     async def _holders(self) -> dict[str, Any]:
         """The values that the database and each device have at the end, by holder."""

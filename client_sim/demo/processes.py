@@ -217,7 +217,9 @@ class DeviceProcess:
         self._ended.set()
 
     def _hear(self, line: bytes) -> None:
-        self.report = Report.read(line)
+        before, self.report = self.report, Report.read(line)
+        if self.report.typed < before.typed:
+            raise DemoFailed(f"{self.name} had {before.typed} edits in its store, and now {self.report.typed}")
         if self.report.state.startswith(State.BLOCKED):
             raise DemoFailed(f"{self.name} is {self.report.state}")
 

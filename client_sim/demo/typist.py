@@ -43,8 +43,9 @@ class Typist:
         counters = self._device.counters
         state = AWAY if self._is_offline else WAITING if self._is_waiting else str(self._document.status)
         tally = Tally(
-            counters.bytes_up, counters.bytes_down, counters.connections, counters.ops_resent, dict(counters.catch_ups)
-        )
+            counters.bytes_up, counters.bytes_down, counters.connections, counters.ops_resent, counters.heals,
+            dict(counters.catch_ups),
+        )  # fmt: skip
         return Report(state, self._typed, self._document.pending, self._finished, self._converged_at, tally)
 
     async def play(self) -> None:

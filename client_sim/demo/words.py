@@ -54,6 +54,8 @@ class Tally:
     bytes_down: int = 0
     connections: int = 0
     resent: int = 0
+    heals: int = 0
+    """Times that the server lacked what it had acknowledged."""
     catch_ups: dict[str, int] = field(default_factory=dict)
 
     def __add__(self, other: Tally) -> Tally:
@@ -63,6 +65,7 @@ class Tally:
             self.bytes_down + other.bytes_down,
             self.connections + other.connections,
             self.resent + other.resent,
+            self.heals + other.heals,
             {mode: self.catch_ups.get(mode, 0) + other.catch_ups.get(mode, 0) for mode in modes},
         )
 

@@ -25,7 +25,7 @@ TASK = Task(
 
 def test_tasks_and_reports_survive_the_pipe() -> None:
     assert Task.read(TASK.line()) == TASK
-    report = Report("current", 3, 1, True, 1e9, Tally(1, 2, 3, 4, {"tail": 2}))
+    report = Report("current", 3, 1, True, 1e9, Tally(1, 2, 3, 4, 5, {"tail": 2}))
     assert Report.read(report.line()) == report
 
 
@@ -36,5 +36,5 @@ def test_a_line_that_is_no_report_is_refused(line: bytes) -> None:
 
 
 def test_the_lives_of_a_device_add_up() -> None:
-    first, second = Tally(1, 2, 1, 0, {"diff": 1}), Tally(10, 20, 2, 3, {"tail": 2, "diff": 1})
-    assert first + second == Tally(11, 22, 3, 3, {"diff": 2, "tail": 2})
+    first, second = Tally(1, 2, 1, 0, 0, {"diff": 1}), Tally(10, 20, 2, 3, 1, {"tail": 2, "diff": 1})
+    assert first + second == Tally(11, 22, 3, 3, 1, {"diff": 2, "tail": 2})
