@@ -16,6 +16,7 @@ from crdt import chain
 from crdt.errors import PeerError
 from crdt.ids import DeviceId
 from crdt.protocol.codes import Code
+from crdt.protocol.frames import Access, Push
 from crdt.update import Id, StateVector, Update, continuation, read_update, write_state_vector
 from server.core.events import SessionId
 from server.core.records import OPS_START, OpState
@@ -44,6 +45,21 @@ class Op:
     def size(self) -> int:
         """About how many bytes it takes while it is queued."""
         return OP_BYTES + len(self.update)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A PUSH that waits for the document to be loaded."""
+
+    session: SessionId
+    device: DeviceId
+    access: Access
+    push: Push
+    received_s: float
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.push.updates)) + OP_BYTES * len(self.push.updates)
 
 
 class Verdict(Enum):

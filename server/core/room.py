@@ -26,7 +26,7 @@ from server.core.desk import Desk
 from server.core.effects import BeginEpoch, Load
 from server.core.events import SessionId
 from server.core.imports import IMPORTER, Imports
-from server.core.intake import OP_BYTES, Intake, Op, Verdict
+from server.core.intake import Intake, Op, Verdict
 from server.core.membership import Membership
 from server.core.records import DocumentAppend, LogEntry, OpState, StoredDocument
 
@@ -62,21 +62,6 @@ class Flight:
 
     entries: tuple[LogEntry, ...]
     runs: list[list[Op]]
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """A PUSH as it came."""
-
-    session: SessionId
-    device: DeviceId
-    access: Access
-    push: Push
-    received_s: float
-
-    @property
-    def size(self) -> int:
-        return sum(map(len, self.push.updates)) + OP_BYTES * len(self.push.updates)
 
 
 class Room:
