@@ -26,7 +26,7 @@ from server.core.desk import Desk
 from server.core.effects import BeginEpoch, Load
 from server.core.events import SessionId
 from server.core.imports import IMPORTER, Imports
-from server.core.intake import Intake, Op, Verdict
+from server.core.intake import Arrival, Intake, Op, Verdict
 from server.core.membership import Membership
 from server.core.records import DocumentAppend, LogEntry, OpState, StoredDocument
 
