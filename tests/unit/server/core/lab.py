@@ -186,9 +186,12 @@ class Lab:
     def settle(self) -> None:
         """Let storage answer until nothing is under way."""
         self.turn()
-        while self.held:
+        for _ in range(10_000):
+            if not self.held:
+                return
             self.answer()
             self.turn()
+        raise AssertionError("it never comes to rest")
 
     def answer(self) -> None:
         """Let storage answer the oldest request."""

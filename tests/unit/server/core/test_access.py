@@ -243,6 +243,22 @@ def test_what_others_queued_stays_when_one_may_write_no_more() -> None:
     assert [(entry.device.user, entry.last_op) for entry in lab.durable()] == [("alice", 2)]
 
 
+def test_ops_in_flight_are_still_known_when_anothers_queue_is_dropped() -> None:
+    lab = Lab()
+    phone, handle = lab.join()
+    bob, _ = lab.join("bob", "phone", "alice/main", docs=BOB)
+    writer = Writer(1)
+    updates = [writer.type("a"), writer.type("b")]
+    lab.push(phone, handle, 1, updates[0])
+    lab.turn()
+    lab.push(bob, handle, 1, Writer(2).type("c"))
+    lab.send(bob, frames.Auth(token("bob", "phone", docs={"alice/main": "r"})))
+    lab.push(phone, handle, 1, *updates)
+    lab.settle()
+    assert [(entry.first_op, entry.last_op) for entry in lab.durable()] == [(1, 1), (2, 2)]
+    assert errors(lab, phone) == []
+
+
 def test_an_open_that_waits_tells_the_access_of_the_newest_token() -> None:
     lab = Lab()
     bob = lab.hello("bob", "phone", Open(1, "alice/main", None, b"\x00"), docs=BOB)

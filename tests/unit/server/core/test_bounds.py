@@ -267,6 +267,7 @@ def test_a_drain_commits_and_acknowledges_what_is_queued_and_then_closes() -> No
     assert [ack.op for ack in (first, second) if isinstance(ack, Ack)] == [1, 2]
     assert lab.closed[phone] == lab.closed[laptop] == (1012, Code.SHUTTING_DOWN)
     assert lab.drained == 1
+    assert sorted(lab.paused) == [phone, laptop]
     late = lab.connect()
     assert lab.closed[late] == (1012, Code.SHUTTING_DOWN)
     assert lab.drained == 1
