@@ -1,0 +1,73 @@
+"""How queued ops come together in entries: as few as may be, each op behind what it leans on."""
+
+from __future__ import annotations
+
+from pycrdt import Text
+
+from tests.unit.server.core.lab import Lab, Writer, values
+
+
+def entries(lab: Lab) -> list[tuple[str, int, int]]:
+    return [(entry.device.name, entry.first_op, entry.last_op) for entry in lab.durable()]
+
+
+def two() -> tuple[Lab, int, int, int]:
+    lab = Lab()
+    (phone, handle), (laptop, _) = lab.join(), lab.join(device="laptop")
+    return lab, phone, laptop, handle
+
+
+def test_interleaved_ops_make_one_entry_for_each_device() -> None:
+    lab, phone, laptop, handle = two()
+    mine, yours = Writer(1), Writer(2)
+    for number in range(1, 4):
+        lab.push(phone, handle, number, mine.type("a"))
+        lab.push(laptop, handle, number, yours.type("b"))
+    lab.settle()
+    assert entries(lab) == [("phone", 1, 3), ("laptop", 1, 3)]
+
+
+def test_leaning_on_what_is_durable_or_in_flight_parts_nothing() -> None:
+    lab, phone, laptop, handle = two()
+    mine, yours = Writer(1), Writer(2)
+    lab.push(phone, handle, 1, mine.type("a"))
+    lab.turn()
+    yours.replica.apply([mine.replica.state()])
+    for number in range(1, 3):
+        lab.push(laptop, handle, number, yours.type("b"))
+        lab.push(phone, handle, number + 1, mine.type("c"))
+    lab.settle()
+    assert entries(lab) == [("phone", 1, 1), ("laptop", 1, 2), ("phone", 2, 3)]
+
+
+def test_leaning_on_what_another_has_queued_starts_an_entry() -> None:
+    lab, phone, laptop, handle = two()
+    mine, yours = Writer(1), Writer(2)
+    lab.push(laptop, handle, 1, yours.type("early", "other"))
+    lab.push(phone, handle, 1, mine.type("a"))
+    yours.replica.apply([mine.replica.state()])
+    lab.push(laptop, handle, 2, yours.type("b"))
+    lab.push(phone, handle, 2, mine.type("c"))
+    lab.settle()
+    assert entries(lab) == [("laptop", 1, 1), ("phone", 1, 1), ("laptop", 2, 2), ("phone", 2, 2)]
+    assert values(lab.durable())["other"] == "early"
+
+
+def test_one_who_repeats_anothers_op_does_not_pass_for_its_writer() -> None:
+    """The laptop pushes what the phone wrote, the phone types on, and the laptop leans on that."""
+    lab, phone, laptop, handle = two()
+    mine, yours = Writer(1), Writer(2)
+    first = mine.type("a")
+    lab.push(phone, handle, 1, first)
+    lab.settle()
+    lab.push(laptop, handle, 1, first)
+    typed = mine.replica.edit(lambda doc: doc.get("t", type=Text).insert(1, "b"))
+    assert typed is not None
+    lab.push(phone, handle, 2, typed)
+    yours.replica.apply([mine.replica.state()])
+    leaning = yours.replica.edit(lambda doc: doc.get("t", type=Text).insert(2, "c"))
+    assert leaning is not None
+    lab.push(laptop, handle, 2, leaning)
+    lab.settle()
+    assert values(lab.durable()) == {"t": "abc"}
+    assert entries(lab) == [("phone", 1, 1), ("laptop", 1, 1), ("phone", 2, 2), ("laptop", 2, 2)]
