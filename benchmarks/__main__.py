@@ -10,7 +10,7 @@ import platform
 import statistics
 import sys
 from collections.abc import Callable, Coroutine
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -79,31 +79,33 @@ async def _alone(run: Coroutine[Any, Any, Measurement]) -> Measurement:
 
 
 def _show(runs: dict[str, list[Measurement]]) -> None:
-    table = Table(title=f"Syncline {version('syncline')}, durable acknowledgements on, medians")
-    columns = ["updates/s", "deliveries/s", "CPU us/update", "ack p50 ms", "ack p99", "delivery p50 ms", "delivery p99"]
-    table.add_column("workload")
-    for column in columns:
+    table = Table(title=f"Syncline {version('syncline')}, durable acknowledgements on, medians of runs")
+    table.add_column("workload", no_wrap=True)
+    for column in ("updates/s", "deliv./s", "CPU us/update", "ack p50, p99 ms", "delivery p50, p99 ms"):
         table.add_column(column, justify="right")
     busy = []
     for made in runs.values():
-        middle = {
-            name.name: statistics.median(getattr(run, name.name) for run in made)
-            for name in fields(Measurement)
-            if name.name != "workload"
-        }
         table.add_row(
             made[0].workload,
-            f"{middle['updates_per_s']:,.0f}",
-            f"{middle['deliveries_per_s']:,.0f}",
+            f"{_median(made, 'updates_per_s'):,.0f}",
+            f"{_median(made, 'deliveries_per_s'):,.0f}",
             _spread([run.cpu_us_per_update for run in made]),
-            *(f"{middle[name]:.2f}" for name in ("ack_p50_ms", "ack_p99_ms", "delivery_p50_ms", "delivery_p99_ms")),
+            f"{_median(made, 'ack_p50_ms'):.2f}, {_median(made, 'ack_p99_ms'):.2f}",
+            "-"
+            if made[0].delivery_p50_ms is None
+            else f"{_median(made, 'delivery_p50_ms'):.2f}, {_median(made, 'delivery_p99_ms'):.2f}",
         )
-        if middle["generator_cpu_share"] > GENERATOR_BUSY:
-            busy.append(f"{made[0].workload}: the generator took {middle['generator_cpu_share']:.0%} of its core")
+        share = _median(made, "generator_cpu_share")
+        if share > GENERATOR_BUSY:
+            busy.append(f"{made[0].workload}: the generator took {share:.0%} of its core")
     console = Console()
     console.print(table)
     for line in busy:
         console.print(f"[yellow]{line}, and may be what was measured[/yellow]")
+
+
+def _median(made: list[Measurement], figure: str) -> float:
+    return statistics.median(getattr(run, figure) for run in made)
 
 
 def _spread(values: list[float]) -> str:
