@@ -105,7 +105,7 @@ def _show(runs: dict[str, list[Measurement]]) -> None:
 
 
 def _median(made: list[Measurement], figure: str) -> float:
-    return statistics.median(getattr(run, figure) for run in made)
+    return float(statistics.median(getattr(run, figure) for run in made))
 
 
 def _spread(values: list[float]) -> str:

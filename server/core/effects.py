@@ -20,6 +20,25 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class Publish:
+    """A commit's entries of one document: each receiver gets all `deltas`, in order, encoded once for all of them.
+
+    In place of the entries that are its own a receiver gets their `acks`, by index into `deltas`.
+    """
+
+    deltas: tuple[bytes, ...]
+    receivers: tuple[SessionId, ...]
+    acks: Mapping[SessionId, Mapping[int, bytes]]
+
+    def messages_for(self, session: SessionId) -> list[bytes]:
+        """What one receiver gets."""
+        messages = list(self.deltas)
+        for index, ack in self.acks.get(session, {}).items():
+            messages[index] = ack
+        return messages
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
     """Close the WebSocket once what was sent before is out."""
 
@@ -112,6 +131,6 @@ class Log:
 
 
 Effect: TypeAlias = (
-    Send | Close | AwaitDrain | PauseReading | ResumeReading | HelloAccepted | Load | Append | Compact
+    Send | Publish | Close | AwaitDrain | PauseReading | ResumeReading | HelloAccepted | Load | Append | Compact
     | BeginEpoch | ImportFinished | Drained | DoubtKeys | Log
 )  # fmt: skip

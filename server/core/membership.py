@@ -8,7 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,7 @@ from crdt.replica import Replica
 from crdt.update import read_state_vector
 from server.core.catchup import choose
 from server.core.desk import Desk, Payload
-from server.core.effects import Send
+from server.core.effects import Publish, Send
 from server.core.events import SessionId
 from server.core.records import OPS_START, LogEntry
 
@@ -302,27 +302,29 @@ class Membership:
 
     # --- what the log brings
 
-    def publish(self, entry: LogEntry) -> int:
-        """A durable entry: an ACK to the device that made it, a DELTA to every other live member (I1, I5).
+    def publish(self, entries: Sequence[LogEntry]) -> int:
+        """Durable entries: an ACK to the device that made one, a DELTA to every other live member (I1, I5).
 
-        Returns to how many members the DELTA went.
+        Returns the updates that went out, times the members that they went to.
         """
-        handle = self._room.handle
-        owner = self._members.get(entry.device)
-        if owner is not None and owner.live:
-            self._desk.send(owner.session, Ack(handle, entry.last_op, entry.seq, entry.chain))
-        delta = Delta(handle, entry.seq, entry.updates)
-        receivers = 0
+        deliveries = 0
         for deflate in (False, True):
-            sessions = tuple(
-                member.session
-                for member in self._members.values()
-                if member.live and member.deflate is deflate and member is not owner
+            group = [member for member in self._members.values() if member.live and member.deflate is deflate]
+            if not group:
+                continue
+            deltas = tuple(
+                encode(Delta(self._room.handle, entry.seq, entry.updates), deflate=deflate) for entry in entries
             )
-            if sessions:
-                self._desk.emit(Send(sessions, encode(delta, deflate=deflate)))
-                receivers += len(sessions)
-        return receivers
+            deliveries += len(group) * sum(len(entry.updates) for entry in entries)
+            acks: dict[SessionId, dict[int, bytes]] = {}
+            for index, entry in enumerate(entries):
+                owner = self._members.get(entry.device)
+                if owner is not None and owner.live and owner.deflate is deflate:
+                    ack = Ack(self._room.handle, entry.last_op, entry.seq, entry.chain)
+                    acks.setdefault(owner.session, {})[index] = encode(ack)
+                    deliveries -= len(entry.updates)
+            self._desk.emit(Publish(deltas, tuple(member.session for member in group), acks))
+        return deliveries
 
     def acknowledge_again(self, device: DeviceId) -> None:
         """The device sent what is in the log already."""

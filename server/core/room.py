@@ -9,7 +9,7 @@ Invariants, cited where they are kept (I2 and I4 in `intake`, I1 and I5 also in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import TypeAlias
@@ -323,9 +323,8 @@ class Room:
             self._start_over([op for run in flight.runs for op in run], Recovery.RETRY)
             return
         self._flight = None
-        deliveries = 0
+        deliveries = self._publish(flight.entries)
         for entry, run in zip(flight.entries, flight.runs, strict=True):
-            deliveries += self._publish(entry) * len(entry.updates)
             for op in run if entry.device == IMPORTER else ():
                 self._imports.finish(op.number, entry.seq if op.changes else 0)
         waited_s = self._desk.now - min(run[0].received_s for run in flight.runs)
@@ -339,14 +338,15 @@ class Room:
         assert flight is not None
         self._start_over([op for run in flight.runs for op in run], Recovery.RESEND)
 
-    def _publish(self, entry: LogEntry) -> int:
-        """An entry is in the log: the room and its members move on to it (I1). To how many it was relayed."""
-        assert entry.seq == self.head_seq + 1
-        self.head_seq = entry.seq
-        self.ops[entry.device] = OpState(entry.last_op, entry.chain)
-        self.tail.extend((entry,))
-        self.growth.add(entry.update_bytes, entry.time_ms)
-        return self.members.publish(entry)
+    def _publish(self, entries: Sequence[LogEntry]) -> int:
+        """Entries are in the log: the room and its members move on to the last (I1). Updates times receivers."""
+        for entry in entries:
+            assert entry.seq == self.head_seq + 1
+            self.head_seq = entry.seq
+            self.ops[entry.device] = OpState(entry.last_op, entry.chain)
+            self.growth.add(entry.update_bytes, entry.time_ms)
+        self.tail.extend(entries)
+        return self.members.publish(entries) if entries else 0
 
     # --- loading, and starting over
 
@@ -402,8 +402,7 @@ class Room:
         """Bring head and members to where the log is."""
         news = [entry for entry in stored.entries if entry.seq > self.head_seq]
         if stored.epoch == self.epoch and stored.head_seq - self.head_seq == len(news):
-            for entry in news:
-                self._publish(entry)
+            self._publish(news)
             return
         if self.epoch and stored.epoch != self.epoch:
             self._forget_epoch()

@@ -100,10 +100,10 @@ class Connection(asyncio.Protocol):
             return 0
         return self._queued_bytes + self._transport.get_write_buffer_size()
 
-    def send(self, frame: bytes) -> None:
-        """Queue an encoded frame. On a connection that is closing it is dropped, as it would be on the way."""
+    def send(self, frames: bytes) -> None:
+        """Queue encoded frames, one or several. On a connection that is closing they are dropped."""
         if self._phase is Phase.OPEN:
-            self._queue(frame)
+            self._queue(frames)
 
     def close(self, code: int, reason: str = "") -> None:
         """Send what is queued, then a close frame; wait for the peer's, up to `close_timeout_s`.

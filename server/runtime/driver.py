@@ -170,6 +170,8 @@ class Driver:
         match effect:
             case effects.Send(sessions, data):
                 self._send(sessions, data)
+            case effects.Publish():
+                self._publish(effect)
             case effects.Append(batch):
                 self._start(self._append(batch))
             case effects.Load(document):
@@ -205,6 +207,22 @@ class Driver:
             connection = self._sessions.get(session)
             if connection is not None:
                 connection.send(frame)
+
+    def _publish(self, publish: effects.Publish) -> None:
+        frames = [encode_message(delta) for delta in publish.deltas]
+        all_of_them = b"".join(frames)
+        for session in publish.receivers:
+            connection = self._sessions.get(session)
+            if connection is None:
+                continue
+            acks = publish.acks.get(session)
+            if acks is None:
+                connection.send(all_of_them)
+            else:
+                mixed = frames.copy()
+                for index, ack in acks.items():
+                    mixed[index] = encode_message(ack)
+                connection.send(b"".join(mixed))
 
     def _with_connection(self, session: SessionId, act: Callable[[Connection], None]) -> None:
         connection = self._sessions.get(session)

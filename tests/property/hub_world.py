@@ -20,7 +20,6 @@ from crdt.replica import Replica
 from crdt.update import EMPTY_STATE_VECTOR, EMPTY_UPDATE, read_update
 from server.core import effects, events
 from server.core.compaction import CompactionPolicy
-from server.core.effects import Effect
 from server.core.records import AppendResult, DocumentAppend, LogEntry
 from server.storage.memory import MemoryStorage
 from tests.unit.server.core.lab import MAIN, Lab, now_of
@@ -55,10 +54,9 @@ class WatchedLab(Lab):
 
     storage: RecordingStorage
 
-    def _execute(self, effect: Effect) -> None:
-        if isinstance(effect, effects.Send):
-            self._watch(effect.data)
-        super()._execute(effect)
+    def _deliver(self, session: int, data: bytes) -> None:
+        self._watch(data)
+        super()._deliver(session, data)
 
     def _watch(self, data: bytes) -> None:
         match decode_server_frame(data):

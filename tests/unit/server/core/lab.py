@@ -144,12 +144,12 @@ class Lab:
     def _execute(self, effect: Effect) -> None:  # noqa: C901 - one line for each effect
         match effect:
             case effects.Send(sessions, data):
-                frame = decode_server_frame(data)
-                assert frame is not None
                 for session in sessions:
-                    assert session not in self.closed, f"{frame} after the close"
-                    assert session not in self.gone, f"{frame} to nobody"
-                    self.inbox[session].append(frame)
+                    self._deliver(session, data)
+            case effects.Publish(_, receivers, _):
+                for session in receivers:
+                    for data in effect.messages_for(session):
+                        self._deliver(session, data)
             case effects.Close(session, code, reason):
                 assert session not in self.closed, "closed twice"
                 self.closed[session] = (code, reason)
@@ -173,6 +173,13 @@ class Lab:
                 pass
             case _:
                 assert_never(effect)
+
+    def _deliver(self, session: int, data: bytes) -> None:
+        frame = decode_server_frame(data)
+        assert frame is not None
+        assert session not in self.closed, f"{frame} after the close"
+        assert session not in self.gone, f"{frame} to nobody"
+        self.inbox[session].append(frame)
 
     def turn(self) -> None:
         """The event loop is idle: what is due happens."""
