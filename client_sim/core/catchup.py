@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from enum import Enum, auto
+from typing import assert_never
 
 from client_sim.core.copy import LocalCopy
-from crdt.protocol.frames import Opened
+from client_sim.core.status import Phase
+from crdt.protocol.frames import SERVER_REF, Mode, Opened
 
 
 class Exchange(Enum):
@@ -15,7 +17,7 @@ class Exchange(Enum):
     FULL = auto()
     """The whole state, to build on it anew; then what only this device has."""
     REBUILD = auto()
-    """The whole state, in the place of the replica; pending edits go aside."""
+    """The whole state, in the place of the replica; what the server refuses goes aside."""
 
 
 class Verdict(Enum):
@@ -36,3 +38,22 @@ def judge(copy: LocalCopy, opened: Opened) -> Verdict:
     if opened.cursor.epoch != progress.epoch or opened.acked_op < progress.acked.op:
         return Verdict.WENT_BACK
     return Verdict.GOES_ON if copy.chain_at(opened.acked_op) == opened.chain else Verdict.FORKED
+
+
+def is_beside(opened: Opened, phase: Phase, ref: int | None) -> bool:
+    """True for an unasked OPENED while an answer is awaited, or comes: it goes on from what this device ignored.
+
+    Only the answer to OPEN has its `ref`, only the one to RESYNC a state vector. An unasked NEED_SV while chunks come
+    counts: there will be no more of them.
+    """
+    match phase:
+        case Phase.OPENING:
+            return opened.ref != ref
+        case Phase.RESYNCING:
+            return opened.state_vector is None
+        case Phase.RECEIVING:
+            return opened.ref == SERVER_REF and opened.state_vector is None and opened.mode is not Mode.NEED_SV
+        case Phase.CLOSED | Phase.LIVE | Phase.BLOCKED:
+            return False
+        case _:
+            assert_never(phase)

@@ -138,24 +138,33 @@ class LocalCopy:
         self.replica.apply(updates)
         self._compact_if_due()
 
-    def start_over(self, updates: Sequence[bytes], *, client_id: int, keep_own: bool) -> None:
-        """Build the replica anew from the server's whole state, then with `keep_own` what only this device has.
+    def start_over(self, updates: Sequence[bytes], client_id: int) -> None:
+        """Build the replica anew from the server's whole state, then what only this device has.
 
-        What of that is not pending is pushed. Without `keep_own` the outbox is put aside.
-        Raises Misfit, BadUpdate and ReplicaBroken.
+        What of that is not pending is pushed. Raises Misfit, BadUpdate and ReplicaBroken.
         """
-        check_fit(updates, {})
-        fresh = Replica.load(updates, client_id)
-        server_sv = fresh.state_vector_bytes()
-        own, self.replica = self.replica, fresh
-        if keep_own:
-            fresh.apply([own.diff(server_sv)])
-            if not self.outbox and self._has_more_than(server_sv):
-                self.push_missing(server_sv, heal=True)
-        else:
-            self._store.put_aside(self._name, [entry.update for entry in self.outbox])
-            self._truncate_outbox(0)
+        own, server_sv = self.replica, self._load(updates, client_id)
+        self.replica.apply([own.diff(server_sv)])
+        if not self.outbox and self._has_more_than(server_sv):
+            self.push_missing(server_sv, heal=True)
         self._compact()
+
+    def rebuild(self, updates: Sequence[bytes], client_id: int, refused_op: int) -> None:
+        """Build the replica anew from the server's whole state, then the pending ops before `refused_op`.
+
+        That one and all later edits are put aside. Raises Misfit, BadUpdate and ReplicaBroken.
+        """
+        kept = max(0, self._index(refused_op))
+        self._store.put_aside(self._name, [entry.update for entry in self.outbox[kept:]])
+        self._truncate_outbox(kept)
+        self._load([*updates, *(entry.update for entry in self.outbox)], client_id)
+        self._compact()
+
+    def _load(self, updates: Sequence[bytes], client_id: int) -> bytes:
+        """Let these updates take the replica's place; their state vector."""
+        check_fit(updates, {})
+        self.replica = Replica.load(updates, client_id)
+        return self.replica.state_vector_bytes()
 
     def acknowledge(self, acked: OpState) -> int:
         """Drop what is acknowledged, `acked.chain` having been compared; how many ops that were."""

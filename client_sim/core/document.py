@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import assert_never
 
 from client_sim.core.backoff import Backoff
-from client_sim.core.catchup import Exchange, Verdict, judge
+from client_sim.core.catchup import Exchange, Verdict, is_beside, judge
 from client_sim.core.context import Context
 from client_sim.core.copy import LocalCopy, Misfit
 from client_sim.core.download import Download
@@ -51,7 +51,7 @@ class Document:
         self.retry_at: float | None = None
         self._context = context
         self._copy: LocalCopy | None = None
-        self._exchange = Exchange.CATCH_UP
+        self._exchange, self._refused_op = Exchange.CATCH_UP, 0
         self._download: Download | None = None
         self._window = Window()
         self._blocked: str | None = None
@@ -122,7 +122,7 @@ class Document:
     def unblock(self, now: float) -> None:
         """Go on after the app has decided. Where the server can merge nothing, its state takes the replica's place."""
         if self._blocked == Code.RESET_REQUIRED:
-            self._exchange = Exchange.REBUILD
+            self._exchange, self._refused_op = Exchange.REBUILD, 0
         with self._changing() as copy:
             copy.hold(None)
             self._context.store.drop_aside(self.name)
@@ -164,7 +164,7 @@ class Document:
     # --- catching up
 
     def on_opened(self, opened: Opened, now: float) -> None:
-        if self._awaits_another(opened):  # it goes on from what the server sent, of which some was ignored here
+        if is_beside(opened, self.phase, self.ref):
             if opened.cursor.epoch == self.copy.progress.epoch:
                 self.on_ack(frames.Ack(opened.handle, opened.acked_op, 0, opened.chain), now)
             return
@@ -177,12 +177,6 @@ class Document:
         else:
             self._download = None
             self._settle(opened, opened.updates, now)
-
-    def _awaits_another(self, opened: Opened) -> bool:
-        """True for an unasked OPENED while an answer is awaited: only the answer has the ref, or the state vector."""
-        if self.phase is Phase.OPENING:
-            return opened.ref != self.ref
-        return self.phase is Phase.RESYNCING and opened.state_vector is None
 
     def on_chunk(self, chunk: frames.Chunk, now: float) -> None:
         if self.phase is not Phase.RECEIVING:
@@ -228,10 +222,15 @@ class Document:
         with self._changing() as copy:
             if not healing:
                 acked = copy.acknowledge(OpState(opened.acked_op, opened.chain))
-            if self._exchange is Exchange.CATCH_UP:
-                copy.take(updates)
-            else:
-                copy.start_over(updates, client_id=client_id(), keep_own=self._exchange is Exchange.FULL)
+            match self._exchange:
+                case Exchange.CATCH_UP:
+                    copy.take(updates)
+                case Exchange.FULL:
+                    copy.start_over(updates, client_id())
+                case Exchange.REBUILD:  # what was numbered in another history can not stay as it is
+                    copy.rebuild(updates, client_id(), self._refused_op if verdict is Verdict.GOES_ON else 0)
+                case _:
+                    assert_never(self._exchange)
             if healing:
                 assert opened.state_vector is not None
                 push = self.access is Access.WRITE or bool(copy.outbox)
@@ -298,6 +297,8 @@ class Document:
         with self._changing() as copy:
             if ack.op > copy.progress.acked.op:
                 acked = copy.acknowledge(OpState(ack.op, ack.chain))
+                if self._download is not None:
+                    self._download.acknowledged(ack)
             if moves:
                 copy.reach(self._live_cursor._replace(seq=ack.seq))
         self._window.acknowledged(copy)
@@ -401,7 +402,7 @@ class Document:
         elif error.code == Code.MISSING_DEPS:
             self._replace_from(op, detail.get("sv"), now)
         elif error.code in _BEYOND_REPAIR:
-            self._rebuild(error.code)
+            self._rebuild(op, error.code)
         elif error.retry in (Retry.NOW, Retry.LATER):
             self._window.rewind(self.copy, op)
             self._retry_after(error, now)
@@ -427,11 +428,11 @@ class Document:
         else:
             self._resync()
 
-    def _rebuild(self, code: str) -> None:
-        """A refused update can not be mended: it goes aside, and the replica is built anew from the server's state."""
+    def _rebuild(self, op: int, code: str) -> None:
+        """A refused update can not be mended: it and all later ones go aside, the replica is built anew."""
         with self._changing() as copy:
             copy.hold(code)
-        self._exchange = Exchange.REBUILD
+        self._exchange, self._refused_op = Exchange.REBUILD, op
         self._resync()
 
     def _retry_after(self, error: Error, now: float) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from crdt.protocol import codec
-from crdt.protocol.frames import Chunk, Opened, Resume
+from crdt.protocol.frames import Ack, Chunk, Opened, Resume
 
 
 class Download:
@@ -26,6 +28,10 @@ class Download:
         """Where to go on; None if there is nothing to go on from."""
         payload_id = self.opened.payload_id
         return Resume(payload_id, len(self._data)) if payload_id and self._data else None
+
+    def acknowledged(self, ack: Ack) -> None:
+        """The server has more of this device's ops than when it announced the payload."""
+        self.opened = replace(self.opened, acked_op=ack.op, chain=ack.chain)
 
     def add(self, chunk: Chunk) -> bool:
         """Take the next slice, or the first one again. False for any other."""

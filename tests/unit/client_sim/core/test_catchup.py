@@ -6,6 +6,7 @@ import pytest
 
 from client_sim.core.effects import Problem
 from client_sim.core.status import Phase, State
+from crdt.protocol import codec
 from crdt.protocol.frames import Ack, Cursor, Delta, DeviceFrame, Hello, Mode, Opened, Push, Resync
 from crdt.replica import Replica
 from crdt.update import EMPTY_STATE_VECTOR
@@ -258,6 +259,78 @@ def test_a_chunk_out_of_place_asks_for_state_again() -> None:
     rig.settle()
     assert len(rig.frames(Resync)) == 1
     assert rig.text == text
+
+
+def receiving_with_an_op_on_its_way(server: FakeServer) -> tuple[Rig, Push]:
+    """A device whose edit the server has not committed, after OPENED and one chunk of a RESYNC's answer."""
+    rig = Rig(server).start()
+    pushed: list[Push] = []
+
+    def keep(_: Session, frame: DeviceFrame) -> bool:
+        if isinstance(frame, Push):
+            pushed.append(frame)
+        return isinstance(frame, Push)
+
+    server.script = keep
+    rig.type("mine ").settle()
+    server.script = None
+    long_document(server)
+    assert rig.session is not None
+    rig.session.outgoing.popleft()
+    rig.deliver_down()  # a gap
+    rig.session.outgoing.clear()
+    rig.deliver_up()
+    for _ in range(2):
+        rig.deliver_down()
+    assert rig.document.phase is Phase.RECEIVING
+    return rig, pushed[0]
+
+
+def test_an_ack_while_chunks_come_counts_and_moves_no_cursor() -> None:
+    server = FakeServer()
+    rig, push = receiving_with_an_op_on_its_way(server)
+    session, head = rig.session, server.room("main").head
+    assert session is not None
+    session.push(push)
+    ack = session.outgoing.pop()
+    session.outgoing.appendleft(ack)
+    rig.settle()
+    assert (rig.document.pending, rig.device.counters.heals, len(rig.frames(Resync))) == (0, 0, 1)
+    assert rig.document.copy.cursor == Cursor(server.room("main").epoch, head)
+    session.outgoing.append(ack)  # it comes after the last chunk as well: now it is next
+    rig.settle()
+    assert rig.document.copy.cursor == Cursor(server.room("main").epoch, head + 1)
+    assert rig.document.copy.replica.digest() == server.room("main").replica.digest()
+
+
+def test_an_unasked_tail_while_chunks_come_only_acknowledges() -> None:
+    server = FakeServer()
+    rig, push = receiving_with_an_op_on_its_way(server)
+    session, room = rig.session, server.room("main")
+    assert session is not None
+    server.write(room, "alice/phone", push.updates)
+    op, chain = room.ops["alice/phone"]
+    beyond = Cursor(room.epoch, room.head)
+    tail = Opened(0, room.handle, Mode.TAIL, beyond, (), op, None, server.access, False, chain)
+    session.outgoing.appendleft(codec.encode(tail))
+    rig.settle()
+    assert (rig.document.pending, len(rig.frames(Resync))) == (0, 1)
+    assert rig.document.copy.cursor == beyond._replace(seq=beyond.seq - 1)
+    assert rig.document.copy.replica.digest() == room.replica.digest()
+
+
+def test_a_new_epoch_reaches_a_device_whose_chunks_will_not_come() -> None:
+    server = FakeServer()
+    rig, _ = receiving_with_an_op_on_its_way(server)
+    session, room = rig.session, server.room("main")
+    assert session is not None
+    session.outgoing.clear()
+    server.new_epoch("main", b"newepoch")
+    session.answer(room, 0, None, None)
+    rig.settle()
+    assert rig.status.state is State.CURRENT
+    assert rig.document.copy.replica.digest() == room.replica.digest()
+    assert "mine" in rig.text
 
 
 # --- audits

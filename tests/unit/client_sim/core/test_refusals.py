@@ -128,6 +128,34 @@ def test_what_can_not_be_mended_goes_aside_and_the_replica_is_the_servers(code: 
     assert rig.device.document("other").status().state is State.CURRENT
 
 
+def test_ops_before_the_refused_one_stay_pending_on_top_of_the_servers_state() -> None:
+    server = FakeServer()
+    rig = Rig(server).start()
+    queued: list[Push] = []
+
+    def script(session: Session, frame: DeviceFrame) -> bool:
+        if isinstance(frame, Push) and frame.first_op == 1:
+            queued.append(frame)  # taken, and not on disk yet
+        elif isinstance(frame, Push) and frame.first_op == 2:
+            session.refuse(frame, Code.BAD_UPDATE, "never")
+        return isinstance(frame, Push)
+
+    server.script = script
+    rig.type("good").type("bad").type("worse").settle()
+    assert (rig.text, rig.document.pending, len(rig.document.aside)) == ("good", 1, 2)
+    assert rig.kill().text == "good"
+    server.script = None
+    rig.start()
+    assert rig.session is not None
+    rig.session.push(queued[0])
+    rig.settle()
+    assert rig.document.pending == 0
+    rig.feed(events.Unblocked("main"))
+    rig.type("!").settle()
+    assert last_push(rig).first_op == 2
+    assert server.room("main").replica.values() == {"body": "good!"}
+
+
 def test_a_document_with_work_aside_stays_blocked_until_the_app_decides() -> None:
     server = FakeServer()
     rig = Rig(server).start()
