@@ -1,0 +1,171 @@
+"""Storage that fails, over real sockets and a real store: devices are told, send again, and nothing is lost."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from client_sim.live import Blocked, Problem
+from crdt.ids import DocumentId
+from crdt.protocol.frames import Open, Opened, Push
+from server.core.ports import CorruptDocument, StorageError
+from server.core.records import AppendResult, DocumentAppend, StoredDocument
+from tests.integration.server_peers import (
+    WITHIN_S,
+    check_gapless,
+    converged,
+    new_device,
+    raw_device,
+    text_updates,
+    write,
+)
+from tests.server_fixture import RunningServer, running_server
+
+Append = Callable[[Sequence[DocumentAppend]], Awaitable[list[AppendResult]]]
+MAIN = DocumentId("alice", "main")
+PAGES_OF_SCHEMA = 60
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[RunningServer]:
+    async with running_server(tmp_path) as running:
+        yield running
+
+
+def _failing(append: Append, times: int, *, after_all: bool = False) -> Append:
+    """Fails `times` times; with `after_all` only once the append is done, so that nobody knows."""
+    left = times
+
+    async def fail(batch: Sequence[DocumentAppend]) -> list[AppendResult]:
+        nonlocal left
+        if left == 0:
+            return await append(batch)
+        left -= 1
+        if after_all:
+            await append(batch)
+        raise StorageError("the disk says no")
+
+    return fail
+
+
+@pytest.mark.parametrize("times", [1, 4])
+async def test_ops_that_could_not_be_saved_are_sent_again(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    problems: list[Problem] = []
+    async with new_device(server.url, "phone") as phone, new_device(server.url, "laptop") as laptop:
+        phone.on_error = problems.append
+        mine, theirs = await phone.open(), await laptop.open()
+        await converged(mine, theirs)
+        monkeypatch.setattr(server.storage, "append", _failing(server.storage.append, times))
+        for n in range(5):
+            write(mine, f"{n} ")
+        await mine.wait_durable(WITHIN_S)
+        await converged(mine, theirs, to={"body": "0 1 2 3 4 "})
+        assert [problem.code for problem in problems] == ["not_saved"] * times
+        assert phone.counters.ops_resent >= 5
+        assert phone.counters.connections == 1
+    assert check_gapless(await server.storage.load(MAIN)) == {"alice/phone": 5}
+
+
+async def test_ops_that_were_saved_after_all_are_acknowledged_and_not_taken_twice(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with new_device(server.url, "phone") as phone, new_device(server.url, "laptop") as laptop:
+        mine, theirs = await phone.open(), await laptop.open()
+        await converged(mine, theirs)
+        monkeypatch.setattr(server.storage, "append", _failing(server.storage.append, 1, after_all=True))
+        write(mine, "once")
+        await mine.wait_durable(WITHIN_S)
+        await converged(mine, theirs, to={"body": "once"})
+    document = await server.storage.load(MAIN)
+    assert (document.head_seq, check_gapless(document)) == (1, {"alice/phone": 1})
+
+
+async def test_a_full_disk_acknowledges_nothing_until_there_is_room(server: RunningServer) -> None:
+    pages = {"max": 0}
+
+    def limit(connection: Any, _record: object = None) -> None:
+        connection.execute(f"PRAGMA max_page_count = {pages['max']}").close()
+
+    event.listen(server.storage._engine.sync_engine, "connect", limit)
+    async with new_device(server.url, "phone") as phone, new_device(server.url, "laptop") as laptop:
+        mine, theirs = await phone.open(), await laptop.open()
+        write(mine, "saved ")
+        await converged(mine, theirs, to={"body": "saved "})
+        pages["max"] = PAGES_OF_SCHEMA
+        async with server.storage._writer.turn() as writer:
+            await writer.driver.execute(f"PRAGMA max_page_count = {PAGES_OF_SCHEMA}")
+        write(mine, "large " * 100_000)
+        write(mine, "small")
+        await phone.wait(lambda: phone.counters.ops_resent >= 4, WITHIN_S)
+        assert mine.pending == 2
+        assert theirs.text("body") == "saved ", "nobody sees what is not durable"
+        pages["max"] = 100_000
+        await converged(mine, theirs, to={"body": f"saved {'large ' * 100_000}small"})
+    assert check_gapless(await server.storage.load(MAIN)) == {"alice/phone": 3}
+
+
+# --- one document of several
+
+
+async def test_a_document_that_can_not_be_read_now_is_read_later_and_the_others_go_on(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, left = server.storage.load, 1
+
+    async def fail(document: DocumentId) -> StoredDocument:
+        nonlocal left
+        if document.name == "sick" and left:
+            left -= 1
+            raise StorageError("the disk says no")
+        return await load(document)
+
+    monkeypatch.setattr(server.storage, "load", fail)
+    async with new_device(server.url, "phone") as phone, new_device(server.url, "laptop") as laptop:
+        sick, well, other = await phone.open("sick"), await phone.open("well"), await laptop.open("well")
+        write(sick, "patience")
+        write(well, "fine")
+        await converged(well, other, to={"body": "fine"})
+        assert sick.pending == 1, "it can not have been read yet"
+        await converged(sick, to={"body": "patience"})
+        assert phone.counters.connections == 1
+        assert left == 0
+
+
+async def test_a_damaged_document_is_refused_and_the_others_go_on(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = server.storage.load
+
+    async def fail(document: DocumentId) -> StoredDocument:
+        if document.name == "sick":
+            raise CorruptDocument(document, "a checksum is wrong")
+        return await load(document)
+
+    monkeypatch.setattr(server.storage, "load", fail)
+    async with new_device(server.url, "phone") as phone, new_device(server.url, "laptop") as laptop:
+        sick, well, other = await phone.open("sick"), await phone.open("well"), await laptop.open("well")
+        write(sick, "kept here")
+        with pytest.raises(Blocked, match="doc_quarantined"):
+            await sick.wait_current(WITHIN_S)
+        write(well, "fine")
+        await converged(well, other, to={"body": "fine"})
+        assert (sick.text("body"), sick.pending) == ("kept here", 1)
+        assert phone.counters.connections == 1
+
+
+async def test_a_refused_update_leaves_the_other_documents_in_sync(server: RunningServer) -> None:
+    opens = [Open(1, "one", None, b"\0"), Open(2, "two", None, b"\0")]
+    async with raw_device(server.url, *opens) as raw, new_device(server.url, "phone") as phone:
+        (one, two) = sorted([await raw.expect(Opened), await raw.expect(Opened)], key=lambda opened: opened.ref)
+        updates = text_updates(7, ["good", " and more"])
+        await raw.send(Push(one.handle, 1, (b"\xff\xff",)), Push(two.handle, 1, tuple(updates)))
+        answers = [await raw.receive(), await raw.receive()]
+        assert [type(answer).__name__ for answer in answers] == ["Error", "Ack"]
+        await converged(await phone.open("one"), to={})
+        await converged(await phone.open("two"), to={"body": "good and more"})
