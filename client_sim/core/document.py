@@ -281,7 +281,7 @@ class Document:
         if self.phase is Phase.BLOCKED or copy.progress.epoch is None:
             return
         is_news = ack.op > copy.progress.acked.op
-        if is_news and copy.chain_at(ack.op) != ack.chain:
+        if ack.op >= copy.progress.acked.op and copy.chain_at(ack.op) != ack.chain:
             self._fork("the server's hash over this device's ops is another")
             return
         cursor = copy.cursor

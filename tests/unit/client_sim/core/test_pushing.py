@@ -292,6 +292,23 @@ def test_an_ack_with_another_hash_blocks_the_document_and_drops_nothing() -> Non
     assert rig.document.pending == 1
 
 
+def test_an_ack_of_the_last_acknowledged_op_is_compared_too() -> None:
+    rig = Rig(FakeServer()).start().type("a").settle()
+    assert rig.session is not None
+    rig.session.send(Ack(1, 1, 0, b"another!"))
+    rig.settle()
+    assert str(rig.status) == "blocked (device_forked)"
+
+
+def test_an_ack_of_an_older_op_means_nothing() -> None:
+    rig = Rig(FakeServer()).start().type("a").settle().type("b").settle()
+    before = rig.document.copy.progress
+    assert rig.session is not None
+    rig.session.send(Ack(1, 1, 0, b"whatever"))
+    rig.settle()
+    assert (rig.document.copy.progress, rig.status.state) == (before, State.CURRENT)
+
+
 def test_an_ack_of_an_op_never_made_is_a_fork() -> None:
     rig = Rig(FakeServer()).start().type("a")
     assert rig.session is not None
