@@ -136,7 +136,7 @@ class _TransportCollector(Collector):
 
 
 def configure_logging(log_format: Literal["json", "console"], level: str) -> None:
-    """One line an event, on standard error, for our loggers and those of the libraries."""
+    """One line an event, on standard error, for our loggers and those of the libraries; debug is for ours alone."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -163,5 +163,6 @@ def configure_logging(log_format: Literal["json", "console"], level: str) -> Non
     )
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(level.upper())
+    root.setLevel(level.upper() if level != "debug" else logging.INFO)  # libraries' details have statements' values
+    logging.getLogger("syncline").setLevel(level.upper())
     logging.getLogger("alembic").setLevel(logging.WARNING)  # an upgrade is told by ourselves
