@@ -262,16 +262,20 @@ async def stored(database: Path, document: str) -> StoredDocument:
 
 
 def check_gapless(document: StoredDocument) -> dict[str, int]:
-    """Entries and each device's ops in the log follow one another without gaps or repeats; the last op by device."""
-    seqs = [entry.seq for entry in document.entries]
-    assert seqs == list(range(document.head_seq - len(seqs) + 1, document.head_seq + 1))
+    """Entries, and each device's ops in an epoch, follow one another without gaps or repeats.
+
+    Returns the last op by device, of those that the log still holds.
+    """
+    entries = document.entries
+    first_seq = document.head_seq - len(entries) + 1
+    assert [entry.seq for entry in entries] == list(range(first_seq, document.head_seq + 1))
     last: dict[str, int] = {}
-    if document.snapshot is not None:
-        assert document.entries or document.snapshot.seq == document.head_seq
-    for entry in document.entries:
-        name = str(entry.device)
-        if name in last or seqs[0] == 1:
-            assert entry.first_op == last.get(name, 0) + 1, entry
+    for entry in entries:
+        if entry.seq == document.epoch_seq + 1:
+            last.clear()
+        device = str(entry.device)
+        is_known = device in last or first_seq <= document.epoch_seq + 1 <= entry.seq
+        assert not is_known or entry.first_op == last.get(device, 0) + 1, entry
         assert entry.last_op >= entry.first_op
-        last[name] = entry.last_op
+        last[device] = entry.last_op
     return last
