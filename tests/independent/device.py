@@ -284,9 +284,10 @@ class Device:
             document.epoch, document.acked, document.acked_chain = cursor[0], acked_op, chain
         verdict = "new" if heals else document.settle(acked_op, chain)
         unasked = ref == 0 and sv is None
+        welcome = document.state == "live" or (document.state == "chunking" and mode == "need_sv")
         if verdict == "forked":
             self._fork()
-        elif document.state == "live" if unasked else document.awaited == ref:
+        elif welcome if unasked else document.awaited == ref:
             document.awaited, document.handle, document.access, document.sent = None, handle, access, document.acked
             document.modes.append(mode)
             self._handles[handle] = document
