@@ -21,7 +21,7 @@ KIB = 1 << 10
 OPTIONS = TransportOptions(outbox_drained_bytes=16 * KIB, outbox_bytes_max=64 * KIB, outbox_bytes_cap=512 * KIB)
 EDIT = Random(1).randbytes(16 * KIB).hex()
 """It deflates to a little more than half."""
-MANY_EDITS = 100
+MANY_EDITS = 64
 RESYNCS = "syncline_resyncs_total"
 
 
