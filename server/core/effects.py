@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -23,19 +23,23 @@ class Send:
 class Publish:
     """A commit's entries of one document: each receiver gets all `deltas`, in order, encoded once for all of them.
 
-    In place of the entries that are its own a receiver gets their `acks`, by index into `deltas`.
+    In place of the entries that are its own a receiver gets their `acks`, by index into `deltas`; a delta that nobody
+    else gets is empty.
     """
 
     deltas: tuple[bytes, ...]
     receivers: tuple[SessionId, ...]
     acks: Mapping[SessionId, Mapping[int, bytes]]
 
-    def messages_for(self, session: SessionId) -> list[bytes]:
-        """What one receiver gets."""
-        messages = list(self.deltas)
-        for index, ack in self.acks.get(session, {}).items():
-            messages[index] = ack
-        return messages
+    def for_receiver(self, session: SessionId, framed: list[bytes], frame: Callable[[bytes], bytes]) -> list[bytes]:
+        """What one receiver gets, framed. `framed` are the deltas so; acks go through `frame`."""
+        acks = self.acks.get(session)
+        if acks is None:
+            return framed
+        mixed = framed.copy()
+        for index, ack in acks.items():
+            mixed[index] = frame(ack)
+        return mixed
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,9 @@ WALL_JUMP_S = 1.0
 TIMER_SLACK_S = 0.001
 """Adding and subtracting times rounds them."""
 
+TOKEN_LOOK_S = 300.0
+"""A token is looked at so often: a session that is gone leaves its timer behind for no longer."""
+
 AT_ONCE = float("-inf")
 
 
@@ -436,7 +439,7 @@ class Hub:
             if session.warned_of_s != expires_s:
                 session.warned_of_s = expires_s
                 self._desk.send(session.id, frames.Expiring(round(left_s)))
-        due_s = self._desk.now + wait_s
+        due_s = self._desk.now + min(wait_s, TOKEN_LOOK_S)
         if not self._desk.now < session.watched_s <= due_s:
             session.watched_s = due_s
             self._timers.set(due_s, Timer.TOKEN, session.id)
@@ -459,6 +462,7 @@ class Hub:
         for room in self._rooms:
             room.advance()
             self._after(room)
+        self._rooms.forget_idle()
         self._timers.set(self._desk.now + self._options.sweep_s, Timer.SWEEP)
 
     def _drain(self) -> None:

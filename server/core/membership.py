@@ -8,9 +8,9 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from crdt.errors import BadUpdate, PeerError, ReplicaBroken
 from crdt.ids import DeviceId
@@ -39,6 +39,10 @@ from server.core.records import OPS_START, LogEntry
 
 if TYPE_CHECKING:
     from server.core.room import Room
+
+
+REQUEST_BYTES = 500
+"""About what a request takes in memory beside its state vector."""
 
 
 @dataclass(slots=True)
@@ -72,6 +76,11 @@ class OpenRequest:
     wants_state_vector: bool = False
 
     @property
+    def size(self) -> int:
+        """About how many bytes it takes while it waits."""
+        return REQUEST_BYTES + len(self.state_vector or b"")
+
+    @property
     def is_unasked(self) -> bool:
         """The server itself wants to bring the member current."""
         return self.ref == SERVER_REF and not self.wants_state_vector
@@ -83,6 +92,7 @@ class AuditRequest:
     device: DeviceId
     seq: int
     digest: bytes
+    size: ClassVar[int] = REQUEST_BYTES
 
 
 class Membership:
@@ -93,6 +103,7 @@ class Membership:
         self._desk = desk
         self._members: dict[DeviceId, Member] = {}
         self._requests: list[OpenRequest | AuditRequest] = []
+        self._digest: tuple[Cursor, bytes] | None = None
 
     def __len__(self) -> int:
         return len(self._members)
@@ -110,8 +121,17 @@ class Membership:
         return bool(self._requests)
 
     def request(self, request: OpenRequest | AuditRequest) -> None:
-        """Answer at the next batch boundary."""
+        """Answer at the next batch boundary. Until then it counts as queued: a session that asks on is not read."""
         self._requests.append(request)
+        self._desk.queued(request.session, request.size)
+
+    def _take_requests(self, taken: Callable[[OpenRequest | AuditRequest], bool]) -> list[OpenRequest | AuditRequest]:
+        """The requests that are to wait no longer."""
+        gone = [request for request in self._requests if taken(request)]
+        self._requests = [request for request in self._requests if not taken(request)]
+        for request in gone:
+            self._desk.queued(request.session, -request.size)
+        return gone
 
     def answer(self, replica: Replica, *, fresh: bool) -> None:
         """Answer what waits, in order. The replica agrees with the log now (I1); `fresh`: it was read just now."""
@@ -124,6 +144,7 @@ class Membership:
                     self._room.read_again()
                 return
             self._requests.pop(0)
+            self._desk.queued(request.session, -request.size)
             if isinstance(request, AuditRequest):
                 self._audit(request, replica)
                 continue
@@ -132,19 +153,18 @@ class Membership:
             except PeerError as exc:
                 self._refuse(request, exc)
             except ReplicaBroken as exc:  # whatever it was asked for, the next one is asked of another replica (I6)
-                self._desk.log("error", "replica_broken", document=str(self._room.document), reason=str(exc))
+                self._desk.log("error", "document_unreadable", document=str(self._room.document), reason=str(exc))
                 self._refuse(request, PeerError(Code.INTERNAL, "the document could not be read"))
                 self._room.read_again()
                 return
 
     def refuse_all(self, error: PeerError, retry_after_ms: int | None = None) -> None:
         """Nothing can be answered: the document could not be loaded. Members who asked for nothing wait if they can."""
-        requests, self._requests = self._requests, []
-        for request in requests:
+        for request in self._take_requests(lambda _: True):
             if isinstance(request, AuditRequest):
                 continue
             if request.is_unasked and error.code.retry is not Retry.NEVER:
-                self._requests.append(request)
+                self.request(request)
             else:
                 self._refuse(request, error, retry_after_ms)
 
@@ -157,7 +177,7 @@ class Membership:
 
     def leave(self, session: SessionId, device: DeviceId) -> None:
         """The session no longer has the document open, or asks for it."""
-        self._requests = [request for request in self._requests if request.session != session]
+        self._take_requests(lambda request: request.session == session)
         member = self._members.get(device)
         if member is not None and member.session == session:
             self.show(member, None)
@@ -312,18 +332,19 @@ class Membership:
             group = [member for member in self._members.values() if member.live and member.deflate is deflate]
             if not group:
                 continue
-            deltas = tuple(
-                encode(Delta(self._room.handle, entry.seq, entry.updates), deflate=deflate) for entry in entries
-            )
-            deliveries += len(group) * sum(len(entry.updates) for entry in entries)
+            deltas: list[bytes] = []
             acks: dict[SessionId, dict[int, bytes]] = {}
             for index, entry in enumerate(entries):
                 owner = self._members.get(entry.device)
+                others = len(group)
                 if owner is not None and owner.live and owner.deflate is deflate:
+                    others -= 1
                     ack = Ack(self._room.handle, entry.last_op, entry.seq, entry.chain)
                     acks.setdefault(owner.session, {})[index] = encode(ack)
-                    deliveries -= len(entry.updates)
-            self._desk.emit(Publish(deltas, tuple(member.session for member in group), acks))
+                delta = Delta(self._room.handle, entry.seq, entry.updates)
+                deltas.append(encode(delta, deflate=deflate) if others else b"")
+                deliveries += others * len(entry.updates)
+            self._desk.emit(Publish(tuple(deltas), tuple(member.session for member in group), acks))
         return deliveries
 
     def acknowledge_again(self, device: DeviceId) -> None:
@@ -352,7 +373,7 @@ class Membership:
         if request.seq != self._room.head_seq:
             return
         try:
-            ok = replica.digest() == request.digest
+            ok = self._digest_of(replica) == request.digest
         except (BadUpdate, ReplicaBroken) as exc:  # a document can be good and its values too deep to be read
             self._desk.log("warning", "audit_impossible", document=str(self._room.document), reason=str(exc))
             return
@@ -363,3 +384,9 @@ class Membership:
                 seq=request.seq,
             )  # fmt: skip
         self._desk.send(request.session, Audited(self._room.handle, request.seq, ok))
+
+    def _digest_of(self, replica: Replica) -> bytes:
+        """Reads the whole document, once for each head however many devices ask."""
+        if self._digest is None or self._digest[0] != self._room.cursor:
+            self._digest = (self._room.cursor, replica.digest())
+        return self._digest[1]

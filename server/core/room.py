@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import TypeAlias
 
-from crdt.errors import BadUpdate, PeerError, ReplicaBroken
+from crdt.errors import PeerError, ReplicaBroken
 from crdt.ids import DeviceId, DocumentId
 from crdt.protocol.codes import Code
 from crdt.protocol.frames import EPOCH_BYTES, Access, Cursor, Push
@@ -121,6 +121,10 @@ class Room:
 
     def state_vector_bytes(self) -> bytes:
         return self._replica.state_vector_bytes() if self._replica else EMPTY_STATE_VECTOR
+
+    @property
+    def is_loaded(self) -> bool:
+        return self._replica is not None
 
     def evict(self) -> None:
         """Drop the replica and the tail; who is a member stays so. The room must not be busy."""
@@ -310,8 +314,8 @@ class Room:
         if len(ops) == 1:
             culprit = ops.pop()
             self._intake.refuse(culprit.device, culprit.number)
-            error = BadUpdate("malformed", "the update can not be integrated")
-            self._refuse(culprit, PeerError(error.code, error.message, **error.detail, op=culprit.number))
+            detail = {"reason": "malformed", "op": culprit.number}
+            self._refuse(culprit, PeerError(Code.BAD_UPDATE, "the update can not be integrated", **detail))
         self._one_by_one = len(ops) + len(self._intake.queue)
         self._start_over(ops, Recovery.RETRY)
 
@@ -329,7 +333,8 @@ class Room:
                 self._imports.finish(op.number, entry.seq if op.changes else 0)
         waited_s = self._desk.now - min(run[0].received_s for run in flight.runs)
         self._desk.meter.acknowledged(sum(map(len, flight.runs)), waited_s)
-        self._desk.meter.delivered(deliveries, waited_s)
+        if deliveries:
+            self._desk.meter.delivered(deliveries, waited_s)
         self.advance()
 
     def commit_failed(self) -> None:

@@ -13,11 +13,13 @@ from server.core.room import Room
 
 
 class Rooms:
-    """Rooms by document, the least recently used first."""
+    """Rooms by document."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._rooms: OrderedDict[DocumentId, Room] = OrderedDict()
+        self._rooms: dict[DocumentId, Room] = {}
+        self._loaded: OrderedDict[DocumentId, Room] = OrderedDict()
+        """Those with a replica, the least recently used first."""
         self._handles = count(1)
         self._resident: dict[DocumentId, int] = {}
         self._resident_bytes = 0
@@ -43,12 +45,17 @@ class Rooms:
         room = self._rooms.get(document)
         if room is None:
             room = self._rooms[document] = Room(document, next(self._handles), self._desk)
-        self._rooms.move_to_end(document)
+        if document in self._loaded:
+            self._loaded.move_to_end(document)
         return room
 
     def changed(self, room: Room) -> None:
         """Count what the room takes now, and have it compacted if that is due."""
         self._count(room.document, room.resident_bytes)
+        if room.is_loaded:
+            self._loaded.setdefault(room.document, room)
+        else:
+            self._loaded.pop(room.document, None)
         if room.compaction_due and room.document != self._compacting:
             self._compaction_waits[room.document] = None
             self._next_compaction()
@@ -66,21 +73,29 @@ class Rooms:
             self._desk.emit(Compact(self._compacting))
 
     def evict(self) -> None:
-        """Drop what is over the budget, the least recently used first; what is busy stays."""
+        """Drop replicas over the budget, the least recently used first; what is busy stays."""
         bytes_max = self._desk.options.resident_bytes_max
         if self._resident_bytes <= bytes_max:
             return
-        for document, room in list(self._rooms.items()):
+        for document, room in list(self._loaded.items()):
             if room.busy:
                 continue
             room.evict()
-            if len(room.members):
-                self._count(document, room.resident_bytes)
-            else:
-                self._count(document, 0)
-                del self._rooms[document], self._resident[document]
+            del self._loaded[document]
+            self._count(document, room.resident_bytes)
+            self._forget_if_idle(room)
             if self._resident_bytes <= bytes_max:
                 return
+
+    def forget_idle(self) -> None:
+        """Drop the rooms that hold nothing and that nobody has open."""
+        for room in self:
+            self._forget_if_idle(room)
+
+    def _forget_if_idle(self, room: Room) -> None:
+        if not (room.busy or room.is_loaded or len(room.members)):
+            self._count(room.document, 0)
+            del self._rooms[room.document], self._resident[room.document]
 
     def _count(self, document: DocumentId, resident_bytes: int) -> None:
         self._resident_bytes += resident_bytes - self._resident.get(document, 0)

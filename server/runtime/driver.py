@@ -71,6 +71,7 @@ class Driver:
         self._background: list[asyncio.Task[None]] = []
         self._turn_scheduled = False
         self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at: float | None = None
 
     @classmethod
     @asynccontextmanager
@@ -152,18 +153,16 @@ class Driver:
         """Once a turn of the loop, after its events: begin the commit that they ask for, set the alarm."""
         self._turn_scheduled = False
         deadline = self._hub.next_deadline()
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-        if deadline is None:
-            return
-        if deadline <= self._loop.time():
+        if deadline is not None and deadline <= self._loop.time():
             self.feed(events.TimePassed())
-        else:
-            self._alarm = self._loop.call_at(deadline, self._ring)
+        elif deadline != self._alarm_at:
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._alarm = None if deadline is None else self._loop.call_at(deadline, self._ring)
+            self._alarm_at = deadline
 
     def _ring(self) -> None:
-        self._alarm = None
+        self._alarm = self._alarm_at = None
         self.feed(events.TimePassed())
 
     def _execute(self, effect: Effect) -> None:  # noqa: C901 - one line for each effect
@@ -209,20 +208,18 @@ class Driver:
                 connection.send(frame)
 
     def _publish(self, publish: effects.Publish) -> None:
-        frames = [encode_message(delta) for delta in publish.deltas]
-        all_of_them = b"".join(frames)
+        framed = [encode_message(delta) for delta in publish.deltas]
+        deltas_alone = b""
         for session in publish.receivers:
             connection = self._sessions.get(session)
             if connection is None:
                 continue
-            acks = publish.acks.get(session)
-            if acks is None:
-                connection.send(all_of_them)
-            else:
-                mixed = frames.copy()
-                for index, ack in acks.items():
-                    mixed[index] = encode_message(ack)
+            mixed = publish.for_receiver(session, framed, encode_message)
+            if mixed is not framed:
                 connection.send(b"".join(mixed))
+                continue
+            deltas_alone = deltas_alone or b"".join(framed)
+            connection.send(deltas_alone)
 
     def _with_connection(self, session: SessionId, act: Callable[[Connection], None]) -> None:
         connection = self._sessions.get(session)

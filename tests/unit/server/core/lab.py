@@ -148,7 +148,7 @@ class Lab:
                     self._deliver(session, data)
             case effects.Publish(_, receivers, _):
                 for session in receivers:
-                    for data in effect.messages_for(session):
+                    for data in effect.for_receiver(session, list(effect.deltas), lambda ack: ack):
                         self._deliver(session, data)
             case effects.Close(session, code, reason):
                 assert session not in self.closed, "closed twice"

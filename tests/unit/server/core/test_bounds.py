@@ -96,6 +96,31 @@ def test_a_reader_that_waits_for_a_document_is_stopped_as_well() -> None:
     assert isinstance(lab.received(session)[-1], Ack)
 
 
+@pytest.mark.parametrize("end", ["answer", "fail", "close"])
+def test_who_asks_on_while_nothing_can_be_answered_is_stopped(end: str) -> None:
+    lab = Lab(session_queued_bytes_max=10_000)
+    session = lab.hello()
+    vector = EMPTY_STATE_VECTOR + bytes(1_000)
+    for ref in range(1, 12):
+        lab.send(session, Open(ref, "main", None, vector))
+    assert lab.paused == [session]
+    if end == "close":
+        lab.disconnect(session)
+    elif end == "fail":
+        lab.fail()
+    lab.settle()
+    assert not lab.paused
+
+
+def test_sessions_that_are_gone_leave_nothing_to_wait_for() -> None:
+    lab = Lab(sweep_s=1e9)
+    lab.disconnect(lab.hello(ttl_s=86_400))
+    lab.advance(600)
+    deadline = lab.hub.next_deadline()
+    assert deadline is not None
+    assert deadline > lab.now + 86_400, "only the sweep is left"
+
+
 def test_what_a_reconnected_device_left_queued_stops_nobody() -> None:
     lab, _, handle, writer = paused()
     new = lab.hello("alice", "phone", Open(1, "main", None, EMPTY_STATE_VECTOR))
