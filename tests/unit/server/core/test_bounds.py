@@ -114,7 +114,9 @@ def test_who_asks_on_while_nothing_can_be_answered_is_stopped(end: str) -> None:
 
 def test_sessions_that_are_gone_leave_nothing_to_wait_for() -> None:
     lab = Lab(sweep_s=1e9)
-    lab.disconnect(lab.hello(ttl_s=86_400))
+    session = lab.hello(ttl_s=86_400)
+    lab.settle()
+    lab.disconnect(session)
     lab.advance(600)
     deadline = lab.hub.next_deadline()
     assert deadline is not None
