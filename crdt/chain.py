@@ -4,8 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from hashlib import blake2b
+from typing import NamedTuple
 
-from crdt.protocol.frames import CHAIN_BYTES
+from crdt.protocol.frames import CHAIN_BYTES, CHAIN_START
+
+
+class OpState(NamedTuple):
+    """How far a device's numbered ops are: the last one, and the running hash up to it."""
+
+    op: int
+    chain: bytes
+
+    def after(self, update: bytes) -> OpState:
+        """Once one more op, with this update, is in."""
+        return OpState(self.op + 1, link(self.chain, update))
+
+
+OPS_START = OpState(0, CHAIN_START)
 
 
 def link(chain: bytes, update: bytes) -> bytes:

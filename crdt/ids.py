@@ -6,10 +6,7 @@ import re
 from typing import NamedTuple
 
 NAME_CHARS_MAX = 128
-_NAME = re.compile(r"[A-Za-z0-9._\-~@:+]{1,128}")
-
-DEFAULT_DOCUMENT = "main"
-"""The document every user has."""
+_NAME = re.compile(rf"[A-Za-z0-9._\-~@:+]{{1,{NAME_CHARS_MAX}}}")
 
 
 def is_name(text: str) -> bool:

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from client_sim.core.ports import DeviceStore, OpState, OutboxEntry, Progress, StoreDamaged, StoredDocument
+from client_sim.core.ports import DeviceStore, OutboxEntry, Progress, StoreDamaged, StoredDocument
 from client_sim.core.roots import Roots
-from crdt.chain import extend
+from crdt.chain import OpState
 from crdt.errors import BadUpdate, ReplicaBroken
 from crdt.protocol.frames import Cursor
 from crdt.replica import Replica
@@ -58,7 +58,7 @@ class LocalCopy:
     def _check_numbers(self) -> None:
         number = self.progress.acked
         for entry in self.outbox[: self._numbered]:
-            number = OpState(number.op + 1, extend(number.chain, (entry.update,)))
+            number = number.after(entry.update)
             if entry.number != number:
                 raise StoreDamaged(f"the outbox of {self._name} is not what was written to it")
 
@@ -124,7 +124,7 @@ class LocalCopy:
         number = self.last_number
         for index in range(self._numbered, count):
             entry = self.outbox[index]
-            number = OpState(number.op + 1, extend(number.chain, (entry.update,)))
+            number = number.after(entry.update)
             self.outbox[index] = replace(entry, number=number)
         self._store.save_outbox(self._name, self.outbox[self._numbered : count])
         self._numbered = max(self._numbered, count)

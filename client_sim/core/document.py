@@ -19,10 +19,10 @@ from client_sim.core.context import Context
 from client_sim.core.copy import LocalCopy, Misfit
 from client_sim.core.download import Download
 from client_sim.core.effects import Acknowledged, DocumentChanged, PresenceChanged, Problem
-from client_sim.core.ports import OpState
 from client_sim.core.pushing import Window
 from client_sim.core.roots import Roots
 from client_sim.core.status import PHASES, Phase, State, Status, move
+from crdt.chain import OpState
 from crdt.errors import BadUpdate, ReplicaBroken
 from crdt.protocol import frames
 from crdt.protocol.codec import bad_frame

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from crdt.protocol.frames import CHAIN_START
+from crdt.chain import OPS_START, OpState
 
 
 class StoreError(Exception):
@@ -16,16 +16,6 @@ class StoreError(Exception):
 
 class StoreDamaged(Exception):
     """What the store holds can not be read, or is not a device's store: trying again does not help."""
-
-
-class OpState(NamedTuple):
-    """How far a device's numbered ops go: the last one, and the running hash up to it."""
-
-    op: int
-    chain: bytes
-
-
-OPS_START = OpState(0, CHAIN_START)
 
 
 class Identity(NamedTuple):

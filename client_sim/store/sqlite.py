@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from client_sim.core.ports import Identity, OpState, OutboxEntry, Progress, StoreDamaged, StoredDocument, StoreError
+from client_sim.core.ports import Identity, OutboxEntry, Progress, StoreDamaged, StoredDocument, StoreError
+from crdt.chain import OpState
 
 APPLICATION_ID = 0x53594E43
 SCHEMA_VERSION = 1

@@ -12,14 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from crdt import chain
+from crdt.chain import OPS_START, OpState
 from crdt.errors import PeerError
 from crdt.ids import DeviceId
 from crdt.protocol.codes import Code
 from crdt.protocol.frames import Access, Push
 from crdt.update import Id, StateVector, Update, continuation, read_update, write_state_vector
 from server.core.events import SessionId
-from server.core.records import OPS_START, OpState
 
 OP_BYTES = 400
 """About what a queued op takes in memory beside its update."""
@@ -135,7 +134,7 @@ class Intake:
             raise PeerError(Code.TOO_BIG, f"an update has at most {self._update_bytes_max} bytes")
         if not self._continues(op):
             self._read(op)
-        op.state = OpState(op.number, chain.link(last.chain, op.update))
+        op.state = last.after(op.update)
 
     def _continues(self, op: Op) -> bool:
         """The short way for a device that types on where its last op ended, with nobody else at the same client id."""

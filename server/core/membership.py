@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from crdt.chain import OPS_START
 from crdt.errors import BadUpdate, PeerError, ReplicaBroken
 from crdt.ids import DeviceId
 from crdt.limits import CHUNK_BYTES
@@ -35,7 +36,7 @@ from server.core.catchup import choose
 from server.core.desk import Desk, Payload
 from server.core.effects import Publish, Send
 from server.core.events import SessionId
-from server.core.records import OPS_START, LogEntry
+from server.core.records import LogEntry
 
 if TYPE_CHECKING:
     from server.core.room import Room

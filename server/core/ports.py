@@ -55,7 +55,7 @@ class Meter(Protocol):
         """An error was sent, or a connection closed, with this code."""
 
     def received(self, updates: int) -> None:
-        """So many updates were checked and begin to be committed."""
+        """So many updates were checked, and their commit begins (again, if they have to be tried again)."""
 
     def committed(self, entries: int, seconds: float) -> None:
         """One commit of so many log entries has reported; it took so long."""

@@ -4,20 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import NamedTuple
 
+from crdt.chain import OpState
 from crdt.ids import DeviceId, DocumentId
-from crdt.protocol.frames import CHAIN_START, EPOCH_BYTES
-
-
-class OpState(NamedTuple):
-    """How far a device's numbered ops are in the log: the last one, and the running hash up to it."""
-
-    op: int
-    chain: bytes
-
-
-OPS_START = OpState(0, CHAIN_START)
+from crdt.protocol.frames import EPOCH_BYTES
 
 
 @dataclass(frozen=True, slots=True)

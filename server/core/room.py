@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import TypeAlias
 
+from crdt.chain import OpState
 from crdt.errors import PeerError, ReplicaBroken
 from crdt.ids import DeviceId, DocumentId
 from crdt.protocol.codes import Code
@@ -28,7 +29,7 @@ from server.core.events import SessionId
 from server.core.imports import IMPORTER, Imports
 from server.core.intake import Arrival, Intake, Op, Verdict
 from server.core.membership import Membership
-from server.core.records import DocumentAppend, LogEntry, OpState, StoredDocument
+from server.core.records import DocumentAppend, LogEntry, StoredDocument
 
 RETRY_LOAD_AFTER_MS = 1_000
 

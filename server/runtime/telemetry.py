@@ -24,7 +24,7 @@ class PrometheusMeter:
     """Counts what the core does (`server.core.ports.Meter`)."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._received = Counter("syncline_updates_received", "Updates checked and committed.", registry=registry)
+        self._received = Counter("syncline_updates_received", "Updates whose commit began.", registry=registry)
         self._refused = Counter("syncline_refused", "Errors sent to devices.", ["code"], registry=registry)
         self._commit_entries = Histogram(
             "syncline_commit_batch_entries", "Log entries in a commit.", buckets=BATCH_BUCKETS, registry=registry

@@ -11,9 +11,10 @@ from typing import Any, TypeAlias
 
 import msgpack
 
+from crdt.chain import OpState
 from crdt.ids import DeviceId, DocumentId
 from server.core.ports import CorruptDocument
-from server.core.records import LogEntry, OpState, Snapshot
+from server.core.records import LogEntry, Snapshot
 
 CHECKSUM_BYTES = 16
 

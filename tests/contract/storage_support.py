@@ -12,11 +12,11 @@ from typing import Any
 
 from pycrdt import Doc, Text
 
-from crdt.chain import extend
+from crdt.chain import OpState, extend
 from crdt.ids import DeviceId, DocumentId
 from crdt.protocol.frames import CHAIN_START
 from crdt.replica import Replica
-from server.core.records import DocumentAppend, LogEntry, OpState, Snapshot
+from server.core.records import DocumentAppend, LogEntry, Snapshot
 from server.storage import SqlStorage
 from server.storage.engines import create_engine
 from server.storage.memory import MemoryStorage

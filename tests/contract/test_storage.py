@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from crdt.chain import OpState
 from crdt.ids import DeviceId, DocumentId
 from server.core.ports import Storage, StorageError
-from server.core.records import DocumentAppend, OpState, Snapshot, StoredDocument, first_epoch
+from server.core.records import DocumentAppend, Snapshot, StoredDocument, first_epoch
 from server.storage.memory import MemoryStorage
 from tests.contract.storage_support import (
     ALICE,

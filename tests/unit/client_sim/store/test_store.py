@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from client_sim.core.ports import DeviceStore, Identity, OpState, OutboxEntry, Progress, StoredDocument
+from client_sim.core.ports import DeviceStore, Identity, OutboxEntry, Progress, StoredDocument
 from client_sim.store import MemoryStore, SqliteStore
+from crdt.chain import OpState
 
 PROGRESS = Progress(b"epoch 01", 7, OpState(3, b"chain  3"), "bad_update")
 FIRST = OutboxEntry(1, b"one")
