@@ -32,6 +32,9 @@ def workloads(seconds: float) -> dict[str, Workload]:
         "saturated": lambda server: saturated(
             server, documents=50, devices=4, in_flight=4, seconds=seconds, updates_max=int(400 * seconds)
         ),
+        "batched": lambda server: saturated(
+            server, documents=50, devices=4, in_flight=4, seconds=seconds, updates_max=int(800 * seconds), batching=True
+        ),
         "paced": lambda server: paced(server, documents=50, devices=4, updates_per_s=1000, seconds=seconds),
         "one-room": lambda server: saturated(
             server, documents=1, devices=100, in_flight=4, seconds=seconds, updates_max=int(400 * seconds)

@@ -44,7 +44,9 @@ class LoadDevice(asyncio.Protocol):
         self.ack_s: list[float] = []
         self.on_delta: Callable[[list[bytes]], None] | None = None
         self.saturating = False
+        self.batching = False
         self.errors: list[frames.Error] = []
+        self._updates: Sequence[bytes] = ()
         self._pushes: Sequence[bytes] = ()
         self._sent_at: deque[float] = deque()
         self._clock = clock
@@ -64,14 +66,21 @@ class LoadDevice(asyncio.Protocol):
 
     def load(self, updates: Sequence[bytes]) -> None:
         """The updates to push, in order, as ops 1, 2, ...; encoded here and now."""
+        self._updates = updates
         self._pushes = [
             client_frame(encode(frames.Push(self.handle, op, (update,)))) for op, update in enumerate(updates, 1)
         ]
 
     def push(self, count: int = 1) -> None:
-        """Send the next ops, one message each. There must be some left: a generator that runs dry measures nothing."""
+        """Send the next ops, one message each, or one for all when `batching`.
+
+        There must be some left: a generator that runs dry measures nothing.
+        """
         messages = self._pushes[self.sent : self.sent + count]
         assert len(messages) == count, "make more updates beforehand"
+        if self.batching:
+            updates = tuple(self._updates[self.sent : self.sent + count])
+            messages = [client_frame(encode(frames.Push(self.handle, self.sent + 1, updates)))]
         self._sent(count, b"".join(messages))
 
     def push_all(self, updates: Sequence[bytes]) -> None:

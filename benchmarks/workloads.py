@@ -66,21 +66,32 @@ class Deliveries:
 
 
 async def saturated(
-    server: ServerProcess, *, documents: int, devices: int, in_flight: int, seconds: float, updates_max: int
+    server: ServerProcess,
+    *,
+    documents: int,
+    devices: int,
+    in_flight: int,
+    seconds: float,
+    updates_max: int,
+    batching: bool = False,
 ) -> Measurement:
-    """Every device keeps `in_flight` ops under way for `seconds`."""
+    """Every device keeps `in_flight` ops under way for `seconds`.
+
+    An op is a message of its own, unless `batching`: then what an ACK makes room for goes out in one PUSH.
+    """
     rooms = await _rooms(server, documents, devices, updates_max)
     everyone = [device for room in rooms for device in room]
 
     async def run() -> None:
         for device in everyone:
             device.saturating = True
+            device.batching = batching
             device.push(in_flight)
         await asyncio.sleep(seconds)
         for device in everyone:
             device.saturating = False
 
-    name = f"{documents} x {devices}, {in_flight} in flight"
+    name = f"{documents} x {devices}, {in_flight} in flight{', in batches' if batching else ''}"
     return await _measured(name, server, rooms, run, deliveries=None)
 
 
