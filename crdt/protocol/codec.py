@@ -131,8 +131,9 @@ def _decode(data: bytes, table: Mapping[int, _Shape], limits: Limits) -> Any:
 
 def _push(values: list[Any], limits: Limits) -> frames.Push:
     """What nearly every frame is, without the detour over its shape."""
-    heal = len(values) > 4 and _flag(values[4], limits)
-    return frames.Push(_uint(values[1], limits), _uint(values[2], limits), _updates(values[3], limits), heal)
+    _, handle, first_op, updates, *rest = values
+    heal = _flag(rest[0], limits) if rest else False
+    return frames.Push(_uint(handle, limits), _uint(first_op, limits), _updates(updates, limits), heal)
 
 
 def _unpack(data: bytes) -> Any:

@@ -17,7 +17,7 @@ from crdt.errors import PeerError
 from crdt.ids import DeviceId
 from crdt.protocol.codes import Code
 from crdt.protocol.frames import Access, Push
-from crdt.update import Id, StateVector, Update, continuation, read_update, write_state_vector
+from crdt.update import StateVector, Update, continuation, read_update, write_state_vector
 from server.core.events import SessionId
 
 OP_BYTES = 400
@@ -81,8 +81,8 @@ class Intake:
         self._refused: dict[DeviceId, int] = {}
         self._base: StateVector = {}
         self._writers: dict[int, DeviceId] = {}
-        self._typing: dict[DeviceId, Id] = {}
-        """Where each device's next character goes, if it goes on typing."""
+        self._typing: dict[DeviceId, tuple[int, int]] = {}
+        """The client id and clock of each device's next character, if it goes on typing."""
 
     def restart(self, state_vector: StateVector, in_flight: Mapping[DeviceId, OpState]) -> None:
         """Begin with an empty queue on a replica with `state_vector`, which has the ops in flight."""
@@ -138,14 +138,14 @@ class Intake:
 
     def _continues(self, op: Op) -> bool:
         """The short way for a device that types on where its last op ended, with nobody else at the same client id."""
-        at = self._typing.get(op.device)
-        if at is None or self.expected.get(at.client) != at.clock:
+        client, clock = self._typing.get(op.device, _NOWHERE)
+        if self.expected.get(client) != clock:
             return False
-        length = continuation(op.update, at.client, at.clock)
-        if not length or self._writers.setdefault(at.client, op.device) != op.device:
+        length = continuation(op.update, client, clock)
+        if not length or self._writers.setdefault(client, op.device) != op.device:
             return False
-        self.expected[at.client] = at.clock + length
-        self._typing[op.device] = Id(at.client, at.clock + length)
+        self.expected[client] = clock + length
+        self._typing[op.device] = (client, clock + length)
         return True
 
     def _read(self, op: Op) -> None:
@@ -155,7 +155,7 @@ class Intake:
         op.changes = update.advance(self.expected)
         for client, (_, end) in update.sections.items():
             self._writers[client] = op.device if self._writers.get(client, op.device) == op.device else _SEVERAL
-            self._typing[op.device] = Id(client, end)
+            self._typing[op.device] = (client, end)
 
     def _leans_on_others(self, update: Update, device: DeviceId) -> bool:
         """True if the update refers to something that is queued and that another device wrote.
@@ -202,6 +202,9 @@ class Intake:
         self._base = dict(state_vector)
         self._writers = {}
 
+
+_NOWHERE = (-1, 0)
+"""No client has this id."""
 
 _SEVERAL = DeviceId("", "")
 """Stands for more than one writer of a client id: no device is it, so every op that refers there starts a run."""
