@@ -69,6 +69,7 @@ class Driver:
         self._loads = asyncio.Semaphore(LOADS_MAX)
         self._drained = asyncio.Event()
         self._background: list[asyncio.Task[None]] = []
+        self._work: dict[asyncio.Task[None], None] = {}
         self._turn_scheduled = False
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at: float | None = None
@@ -87,7 +88,7 @@ class Driver:
                 try:
                     yield driver
                 finally:
-                    for task in driver._background:
+                    for task in (*driver._background, *driver._work):
                         task.cancel()
                     if driver._alarm is not None:
                         driver._alarm.cancel()
@@ -238,7 +239,9 @@ class Driver:
     # --- what takes time
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        self._tasks.create_task(work)
+        task = self._tasks.create_task(work)
+        self._work[task] = None
+        task.add_done_callback(self._work.pop)
 
     async def _append(self, batch: tuple[Any, ...]) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import BrokenExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from multiprocessing import get_context
 from types import TracebackType
@@ -32,20 +33,29 @@ class Worker:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._pool is not None:
-            self._pool.stop()  # type: ignore[no-untyped-call]
-            self._pool.join()
+        self._stop()
 
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """`function(*args)` in the worker process; all of it must pickle. Raises what it raises.
 
         A worker that died or took too long is a CompactionError.
         """
+        if self._pool is not None and not self._pool.active:  # its process was killed while it had nothing to do
+            self._stop()
         if self._pool is None:
             self._pool = ProcessPool(max_workers=1, context=get_context("spawn"))
-        future = self._pool.schedule(function, args=list(args), kwargs=kwargs, timeout=TIMEOUT_S)
+        try:
+            future = self._pool.schedule(function, args=list(args), kwargs=kwargs, timeout=TIMEOUT_S)
+        except RuntimeError as exc:  # the pool broke between our look and this
+            raise CompactionError(f"the worker is gone: {exc}") from exc
         try:
             result: T = await asyncio.wrap_future(future)
-        except (FutureTimeout, ProcessExpired) as exc:
-            raise CompactionError(f"the worker died or took over {TIMEOUT_S:.0f} s") from exc
+        except (FutureTimeout, ProcessExpired, BrokenExecutor) as exc:
+            raise CompactionError(f"the worker died or took over {TIMEOUT_S:.0f} s: {exc}") from exc
         return result
+
+    def _stop(self) -> None:
+        if self._pool is not None:
+            self._pool.stop()  # type: ignore[no-untyped-call]
+            self._pool.join()
+            self._pool = None

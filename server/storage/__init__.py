@@ -18,9 +18,9 @@ __all__ = ["SqlStorage", "database_file", "open_storage"]
 
 
 def database_file(database_url: str) -> Path | None:
-    """The file of a SQLite URL; None for a server's."""
+    """The file of a SQLite URL, whatever links lead to it: it is locked by its name. None for a server's."""
     url = make_url(database_url)
-    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+    return Path(url.database).resolve() if url.get_backend_name() == "sqlite" and url.database else None
 
 
 @asynccontextmanager

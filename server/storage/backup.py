@@ -22,7 +22,7 @@ from server.storage.engines import operational
 from server.storage.lock import database_lock
 from server.storage.memory import STORE_ID_BYTES
 from server.storage.rows import document_values
-from server.storage.schema import upgrade_on
+from server.storage.schema import is_set_up, upgrade_on
 from server.storage.tables import documents, log, store
 
 
@@ -89,6 +89,8 @@ def _renew(database: Path) -> None:
     engine = create_engine(URL.create("sqlite", database=str(database)), poolclass=NullPool)
     with engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA journal_mode = DELETE")
+        if not is_set_up(connection):
+            raise StorageError("it is no backup of a store")
         connection.rollback()
         upgrade_on(connection)
         connection.execute(update(store).values(id=secrets.token_bytes(STORE_ID_BYTES)))

@@ -55,6 +55,11 @@ def check_on(connection: Connection) -> None:
         raise SchemaTooOld(f"the database has schema {found or 'none'} and needs {newest}: run `syncline db upgrade`")
 
 
+def is_set_up(connection: Connection) -> bool:
+    """True if the database is a store, of this program's schema or an older one. Raises SchemaTooNew."""
+    return _found(connection) is not None
+
+
 def upgrade_on(connection: Connection) -> None:
     """Upgrade on a fresh connection, and commit. Raises SchemaTooNew: nothing was changed then."""
     if connection.dialect.name == "sqlite":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -169,3 +170,18 @@ async def test_a_refused_update_leaves_the_other_documents_in_sync(server: Runni
         assert [type(answer).__name__ for answer in answers] == ["Error", "Ack"]
         await converged(await phone.open("one"), to={})
         await converged(await phone.open("two"), to={"body": "good and more"})
+
+
+async def test_a_server_ends_though_its_storage_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with asyncio.timeout(WITHIN_S), running_server(tmp_path) as server:
+        asked = asyncio.Event()
+
+        async def hang(document: DocumentId) -> StoredDocument:
+            asked.set()
+            await asyncio.Event().wait()
+            raise AssertionError(document)
+
+        monkeypatch.setattr(server.storage, "load", hang)
+        async with raw_device(server.url) as raw:
+            await raw.send(Open(1, "main", None, b"\x00"))
+            await asked.wait()

@@ -159,3 +159,27 @@ async def test_what_is_no_sound_backup_replaces_nothing(database: Path, tmp_path
         restore(tmp_path / "no such backup", database)
     assert content_of(database) == before
     assert names(tmp_path) == ["damaged", "newer", "store.db", "store.db.lock"]
+
+
+@pytest.mark.parametrize("kind", ["empty", "another program's"])
+async def test_a_file_that_is_no_store_replaces_nothing(kind: str, database: Path, tmp_path: Path) -> None:
+    async with opened(database) as store:
+        await put(store, ALICE, *entries(1, 3))
+    other = tmp_path / "other.db"
+    with closing(sqlite3.connect(other)) as connection:
+        if kind != "empty":
+            connection.execute("CREATE TABLE notes (text)")
+            connection.commit()
+    before = content_of(database)
+    with pytest.raises(StorageError, match="no backup"):
+        restore(other, database)
+    assert content_of(database) == before
+
+
+async def test_a_link_to_a_store_in_use_is_that_store(tmp_path: Path) -> None:
+    link = tmp_path / "link.db"
+    link.symlink_to(tmp_path / "store.db")
+    async with open_storage(url_of(tmp_path / "store.db")):
+        with pytest.raises(DatabaseInUse):
+            async with open_storage(url_of(link)):
+                pass
