@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
+from itertools import islice
 from typing import Any, TypeAlias, cast
 
 from pycrdt import Array, Doc, Map, Text, XmlElement, XmlFragment, XmlText
@@ -31,6 +32,9 @@ Values: TypeAlias = dict[str, Any]
 RESIDENT_FACTOR = 16
 """Resident bytes of a loaded document for each byte of its updates (measured: 10 to 21)."""
 RESIDENT_BASE_BYTES = 2048
+
+UPDATES_PER_TRANSACTION = 128
+"""A transaction costs memory and time with the square of the updates in it (20,000: 4 GB); none costs much alone."""
 
 
 class Replica:
@@ -56,13 +60,15 @@ class Replica:
 
     def apply(self, updates: Iterable[bytes]) -> None:
         """Integrate updates that `crdt.update` found to fit, in order. Raises ReplicaBroken: drop the replica then."""
-        with _guarded(), self._doc.transaction() as transaction:
+        waiting = iter(updates)
+        while some := tuple(islice(waiting, UPDATES_PER_TRANSACTION)):
             # The binding itself: its wrapper opens a transaction within this one for each update, at twice the cost.
-            binding, handle = self._doc._doc, transaction._txn
-            assert handle is not None
-            for update in updates:
-                binding.apply_update(handle, update)
-                self._v1_bytes += len(update)
+            with _guarded(), self._doc.transaction() as transaction:
+                binding, handle = self._doc._doc, transaction._txn
+                assert handle is not None
+                for update in some:
+                    binding.apply_update(handle, update)
+                    self._v1_bytes += len(update)
 
     def apply_if_new(self, update: bytes) -> bool:
         """Integrate one update; False if it changed nothing. Raises ReplicaBroken."""

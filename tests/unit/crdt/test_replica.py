@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -289,3 +291,25 @@ def test_the_digest_tells_states_and_values_apart() -> None:
 def test_the_digest_is_what_the_protocol_says() -> None:
     """BLAKE2b-128 of `[[[1,2],[9,1]],{"t":"ö"}]`: an independent client computes the same."""
     assert digest({9: 1, 1: 2}, {"t": "ö"}).hex() == "5fb24b58db4e836638be091ad45aba88"
+
+
+def test_a_load_takes_memory_by_the_size_of_the_document_not_by_the_square_of_its_updates() -> None:
+    """20,000 short runs in one transaction of the library take 4 GB; measured in a process of its own."""
+    script = """
+import resource
+from crdt.replica import Replica
+from crdt.update import write_state_vector
+
+def varint(value):
+    return write_state_vector({value: 0})[1:-1]
+
+def run(clock):
+    where = b"\\x84" + varint(9) + varint(clock - 1) if clock else b"\\x04\\x01\\x01t"
+    return b"\\x01\\x01" + varint(9) + varint(clock) + where + b"\\x14" + b"a" * 20 + b"\\x00"
+
+replica = Replica.load(run(20 * n) for n in range(20_000))
+assert replica.state_vector() == {9: 400_000}
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+"""
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert int(process.stdout) < 300, "megabytes"
