@@ -49,7 +49,7 @@ def _read_database_url(text: str) -> str:
     backend = url.get_backend_name()
     if backend == "postgresql":
         raise ValueError("PostgreSQL is not supported yet: use sqlite:///path/to/file")
-    if backend != "sqlite" or url.database in (None, "", ":memory:"):
+    if backend != "sqlite" or url.database in (None, "", ":memory:") or url.query:
         raise ValueError("write it as sqlite:///path/to/file")
     return url.set(drivername=SQLITE_DRIVER).render_as_string(hide_password=False)
 
@@ -64,9 +64,10 @@ def _read_workers(count: int) -> int:
     return count
 
 
-Bytes: TypeAlias = Annotated[ByteSize, Field(gt=0)]
-Count: TypeAlias = Annotated[int, Field(gt=0)]
-Seconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# Bounds far beyond what makes sense, and within what fits a frame or a timer.
+Bytes: TypeAlias = Annotated[ByteSize, Field(gt=0, le=1 << 50)]
+Count: TypeAlias = Annotated[int, Field(gt=0, le=1 << 50)]
+Seconds: TypeAlias = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 
 
 class StoreSettings(BaseSettings):
@@ -118,7 +119,7 @@ class ServeSettings(KeySettings):
         default="info", description="The least that is logged."
     )
     shutdown_timeout_s: Seconds = Field(default=30.0, description="From SIGTERM to the end, whatever devices do.")
-    heartbeat_s: Seconds = Field(
+    heartbeat_s: Annotated[Seconds, Field(ge=0.1)] = Field(
         default=_CORE.heartbeat_s, description="A device silent for so long is pinged, for twice so long dropped."
     )
     resident_bytes_max: Bytes = Field(

@@ -165,4 +165,5 @@ def configure_logging(log_format: Literal["json", "console"], level: str) -> Non
     root.handlers = [handler]
     root.setLevel(level.upper() if level != "debug" else logging.INFO)  # libraries' details have statements' values
     logging.getLogger("syncline").setLevel(level.upper())
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # a stranger's broken request is no traceback of ours
     logging.getLogger("alembic").setLevel(logging.WARNING)  # an upgrade is told by ourselves

@@ -42,12 +42,12 @@ class Worker:
         """
         if self._pool is not None and not self._pool.active:  # its process was killed while it had nothing to do
             self._stop()
-        if self._pool is None:
-            self._pool = ProcessPool(max_workers=1, context=get_context("spawn"))
         try:
+            if self._pool is None:
+                self._pool = ProcessPool(max_workers=1, context=get_context("spawn"))
             future = self._pool.schedule(function, args=list(args), kwargs=kwargs, timeout=TIMEOUT_S)
-        except RuntimeError as exc:  # the pool broke between our look and this
-            raise CompactionError(f"the worker is gone: {exc}") from exc
+        except (RuntimeError, OSError) as exc:  # the pool broke since we looked, or no process can be started now
+            raise CompactionError(f"the worker can not be started: {exc}") from exc
         try:
             result: T = await asyncio.wrap_future(future)
         except (FutureTimeout, ProcessExpired, BrokenExecutor) as exc:
