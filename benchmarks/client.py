@@ -56,8 +56,6 @@ class LoadDevice(asyncio.Protocol):
         self._buffer = bytearray()
         self._chunks = bytearray()
         self._whole: asyncio.Future[tuple[bytes, ...]] = asyncio.get_running_loop().create_future()
-        self.bytes_received = 0
-        self.bytes_sent = 0
 
     async def whole_document(self) -> tuple[bytes, ...]:
         """The updates that the answer to OPEN brought, in one piece or in chunks."""
@@ -108,7 +106,6 @@ class LoadDevice(asyncio.Protocol):
             self.opened.set_exception(ConnectionError(f"the server closed the connection: {exc}"))
 
     def data_received(self, data: bytes) -> None:
-        self.bytes_received += len(data)
         if self._handshake is not None:
             head, end, rest = data.partition(b"\r\n\r\n")
             self._handshake.receive_data(head + end)
@@ -118,7 +115,6 @@ class LoadDevice(asyncio.Protocol):
         self._parse()
 
     def _write(self, data: bytes) -> None:
-        self.bytes_sent += len(data)
         self._transport.write(data)
 
     def _parse(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -20,35 +19,23 @@ TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
 class ServerProcess:
-    """A running server. `cpu_s` and `resident_bytes` come from the kernel's accounting of the process."""
+    """A running server. `cpu_s` comes from the kernel's accounting of the process."""
 
-    def __init__(self, process: subprocess.Popen[str], host: str, port: int, database: Path) -> None:
+    def __init__(self, process: subprocess.Popen[str], host: str, port: int) -> None:
         self._process = process
         self.host = host
         self.port = port
-        self.database = database
 
     def cpu_s(self) -> float:
         """User and system time so far, all threads."""
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) * TICK_S
 
-    def resident_bytes(self) -> int:
-        status = Path(f"/proc/{self._process.pid}/status").read_text()
-        found = re.search(r"VmRSS:\s+(\d+) kB", status)
-        assert found is not None
-        return int(found[1]) * 1024
-
     def token(self, user: str, device: str) -> str:
         return mint(
             user, device, ttl_s=3600, secret=SECRET.encode(), audience="syncline", issuer="syncline-dev",
             now_s=time.time(), token_id=f"{user}.{device}",
         )  # fmt: skip
-
-    def kill(self) -> None:
-        """As a power cut would end it, but for the disk."""
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait()
 
 
 @contextmanager
@@ -69,7 +56,7 @@ def server_process(*, cpu: int | None = 0) -> Iterator[ServerProcess]:
             host, port = _address(process)
             if cpu is not None and (os.cpu_count() or 1) > 1:
                 _pin(process.pid, cpu)
-            yield ServerProcess(process, host, port, database)
+            yield ServerProcess(process, host, port)
         finally:
             process.terminate()
             try:

@@ -58,7 +58,7 @@ def encode(frame: DeviceFrame | ServerFrame, *, deflate: bool = False) -> bytes:
 def _wire_fields(frame: DeviceFrame | ServerFrame, deflate: bool) -> list[Any]:
     values: list[Any] = [getattr(frame, name) for name in _FIELD_NAMES[type(frame)]]
     match frame:
-        case frames.Push() | frames.Delta():
+        case frames.Push():
             values[2] = pack_updates(frame.updates, deflate=deflate)
         case frames.Opened():
             values[4] = pack_updates(frame.updates, deflate=deflate)
