@@ -15,7 +15,8 @@ class LogEntry:
     """Entry `seq` of a document's log: ops `first_op` to `last_op` of one device, committed together.
 
     `updates` are v1 updates in op order; an op that changed nothing has none, so there may be fewer than ops.
-    `chain` is the device's running hash at `last_op`.
+    `chain` is the device's running hash at `last_op`. `heal`: the device gave back what the store had lost, and may not
+    have written it.
     """
 
     seq: int
@@ -25,6 +26,7 @@ class LogEntry:
     chain: bytes
     updates: tuple[bytes, ...]
     time_ms: int
+    heal: bool = False
 
     @property
     def update_bytes(self) -> int:
@@ -33,13 +35,18 @@ class LogEntry:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A document as one v1 update with log entries up to `seq` in, and where each device's ops of `epoch` were."""
+    """A document as one v1 update with log entries up to `seq` in, and where each device's ops of `epoch` were.
+
+    `check` is what the check of updates knows of the document, packed (`server.core.inspector`); None where it is to be
+    told from the state.
+    """
 
     seq: int
     epoch: bytes
     state: bytes
     ops: dict[DeviceId, OpState]
     time_ms: int
+    check: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

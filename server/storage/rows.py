@@ -52,16 +52,16 @@ def entry_row(document: DocumentId, entry: LogEntry) -> tuple[Any, ...]:
     user, device = entry.device
     updates = pack_updates(entry.updates)
     fields = (entry.seq, user, device, entry.first_op, entry.last_op, entry.chain, updates, entry.time_ms)
-    return (*fields, _checksum(b"log", document, *fields))
+    return (*fields, _checksum(b"log", document, *fields, *_later(entry.heal)), entry.heal)
 
 
-_ENTRY_COLUMNS = ("seq", "user", "device", "first_op", "last_op", "chain", "updates", "time_ms", "checksum")
+_ENTRY_COLUMNS = ("seq", "user", "device", "first_op", "last_op", "chain", "updates", "time_ms", "checksum", "heal")
 
 
 def read_entry(document: DocumentId, row: Row) -> LogEntry:
     """Raises CorruptDocument."""
     fields = (row.seq, row.user, row.device, row.first_op, row.last_op, row.chain, row.updates, row.time_ms)
-    _check(row, f"log entry {row.seq}", b"log", document, *fields)
+    _check(row, f"log entry {row.seq}", b"log", document, *fields, *_later(row.heal))
     return LogEntry(
         seq=row.seq,
         device=DeviceId(row.user, row.device),
@@ -70,6 +70,7 @@ def read_entry(document: DocumentId, row: Row) -> LogEntry:
         chain=row.chain,
         updates=tuple(msgpack.unpackb(row.updates)),
         time_ms=row.time_ms,
+        heal=bool(row.heal),
     )
 
 
@@ -83,16 +84,22 @@ def snapshot_values(document: DocumentId, snapshot: Snapshot) -> Values:
         "state": snapshot.state,
         "ops": ops,
         "time_ms": snapshot.time_ms,
-        "checksum": _checksum(b"snapshot", document, *fields),
+        "checksum": _checksum(b"snapshot", document, *fields, *_later(snapshot.check)),
+        "check": snapshot.check,
     }
 
 
 def read_snapshot(document: DocumentId, row: Row) -> Snapshot:
     """Raises CorruptDocument."""
     fields = (row.seq, row.epoch, row.state, row.ops, row.time_ms)
-    _check(row, f"snapshot {row.seq}", b"snapshot", document, *fields)
+    _check(row, f"snapshot {row.seq}", b"snapshot", document, *fields, *_later(row.check))
     ops = {DeviceId(user, device): OpState(op, chain) for user, device, op, chain in msgpack.unpackb(row.ops)}
-    return Snapshot(row.seq, row.epoch, row.state, ops, row.time_ms)
+    return Snapshot(row.seq, row.epoch, row.state, ops, row.time_ms, row.check)
+
+
+def _later(value: Any) -> tuple[Any, ...]:
+    """A column that older stores did not have: without a value its row has the checksum that it had then."""
+    return (value,) if value else ()
 
 
 def pack_updates(updates: Iterable[bytes]) -> bytes:

@@ -60,14 +60,14 @@ def is_set_up(connection: Connection) -> bool:
     return _found(connection) is not None
 
 
-def upgrade_on(connection: Connection) -> None:
-    """Upgrade on a fresh connection, and commit. Raises SchemaTooNew: nothing was changed then."""
+def upgrade_on(connection: Connection, revision: str = "head") -> None:
+    """Upgrade to a revision on a fresh connection, and commit. Raises SchemaTooNew: nothing was changed then."""
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("BEGIN IMMEDIATE")  # its driver does not begin by itself to change a schema
     _found(connection)
     config = _config()
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)
     connection.commit()
 
 

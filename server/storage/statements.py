@@ -123,16 +123,17 @@ VALUES (:owner, :name, :epoch, :epoch_seq, :created_ms, :checksum)
 ON CONFLICT DO NOTHING"""
 
 ADD_KNOWN_ENTRY_SQLITE = """\
-INSERT INTO log (document_id, seq, user, device, first_op, last_op, chain, updates, time_ms, checksum)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+INSERT INTO log (document_id, seq, user, device, first_op, last_op, chain, updates, time_ms, checksum, heal)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 """One entry of a document whose id, epoch and head are known for sure."""
 
 ADD_ENTRY_SQLITE = """\
-INSERT OR IGNORE INTO log (document_id, seq, user, device, first_op, last_op, chain, updates, time_ms, checksum)
+INSERT OR IGNORE INTO log
+(document_id, seq, user, device, first_op, last_op, chain, updates, time_ms, checksum, heal)
 VALUES ((
     SELECT id FROM documents WHERE owner = :owner AND name = :name AND epoch = :epoch
     AND (:seq = 1 OR EXISTS (SELECT 1 FROM log WHERE document_id = documents.id AND seq = :seq - 1))
-), :seq, :user, :device, :first_op, :last_op, :chain, :updates, :time_ms, :checksum)"""
+), :seq, :user, :device, :first_op, :last_op, :chain, :updates, :time_ms, :checksum, :heal)"""
 """One entry, if its document is in that epoch and its seq is the next one: an append and all its checks.
 
 Where they fail the row has no document_id, and is ignored. (INSERT ... SELECT would go through a temporary table.)

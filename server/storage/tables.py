@@ -5,7 +5,19 @@ Times are milliseconds since 1970, UTC. What the checksums cover: `server.storag
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Integer, LargeBinary, MetaData, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    false,
+)
 
 metadata = MetaData()
 
@@ -26,6 +38,8 @@ documents = Table(
     Column("created_ms", BigInteger, nullable=False),
     Column("checksum", LargeBinary, nullable=False),
     UniqueConstraint("owner", "name", name="documents_owner_name"),
+    Column("quarantined_ms", BigInteger),
+    Column("quarantine_reason", Text),
 )
 
 log = Table(
@@ -41,6 +55,7 @@ log = Table(
     Column("updates", LargeBinary, nullable=False),
     Column("time_ms", BigInteger, nullable=False),
     Column("checksum", LargeBinary, nullable=False),
+    Column("heal", Boolean, nullable=False, server_default=false()),
     sqlite_with_rowid=False,
 )
 
@@ -54,4 +69,36 @@ snapshots = Table(
     Column("ops", LargeBinary, nullable=False),
     Column("time_ms", BigInteger, nullable=False),
     Column("checksum", LargeBinary, nullable=False),
+    Column("check", LargeBinary),
+)
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("user", Text, primary_key=True),
+    Column("device", Text, primary_key=True),
+    Column("agent", Text, nullable=False),
+    Column("first_seen_ms", BigInteger, nullable=False),
+    Column("last_seen_ms", BigInteger, nullable=False),
+    Column("revoked_ms", BigInteger),
+    sqlite_with_rowid=False,
+)
+
+# Who wrote what of a document: what is left of log entries that compaction has taken out. `ranges` says which clocks
+# of which clients they inserted and deleted.
+authors = Table(
+    "authors",
+    metadata,
+    Column("document_id", BigInteger, ForeignKey("documents.id"), primary_key=True, autoincrement=False),
+    Column("first_seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("first_op", BigInteger, nullable=False),
+    Column("last_op", BigInteger, nullable=False),
+    Column("ranges", LargeBinary, nullable=False),
+    Column("first_ms", BigInteger, nullable=False),
+    Column("last_ms", BigInteger, nullable=False),
+    Column("checksum", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
 )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -11,9 +12,10 @@ from sqlalchemy import create_engine
 
 from server.core.ports import StorageError
 from server.storage import open_storage
-from server.storage.schema import SchemaTooNew, SchemaTooOld, check_schema, upgrade
+from server.storage.rows import document_values, entry_values, snapshot_values
+from server.storage.schema import SchemaTooNew, SchemaTooOld, check_schema, upgrade, upgrade_on
 from server.storage.tables import metadata
-from tests.contract.storage_support import ALICE, create_database, entry, put, url_of
+from tests.contract.storage_support import ALICE, create_database, entry, put, snapshot, url_of
 
 
 def described(file: Path) -> dict[str, str]:
@@ -61,7 +63,7 @@ async def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
         connection.commit()
-    with pytest.raises(SchemaTooNew, match=r"9999.*0001"):
+    with pytest.raises(SchemaTooNew, match=r"9999.*0002"):
         await check_schema(url_of(file))
     before = described(file)
     with pytest.raises(SchemaTooNew):
@@ -71,7 +73,7 @@ async def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
 
 
 async def test_a_database_that_was_never_set_up_needs_an_upgrade(tmp_path: Path) -> None:
-    with pytest.raises(SchemaTooOld, match="none and needs 0001"):
+    with pytest.raises(SchemaTooOld, match="none and needs 0002"):
         await check_schema(url_of(tmp_path / "db"))
 
 
@@ -95,3 +97,29 @@ async def test_a_file_that_is_no_database_is_a_storage_error(tmp_path: Path) -> 
 async def test_a_store_in_memory_is_refused() -> None:
     with pytest.raises(StorageError, match="needs a file"):
         await upgrade("sqlite+aiosqlite:///:memory:")
+
+
+async def test_what_an_older_program_wrote_is_read_after_an_upgrade(tmp_path: Path) -> None:
+    """Its rows have no columns that came later, and the checksums that they had then."""
+    file = tmp_path / "db"
+    with closing(create_engine(f"sqlite:///{file}").connect()) as connection:
+        upgrade_on(connection, "0001")
+    with closing(sqlite3.connect(file)) as raw:
+        epoch = b"epoch..8"
+        _insert(raw, "documents", {"id": 1, **document_values(ALICE, epoch, 0, 0)})
+        for seq in (1, 2):
+            _insert(raw, "log", {"document_id": 1, **entry_values(ALICE, entry(seq))}, later=("heal",))
+        _insert(raw, "snapshots", {"document_id": 1, **snapshot_values(ALICE, snapshot(1, epoch))}, later=("check",))
+        raw.commit()
+    await upgrade(url_of(file))
+    async with open_storage(url_of(file)) as storage:
+        stored = await storage.load(ALICE)
+    assert stored.entries == (entry(1), entry(2))
+    assert stored.snapshot == snapshot(1, epoch)
+
+
+def _insert(raw: sqlite3.Connection, table: str, values: dict[str, Any], later: tuple[str, ...] = ()) -> None:
+    """A row without the columns that came `later`."""
+    kept = {name: value for name, value in values.items() if name not in later}
+    columns, marks = ", ".join(kept), ", ".join("?" * len(kept))
+    raw.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", list(kept.values()))
