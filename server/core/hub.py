@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 
 from crdt.errors import PeerError
-from crdt.ids import DeviceId, DocumentId
+from crdt.ids import DocumentId
 from crdt.protocol import frames
 from crdt.protocol.codes import Code
-from crdt.protocol.frames import PROTOCOL_VERSION, Access, DeviceFrame
+from crdt.protocol.frames import Access, DeviceFrame
 from server.core import events
-from server.core.auth import Authority, Claims, verify
+from server.core.auth import Authority
 from server.core.desk import Desk
-from server.core.effects import Append, DoubtKeys, Drained, Effect, HelloAccepted, ImportFinished, PauseReading
+from server.core.effects import Append, DoubtKeys, Drained, Effect, ImportFinished, PauseReading
 from server.core.events import Event, SessionId
+from server.core.gate import Gate
 from server.core.membership import AuditRequest, OpenRequest
 from server.core.options import CoreOptions
 from server.core.ports import Meter
@@ -29,12 +30,6 @@ from server.core.timers import Timer, Timers
 
 WALL_JUMP_S = 1.0
 """A wall clock that moved more than this against ours was set, and deadlines in wall time are reckoned anew."""
-
-TIMER_SLACK_S = 0.001
-"""Adding and subtracting times rounds them."""
-
-TOKEN_LOOK_S = 300.0
-"""A token is looked at so often: a session that is gone leaves its timer behind for no longer."""
 
 AT_ONCE = float("-inf")
 
@@ -49,21 +44,20 @@ class Levels:
 
 
 class Hub:
-    """The server. `entropy(n)` gives n random bytes; `authority` may be replaced while it runs."""
+    """The server. `entropy(n)` gives n random bytes."""
 
     def __init__(
         self, options: CoreOptions, authority: Authority, meter: Meter, entropy: Callable[[int], bytes]
     ) -> None:
-        self.authority = authority
         self._desk = Desk(options, meter, entropy)
         self._options = options
         self._rooms = Rooms(self._desk)
-        self._devices: dict[DeviceId, Session] = {}
         self._dirty: dict[DocumentId, Room] = {}
         self._committing: list[Room] = []
         self._commit_started_s = 0.0
         self._batch_entries = 0
         self._timers = Timers()
+        self._gate = Gate(self._desk, authority, self._timers)
         self._timers.set(AT_ONCE, Timer.SWEEP)
         self._drained = False
 
@@ -81,8 +75,12 @@ class Hub:
             return AT_ONCE
         return self._timers.next()
 
+    def trust(self, authority: Authority) -> None:
+        """Verify tokens against these keys from now on."""
+        self._gate.authority = authority
+
     def levels(self) -> Levels:
-        return Levels(len(self._devices), len(self._rooms), self._rooms.resident_bytes)
+        return Levels(len(self._gate), len(self._rooms), self._rooms.resident_bytes)
 
     def _dispatch(self, event: Event) -> None:  # noqa: C901 - one line for each thing that can happen
         match event:
@@ -130,17 +128,13 @@ class Hub:
 
     def _socket_opened(self, session_id: SessionId, bearer: str | None) -> None:
         session = self._desk.sessions[session_id] = Session(session_id, bearer)
-        if self._desk.draining:
-            self._desk.close(session, 1012, Code.SHUTTING_DOWN)
-            return
-        self._timers.set(self._desk.now + self._options.hello_timeout_s, Timer.HELLO, session_id)
+        self._gate.opened(session)
 
     def _socket_closed(self, session_id: SessionId) -> None:
         session = self._desk.sessions.pop(session_id, None)
         if session is not None:
             self._desk.leave_all(session)
-            if self._devices.get(session.device) is session:
-                del self._devices[session.device]
+            self._gate.closed(session)
 
     def _message(self, session_id: SessionId, data: bytes) -> None:
         session = self._desk.sessions.get(session_id)
@@ -183,53 +177,13 @@ class Hub:
     # --- who it is
 
     def _hello(self, session: Session, hello: frames.Hello) -> None:
-        if hello.version != PROTOCOL_VERSION:
-            raise PeerError(
-                Code.UNSUPPORTED_VERSION, f"version {hello.version} is not spoken here", versions=[PROTOCOL_VERSION]
-            )
-        claims = verify(hello.token or session.bearer or "", self.authority, self._desk.wall_s())
-        if hello.device != claims.device:
-            raise PeerError(Code.BAD_TOKEN, "the token is for another device")
-        session.bearer = None
-        session.device = DeviceId(claims.user, claims.device)
-        session.deflate = hello.options.get("deflate") is True
-        self._supersede(session)
-        session.state = SessionState.READY
-        self._desk.emit(HelloAccepted(session.id))
-        self._desk.send(session.id, self._welcome(session, claims))
-        self._bear(session, claims)
+        self._gate.greet(session, hello)
         for opened in hello.opens:
             if session.state is SessionState.READY:  # one before may have been an offence too many
                 self._open(session, opened)
 
-    def _welcome(self, session: Session, claims: Claims) -> frames.Welcome:
-        return frames.Welcome(
-            version=PROTOCOL_VERSION,
-            session=str(session.id),
-            user=claims.user,
-            server_time_ms=self._desk.wall_ms(),
-            limits=dict(self._options.limits.differing()),
-            heartbeat_ms=int(self._options.heartbeat_s * 1000),
-            token_expires_ms=int(claims.expires_s * 1000),
-        )
-
-    def _supersede(self, session: Session) -> None:
-        """One live session a device: the newer one counts."""
-        older = self._devices.get(session.device)
-        self._devices[session.device] = session
-        if older is not None:
-            self._desk.refuse(older.id, PeerError(Code.SUPERSEDED, "the device has connected again"))
-
-    def _bear(self, session: Session, claims: Claims) -> None:
-        """The session now acts under these claims."""
-        session.claims = claims
-        self._timers.set(self._desk.now, Timer.TOKEN, session.id)
-
     def _auth(self, session: Session, token: str) -> None:
-        claims = verify(token, self.authority, self._desk.wall_s())
-        if DeviceId(claims.user, claims.device) != session.device:
-            raise PeerError(Code.BAD_TOKEN, "the token is for another user or device")
-        self._bear(session, claims)
+        claims = self._gate.renew(session, token)
         for handle, room in list(session.rooms.items()):
             match claims.access(room.document):
                 case None:
@@ -418,45 +372,18 @@ class Hub:
             return
         match timer:
             case Timer.HELLO:
-                if session.state is SessionState.GREETING:
-                    self._desk.refuse(session_id, PeerError(Code.AUTH_TIMEOUT, "HELLO did not come in time"))
+                self._gate.hello_is_due(session)
             case Timer.TOKEN:
-                self._watch_token(session)
+                self._gate.watch_token(session)
             case _:
                 assert_never(timer)
-
-    def _watch_token(self, session: Session) -> None:
-        """Warn of the token's end, end the session with it, and look again when the next of the two is due."""
-        assert session.claims is not None
-        expires_s = session.claims.expires_s
-        left_s = expires_s - self._desk.wall_s()
-        if left_s <= TIMER_SLACK_S:
-            self._expire(session)
-            return
-        wait_s = left_s - self._options.expiry_warning_s
-        if wait_s <= TIMER_SLACK_S:
-            wait_s = left_s
-            if session.warned_of_s != expires_s:
-                session.warned_of_s = expires_s
-                self._desk.send(session.id, frames.Expiring(round(left_s)))
-        due_s = self._desk.now + min(wait_s, TOKEN_LOOK_S)
-        if not self._desk.now < session.watched_s <= due_s:
-            session.watched_s = due_s
-            self._timers.set(due_s, Timer.TOKEN, session.id)
-
-    def _expire(self, session: Session) -> None:
-        for room in session.rooms.values():
-            room.drop_queued(session.device)
-        self._desk.refuse(session.id, PeerError(Code.TOKEN_EXPIRED, "the token has expired"))
 
     def _clock_read(self, wall_s: float) -> None:
         offset_s = wall_s - self._desk.now
         jumped = abs(offset_s - self._desk.wall_offset_s) > WALL_JUMP_S
         self._desk.wall_offset_s = offset_s
         if jumped:
-            for session in self._desk.sessions.values():
-                if session.claims is not None:
-                    self._bear(session, session.claims)
+            self._gate.clock_was_set()
 
     def _sweep(self) -> None:
         for room in self._rooms:

@@ -97,7 +97,7 @@ class Driver:
 
     def trust(self, authority: Authority) -> None:
         """Verify tokens against these keys from now on."""
-        self._hub.authority = authority
+        self._hub.trust(authority)
 
     def keep_running(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something that never ends beside the hub, until the driver ends."""

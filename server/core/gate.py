@@ -1,0 +1,140 @@
+"""Who may come in, as whom, and until when: HELLO, tokens, one live session a device."""
+
+from __future__ import annotations
+
+from crdt.errors import PeerError
+from crdt.ids import DeviceId
+from crdt.protocol import frames
+from crdt.protocol.codes import Code
+from crdt.protocol.frames import PROTOCOL_VERSION
+from server.core.auth import Authority, Claims, verify
+from server.core.desk import Desk
+from server.core.effects import HelloAccepted
+from server.core.session import Session, SessionState
+from server.core.timers import Timer, Timers
+
+TIMER_SLACK_S = 0.001
+"""Adding and subtracting times rounds them."""
+
+TOKEN_LOOK_S = 300.0
+"""A token is looked at so often: a session that is gone leaves its timer behind for no longer."""
+
+
+class Gate:
+    """The sessions of this process by device, and what their tokens say."""
+
+    def __init__(self, desk: Desk, authority: Authority, timers: Timers) -> None:
+        self.authority = authority
+        self._desk = desk
+        self._timers = timers
+        self._devices: dict[DeviceId, Session] = {}
+
+    def __len__(self) -> int:
+        """Devices that are connected and greeted."""
+        return len(self._devices)
+
+    # --- sockets
+
+    def opened(self, session: Session) -> None:
+        """A socket is up: HELLO is due."""
+        if self._desk.draining:
+            self._desk.close(session, 1012, Code.SHUTTING_DOWN)
+            return
+        self._timers.set(self._desk.now + self._desk.options.hello_timeout_s, Timer.HELLO, session.id)
+
+    def closed(self, session: Session) -> None:
+        """The socket is gone."""
+        if self._devices.get(session.device) is session:
+            del self._devices[session.device]
+
+    def hello_is_due(self, session: Session) -> None:
+        if session.state is SessionState.GREETING:
+            self._desk.refuse(session.id, PeerError(Code.AUTH_TIMEOUT, "HELLO did not come in time"))
+
+    # --- tokens
+
+    def greet(self, session: Session, hello: frames.Hello) -> None:
+        """HELLO: the session is a device's from now on. Raises PeerError."""
+        if hello.version != PROTOCOL_VERSION:
+            raise PeerError(
+                Code.UNSUPPORTED_VERSION, f"version {hello.version} is not spoken here", versions=[PROTOCOL_VERSION]
+            )
+        claims = verify(hello.token or session.bearer or "", self.authority, self._desk.wall_s())
+        if hello.device != claims.device:
+            raise PeerError(Code.BAD_TOKEN, "the token is for another device")
+        session.bearer = None
+        session.device = DeviceId(claims.user, claims.device)
+        session.deflate = hello.options.get("deflate") is True
+        self._supersede(session)
+        session.state = SessionState.READY
+        self._desk.emit(HelloAccepted(session.id))
+        self._desk.send(session.id, self._welcome(session, claims))
+        self._bear(session, claims)
+
+    def renew(self, session: Session, token: str) -> Claims:
+        """AUTH: the session goes on under a fresh token, whose claims are returned. Raises PeerError."""
+        claims = verify(token, self.authority, self._desk.wall_s())
+        if DeviceId(claims.user, claims.device) != session.device:
+            raise PeerError(Code.BAD_TOKEN, "the token is for another user or device")
+        self._bear(session, claims)
+        return claims
+
+    def _welcome(self, session: Session, claims: Claims) -> frames.Welcome:
+        options = self._desk.options
+        return frames.Welcome(
+            version=PROTOCOL_VERSION,
+            session=str(session.id),
+            user=claims.user,
+            server_time_ms=self._desk.wall_ms(),
+            limits=dict(options.limits.differing()),
+            heartbeat_ms=int(options.heartbeat_s * 1000),
+            token_expires_ms=int(claims.expires_s * 1000),
+        )
+
+    def _supersede(self, session: Session) -> None:
+        """One live session a device: the newer one counts."""
+        older = self._devices.get(session.device)
+        self._devices[session.device] = session
+        if older is not None:
+            self._desk.refuse(older.id, PeerError(Code.SUPERSEDED, "the device has connected again"))
+
+    # --- the end of a token
+
+    def clock_was_set(self) -> None:
+        """Wall time moved against ours: reckon all deadlines in it anew."""
+        for session in self._desk.sessions.values():
+            if session.claims is not None:
+                self._bear(session, session.claims)
+
+    def _bear(self, session: Session, claims: Claims) -> None:
+        """The session now acts under these claims."""
+        session.claims = claims
+        self._timers.set(self._desk.now, Timer.TOKEN, session.id)
+
+    def watch_token(self, session: Session) -> None:
+        """Warn of the token's end, end the session with it, and look again when the next of the two is due."""
+        assert session.claims is not None
+        expires_s = session.claims.expires_s
+        left_s = expires_s - self._desk.wall_s()
+        if left_s <= TIMER_SLACK_S:
+            self._expire(session)
+            return
+        wait_s = left_s - self._desk.options.expiry_warning_s
+        if wait_s <= TIMER_SLACK_S:
+            wait_s = left_s
+            if session.warned_of_s != expires_s:
+                session.warned_of_s = expires_s
+                self._desk.send(session.id, frames.Expiring(round(left_s)))
+        due_s = self._desk.now + min(wait_s, TOKEN_LOOK_S)
+        if not self._desk.now < session.watched_s <= due_s:
+            session.watched_s = due_s
+            self._timers.set(due_s, Timer.TOKEN, session.id)
+
+    def _expire(self, session: Session) -> None:
+        self._shut_out(session, PeerError(Code.TOKEN_EXPIRED, "the token has expired"))
+
+    def _shut_out(self, session: Session, error: PeerError) -> None:
+        """The device may do nothing more: what it has queued is forgotten."""
+        for room in session.rooms.values():
+            room.drop_queued(session.device)
+        self._desk.refuse(session.id, error)
