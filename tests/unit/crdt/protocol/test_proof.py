@@ -25,7 +25,7 @@ def test_a_thumbprint_is_of_the_key_and_not_of_how_it_is_written() -> None:
     assert keys == [keys[0]] * 3
     assert keys[0].jwk == f'{{"crv":"P-256","kty":"EC","x":"{X}","y":"{Y}"}}'
     assert keys[0].thumbprint == THUMBPRINT
-    assert THUMBPRINT == urlsafe_b64encode(sha256(keys[0].jwk.encode()).digest()).rstrip(b"=").decode()
+    assert urlsafe_b64encode(sha256(keys[0].jwk.encode()).digest()).rstrip(b"=").decode() == THUMBPRINT
 
 
 def test_what_is_signed_names_its_purpose_the_connection_and_the_token() -> None:
