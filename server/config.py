@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     ByteSize,
     Field,
+    IPvAnyNetwork,
     SecretStr,
     ValidationError,
     model_validator,
@@ -58,6 +61,15 @@ def _read_list(value: object) -> object:
     return tuple(item.strip() for item in value.split(",") if item.strip()) if isinstance(value, str) else value
 
 
+def _read_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    """As browsers write them."""
+    for origin in origins:
+        parts = urlsplit(origin)
+        if origin != "*" and (origin != f"{parts.scheme}://{parts.netloc}" or not parts.scheme or not parts.hostname):
+            raise ValueError("write an origin as https://app.example.com, without a path, or * for any")
+    return tuple(origin.lower() for origin in origins)
+
+
 def _read_workers(count: int) -> int:
     if count != 1:
         raise ValueError("only 1 is supported: a SQLite file belongs to one process")
@@ -67,6 +79,7 @@ def _read_workers(count: int) -> int:
 # Bounds far beyond what makes sense, and within what fits a frame or a timer.
 Bytes: TypeAlias = Annotated[ByteSize, Field(gt=0, le=1 << 50)]
 Count: TypeAlias = Annotated[int, Field(gt=0, le=1 << 50)]
+CountOrNone: TypeAlias = Annotated[int, Field(ge=0, le=1 << 50)]
 Seconds: TypeAlias = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 
 
@@ -108,8 +121,13 @@ class ServeSettings(KeySettings):
     port: int = Field(default=8787, ge=0, le=65535, description="The port; 0 takes a free one.")
     tls_cert: Path | None = Field(default=None, description="Certificate chain, PEM file. With it, TLS only.")
     tls_key: Path | None = Field(default=None, description="The certificate's private key, PEM file.")
-    origins: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_read_list)] = Field(
-        default=None, description="Web origins that may connect, comma-separated; else any. Apps send none."
+    origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_read_list), AfterValidator(_read_origins)] = Field(
+        default=(),
+        description="Web origins that may connect, comma-separated, or `*`. Apps have none, and always may.",
+    )
+    proxies: Annotated[tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(_read_list)] = Field(
+        default=(IPv4Network("127.0.0.0/8"), IPv6Network("::1/128")),
+        description="Networks of proxies, comma-separated: what comes from there is not counted by address.",
     )
     workers: Annotated[int, AfterValidator(_read_workers)] = Field(
         default=1, description="Server processes. Reserved: only 1 is supported."
@@ -128,6 +146,24 @@ class ServeSettings(KeySettings):
     outbox_bytes_max: Bytes = Field(
         default=ByteSize(_TRANSPORT.outbox_bytes_max),
         description="What may wait for a slow device; beyond, it is resynchronised.",
+    )
+
+    handshake_timeout_s: Seconds = Field(
+        default=_TRANSPORT.open_timeout_s, description="For a connection's whole first request, and before it for TLS."
+    )
+    sockets_max: CountOrNone = Field(
+        default=20_000, description="Devices connected at once; beyond, they are told to come back. 0: no limit."
+    )
+    sockets_per_address_max: CountOrNone = Field(
+        default=1000, description="The same from one IPv4 address or IPv6 /64; carriers put many phones behind one."
+    )
+    unverified_max: CountOrNone = Field(
+        default=_TRANSPORT.unverified_max,
+        description="Connections at once without a verified token; beyond, the oldest goes. 0: no limit.",
+    )
+    unverified_bytes_max: Annotated[ByteSize, Field(ge=0, le=1 << 50)] = Field(
+        default=ByteSize(_TRANSPORT.unverified_bytes_max),
+        description="What they may all together have sent that is not whole yet. 0: no limit.",
     )
 
     compaction_entries_max: Count = Field(
@@ -195,6 +231,12 @@ class ServeSettings(KeySettings):
         outbox_bytes = int(self.outbox_bytes_max)
         return TransportOptions(
             origins=self.origins,
+            proxies=self.proxies,
+            open_timeout_s=self.handshake_timeout_s,
+            sockets_max=self.sockets_max,
+            sockets_per_address_max=self.sockets_per_address_max,
+            unverified_max=self.unverified_max,
+            unverified_bytes_max=int(self.unverified_bytes_max),
             hello_bytes_max=int(self.hello_bytes),
             message_bytes_max=int(self.message_bytes),
             ping_interval_s=self.heartbeat_s,
@@ -264,15 +306,20 @@ def shown_default(info: FieldInfo) -> str:
             return size.human_readable(separator="").removesuffix("B").replace(".0", "") + "B"
         case float(value):
             return f"{value:g}"
+        case tuple(values):
+            return ",".join(map(str, values))
         case value:
             return str(value)
+
+
+def bad_setting(names: Sequence[str], message: str) -> BadSetting:
+    """What is wrong with settings, which are named as an operator knows them."""
+    named = [" or ".join(filter(None, (option(name), variable(name)))) for name in names]
+    return BadSetting(f"{', '.join(named)}: {message}")
 
 
 def _explain(exc: ValidationError) -> str:
     """The first thing that is wrong, without the value: it may be a secret."""
     error = exc.errors(include_url=False, include_input=False)[0]
     message = str(error.get("ctx", {}).get("error", error["msg"]))
-    if not error["loc"]:
-        return message
-    name = str(error["loc"][0])
-    return f"{' or '.join(filter(None, (option(name), variable(name))))}: {message}"
+    return str(bad_setting([str(error["loc"][0])], message)) if error["loc"] else message

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
-from typing import cast
+from typing import Final, cast
 
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import State
@@ -15,6 +15,9 @@ from websockets.server import ServerProtocol
 from crdt.protocol.codes import CLOSE, Code
 from server.core.events import SessionId
 from server.runtime.transport import Shared
+
+SLICE_BYTES: Final = 2048
+TURN_FRAMES: Final = 64
 
 
 class Phase(Enum):
@@ -28,11 +31,15 @@ class Phase(Enum):
 class Connection(asyncio.Protocol):
     """Drives the Sans-I/O protocol of `websockets` over a transport: whole messages in, encoded frames out.
 
+    One read may hold tens of thousands of tiny frames. They are parsed a slice at a time, and `TURN_FRAMES` of them end
+    the connection's turn: what is left is taken in the loop's next turn, before more is read, so a flood delays itself.
+
     Writes of one loop turn go out together, from the listener's flusher. The transport's own limits are both set to
     `outbox_drained_bytes`, so "writing is not paused" means "the reader has caught up".
     """
 
     __slots__ = (
+        "_address",
         "_awaiting_drain",
         "_backlog",
         "_congested",
@@ -50,15 +57,19 @@ class Connection(asyncio.Protocol):
         "_sink",
         "_timer",
         "_transport",
+        "_unread",
+        "_verified",
         "_written_bytes",
     )
 
-    def __init__(self, shared: Shared, protocol: ServerProtocol, transport: asyncio.Transport) -> None:
-        """Take over a transport on which `protocol` has accepted the handshake."""
+    def __init__(self, shared: Shared, protocol: ServerProtocol, transport: asyncio.Transport, address: str) -> None:
+        """Take over a transport on which `protocol` has accepted the handshake. `address` is the peer's, to count."""
         self._shared = shared
         self._sink = shared.sink
         self._protocol = protocol
         self._transport = transport
+        self._address = address
+        self._verified = False
         self._phase = Phase.OPEN
         self._session: SessionId | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -68,6 +79,7 @@ class Connection(asyncio.Protocol):
         self._fragments = bytearray()
         self._paused = False
         self._backlog: deque[bytes] = deque()
+        self._unread = b""
 
         self._outbox: list[bytes] = []
         self._queued_bytes = 0
@@ -80,6 +92,8 @@ class Connection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=drained_bytes, low=drained_bytes)
         transport.set_protocol(self)
         shared.members.add(self)
+        shared.lobby.enter(self, address)
+        shared.sockets.opened(address)
         shared.counters.sockets_opened += 1
 
     def open(self, bearer: str | None) -> None:
@@ -129,8 +143,17 @@ class Connection(asyncio.Protocol):
     def shut_down(self, code: int, reason: str) -> None:
         self.close(code, reason)
 
+    def give_way(self) -> None:
+        """Send a close frame, and wait for no answer: others wait for the room."""
+        self._shared.counters.crowded_out += 1
+        self.close(CLOSE[Code.OVERLOADED], Code.OVERLOADED)
+        self.flush()
+        self._transport.close()
+
     def accept_large_messages(self) -> None:
         """The peer is known now: messages may have `message_bytes_max`."""
+        self._verified = True
+        self._shared.lobby.leave(self)
         self._protocol.max_message_size = self._shared.options.message_bytes_max
 
     def pause_reading(self) -> None:
@@ -144,7 +167,7 @@ class Connection(asyncio.Protocol):
         if self._paused and self._phase is Phase.OPEN:
             self._paused = False
             self._heard_at = self._shared.loop.time()
-            self._shared.loop.call_soon(self._deliver_backlog)
+            self._shared.loop.call_soon(self._go_on)
 
     def await_drain(self) -> None:
         """Ask for one `outbox_drained`, in a later turn: as soon as no more than `outbox_drained_bytes` wait."""
@@ -172,20 +195,16 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._heard_at = self._shared.loop.time()
         self._shared.counters.bytes_received += len(data)
-        protocol = self._protocol
-        protocol.receive_data(data)
-        # Messages from before the peer's close, or before its fault, still count.
-        for frame in cast("list[Frame]", protocol.events_received()):
-            if self._phase is Phase.OPEN:
-                if frame.opcode is Opcode.BINARY and frame.fin:
-                    self._deliver(bytes(frame.data))
-                else:
-                    self._take_other(frame)
-        if protocol.writes:
-            self._send_answers()
+        self._take(self._unread + data if self._unread else data)
+        if not self._verified:
+            unfinished_bytes = len(self._unread) + len(self._fragments) + len(self._protocol.reader.buffer)
+            if not self._shared.lobby.holds(self, unfinished_bytes):
+                self.give_way()
 
     def eof_received(self) -> None:
         """The peer sends no more. Without a close frame before it this is a failure, and the rest is closed too."""
+        unread, self._unread = self._unread, b""
+        self._parse(unread)
         self._protocol.receive_eof()
         self._send_answers()
 
@@ -193,6 +212,8 @@ class Connection(asyncio.Protocol):
         self._phase = Phase.LOST
         self._drop_all()
         self._end_session()
+        self._shared.lobby.leave(self)
+        self._shared.sockets.closed(self._address)
         self._shared.members.remove(self)
         self._shared.counters.sockets_closed += 1
 
@@ -207,11 +228,50 @@ class Connection(asyncio.Protocol):
 
     # --- receiving
 
+    def _take(self, data: bytes) -> None:
+        """Parse what was read, for at most a turn."""
+        taken_bytes = frames = 0
+        while taken_bytes < len(data) and frames < TURN_FRAMES and not self._paused:
+            frames += self._parse(data[taken_bytes : taken_bytes + SLICE_BYTES])
+            taken_bytes += SLICE_BYTES
+        self._unread = data[taken_bytes:]
+        if self._unread and not self._paused:
+            self._transport.pause_reading()
+            self._shared.loop.call_soon(self._go_on)
+
+    def _parse(self, data: bytes) -> int:
+        """Parse, deliver and answer; how many frames that were."""
+        protocol = self._protocol
+        protocol.receive_data(data)
+        # Messages from before the peer's close, or before its fault, still count.
+        frames = cast("list[Frame]", protocol.events_received())
+        for frame in frames:
+            if self._phase is Phase.OPEN:
+                if frame.opcode is Opcode.BINARY and frame.fin:
+                    self._deliver(bytes(frame.data))
+                else:
+                    self._take_other(frame)
+        if protocol.writes:
+            self._send_answers()
+        return len(frames)
+
+    def _go_on(self) -> None:
+        """Deliver what was kept while the sink paused, then take what was read and not yet parsed, then read again."""
+        while self._backlog and not self._paused:
+            self._tell(self._sink.message_received, self._backlog.popleft())
+        if self._phase is Phase.LOST or self._paused:
+            return
+        if self._unread:
+            self._take(self._unread)
+        if not self._unread and not self._paused:
+            self._transport.resume_reading()
+
     def _take_other(self, frame: Frame) -> None:
         """A control frame, a fragment, or text."""
         opcode = frame.opcode
         self._idle_frames += 1
-        if self._idle_frames > self._shared.options.idle_frames_max:
+        options = self._shared.options
+        if self._idle_frames > (options.idle_frames_max if self._verified else options.unverified_idle_frames_max):
             self._fail(CloseCode.POLICY_VIOLATION, "too many control frames or fragments")
         elif opcode is Opcode.TEXT:
             self.close(CLOSE[Code.BAD_FRAME], Code.BAD_FRAME)
@@ -226,12 +286,6 @@ class Connection(asyncio.Protocol):
             self._backlog.append(message)
         else:
             self._tell(self._sink.message_received, message)
-
-    def _deliver_backlog(self) -> None:
-        while self._backlog and not self._paused:
-            self._tell(self._sink.message_received, self._backlog.popleft())
-        if self._phase is Phase.OPEN and not self._paused:
-            self._transport.resume_reading()
 
     def _tell(self, method: Callable[..., None], *args: bytes) -> None:
         try:
@@ -277,7 +331,8 @@ class Connection(asyncio.Protocol):
         self._arm(self._shared.options.close_timeout_s, self._cut)
         self._backlog.clear()
         self._awaiting_drain = False
-        self._transport.resume_reading()  # for the peer's close frame
+        self._paused = False
+        self._shared.loop.call_soon(self._go_on)  # for the peer's close frame
 
     def _fail(self, code: int, reason: str) -> None:
         """Close, and parse nothing more of what comes."""
@@ -319,6 +374,7 @@ class Connection(asyncio.Protocol):
         self._outbox.clear()
         self._queued_bytes = 0
         self._backlog.clear()
+        self._unread = b""
         self._fragments.clear()
         self._awaiting_drain = self._congested = False
 

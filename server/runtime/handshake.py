@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import cast
+from typing import Final, cast
+from urllib.parse import parse_qsl
 
 from websockets.http11 import Request
 from websockets.protocol import State
 
 from crdt.protocol.frames import PATH
 from server.runtime.connection import Connection
+from server.runtime.lobby import peer_address
 from server.runtime.transport import Shared
-from server.runtime.wire import bearer_token, server_protocol
+from server.runtime.wire import bearer_token, hardened, refusal, server_protocol
 
-_HEAD_END = b"\r\n\r\n"
+_HEAD_END: Final = b"\r\n\r\n"
+_SECRETS: Final = ("token", "access_token")
+_RETRY_SPREAD_S: Final = 20
+"""Who is turned away comes back after 1 s to so many more: not all at once."""
 
 
 class Handshake(asyncio.Protocol):
@@ -30,9 +35,11 @@ class Handshake(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's classes do not derive from it
+        self._address = peer_address(transport.get_extra_info("peername"))
         self._timer = self._shared.loop.call_later(self._shared.options.open_timeout_s, self._time_out)
         self._shared.members.add(self)
         self._shared.counters.connections_accepted += 1
+        self._shared.lobby.enter(self, self._address)
 
     def data_received(self, data: bytes) -> None:
         if self._transport.is_closing():
@@ -41,17 +48,25 @@ class Handshake(asyncio.Protocol):
         self._received += data
         end = self._received.find(_HEAD_END, searched)
         head_bytes = len(self._received) if end < 0 else end + len(_HEAD_END)
-        if head_bytes > self._shared.options.head_bytes_max:
+        if not self._received[:1].isalpha():
+            self._refuse(HTTPStatus.BAD_REQUEST, "This is not HTTP. Is it TLS, where none is spoken?\n")
+        elif head_bytes > self._shared.options.head_bytes_max:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The request head is too large.\n")
         elif end >= 0:
             self._route(head_bytes)
+        elif not self._shared.lobby.holds(self, head_bytes):
+            self._turn_away()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()
 
-    # --- what the listener tells
+    # --- what the listener and the lobby tell
 
     def shut_down(self, code: int, reason: str) -> None:
+        self.abort()
+
+    def give_way(self) -> None:
+        self._shared.counters.crowded_out += 1
         self.abort()
 
     def abort(self) -> None:
@@ -62,15 +77,23 @@ class Handshake(asyncio.Protocol):
     def _route(self, head_bytes: int) -> None:
         self._timer.cancel()
         head, rest = bytes(self._received[:head_bytes]), bytes(self._received[head_bytes:])
-        if _path(head) == PATH.encode():
-            self._shared.counters.bytes_received += head_bytes
-            self._upgrade(head, rest)
+        path, query = _target(head)
+        if _has_secret(query):
+            self._refuse(HTTPStatus.BAD_REQUEST, "A token does not belong in a URL: others log those. Use a header.\n")
+        elif path != PATH:
+            self._serve_http(head + rest)
+        elif not self._shared.sockets.has_room(self._address):
+            self._turn_away()
         else:
-            protocol = self._http_protocol()
-            self._transport.set_protocol(protocol)
-            protocol.connection_made(self._transport)
-            self._leave()
-            protocol.data_received(head + rest)
+            self._upgrade(head, rest)
+
+    def _serve_http(self, received: bytes) -> None:
+        protocol = self._http_protocol()
+        self._shared.lobby.leave(self)
+        self._transport.set_protocol(protocol)
+        protocol.connection_made(self._transport)
+        self._leave()
+        protocol.data_received(received)
 
     def _upgrade(self, head: bytes, rest: bytes) -> None:
         """`rest` waits until the answer is written: the protocol would take frames, and answer pings, before it."""
@@ -80,11 +103,14 @@ class Handshake(asyncio.Protocol):
         for request in protocol.events_received():
             assert isinstance(request, Request)
             bearer = bearer_token(request)
-            protocol.send_response(protocol.accept(request))
+            protocol.send_response(hardened(protocol.accept(request)))
         if protocol.state is not State.OPEN:
-            self._hang_up(protocol.data_to_send())
+            answer = b"".join(protocol.data_to_send())
+            self._hang_up(answer or refusal(HTTPStatus.BAD_REQUEST, "This is no valid HTTP request.\n"))
             return
-        connection = Connection(self._shared, protocol, self._transport)
+        self._shared.counters.bytes_received += len(head)
+        self._shared.lobby.leave(self)
+        connection = Connection(self._shared, protocol, self._transport, self._address)
         self._leave()
         connection.open(bearer)
         if rest:
@@ -93,26 +119,37 @@ class Handshake(asyncio.Protocol):
     def _time_out(self) -> None:
         self._refuse(HTTPStatus.REQUEST_TIMEOUT, "No whole request came in time.\n")
 
-    def _refuse(self, status: HTTPStatus, text: str) -> None:
-        self._hang_up([server_protocol(self._shared.options).reject(status, text).serialize()])
+    def _turn_away(self) -> None:
+        retry_after_s = 1 + self._shared.counters.connections_accepted % _RETRY_SPREAD_S
+        self._hang_up(refusal(HTTPStatus.SERVICE_UNAVAILABLE, "There is no room now.\n", retry_after_s))
 
-    def _hang_up(self, answer: list[bytes]) -> None:
+    def _refuse(self, status: HTTPStatus, text: str) -> None:
+        self._hang_up(refusal(status, text))
+
+    def _hang_up(self, answer: bytes) -> None:
         """Close, and if the answer can not be delivered, cut."""
         self._shared.counters.handshakes_refused += 1
+        self._received.clear()
         self._timer.cancel()
         self._timer = self._shared.loop.call_later(self._shared.options.close_timeout_s, self.abort)
-        self._transport.write(b"".join(answer))
+        self._transport.write(answer)
         self._transport.close()
 
     def _leave(self) -> None:
         self._timer.cancel()
+        self._shared.lobby.leave(self)
         self._shared.members.remove(self)
 
 
-def _path(head: bytes) -> bytes:
-    """The path of a request line, without a query. What is no request line has none; HTTP answers it."""
+def _target(head: bytes) -> tuple[str, str]:
+    """The path and the query of a request line. What is no request line has none; HTTP answers it."""
     match head.partition(b"\r\n")[0].split(b" "):
         case [_, target, _]:
-            return target.partition(b"?")[0]
+            path, _, query = target.decode("latin-1").partition("?")
+            return path, query
         case _:
-            return b""
+            return "", ""
+
+
+def _has_secret(query: str) -> bool:
+    return bool(query) and any(name.lower() in _SECRETS for name, _ in parse_qsl(query, keep_blank_values=True))

@@ -14,7 +14,9 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from server.runtime.lobby import peer_address
 from server.runtime.transport import Shared
+from server.runtime.wire import SECURITY_HEADERS
 
 
 def probes(registry: CollectorRegistry, is_ready: Callable[[], bool]) -> Starlette:
@@ -37,8 +39,9 @@ class HttpServer:
 
     def __init__(self, app: Starlette, shared: Shared) -> None:
         self._config = Config(
-            app, lifespan="off", ws="none", log_config=None, access_log=False, proxy_headers=False, server_header=False
-        )
+            app, lifespan="off", ws="none", log_config=None, access_log=False, proxy_headers=False,
+            server_header=False, headers=list(SECURITY_HEADERS),
+        )  # fmt: skip
         self._config.load()
         self._state = ServerState()
         self._shared = shared
@@ -65,17 +68,23 @@ class _HttpConnection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._shared.members.add(self)
+        self._shared.lobby.enter(self, peer_address(transport.get_extra_info("peername")))
         self._lifetime = self._shared.loop.call_later(self._shared.options.http_lifetime_s, self.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
         self._lifetime.cancel()
+        self._shared.lobby.leave(self)
         self._shared.members.remove(self)
 
     def shut_down(self, code: int, reason: str) -> None:
         if not self.transport.is_closing():
             self.shutdown()
+
+    def give_way(self) -> None:
+        self._shared.counters.crowded_out += 1
+        self.abort()
 
     def abort(self) -> None:
         self.transport.abort()

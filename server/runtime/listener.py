@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 
 from server.runtime.handshake import Handshake
 from server.runtime.http import HttpServer
+from server.runtime.lobby import Lobby, Sockets
 from server.runtime.transport import Flusher, Shared, Sink, TransportCounters, TransportOptions
 
 
@@ -41,7 +42,9 @@ class Listener:
         """
         loop = asyncio.get_running_loop()
         options = options or TransportOptions()
-        shared = Shared(loop, sink, options, on_error, Flusher(loop))
+        lobby = Lobby(options.unverified_max, options.unverified_bytes_max)
+        sockets = Sockets(options.sockets_max, options.sockets_per_address_max, options.proxies)
+        shared = Shared(loop, sink, options, on_error, Flusher(loop), lobby, sockets)
         http = HttpServer(app, shared)
         server = await loop.create_server(
             lambda: Handshake(shared, http.protocol),

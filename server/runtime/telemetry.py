@@ -129,6 +129,7 @@ class _TransportCollector(Collector):
             CounterMetricFamily("syncline_connections", "Accepted.", value=counters.connections_accepted),
             CounterMetricFamily("syncline_handshakes_refused", "Not ours.", value=counters.handshakes_refused),
             CounterMetricFamily("syncline_connections_aborted", "Cut by us.", value=counters.connections_aborted),
+            CounterMetricFamily("syncline_connections_crowded_out", "Gave way.", value=counters.crowded_out),
             GaugeMetricFamily(
                 "syncline_sockets", "WebSockets up.", value=counters.sockets_opened - counters.sockets_closed
             ),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from crdt.limits import Limits
 from server.core.events import SessionId
+from server.runtime.lobby import Lobby, Network, Sockets
 
 if TYPE_CHECKING:
     from server.runtime.connection import Connection
@@ -16,13 +17,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TransportOptions:
-    """Bounds in bytes and times in seconds, for each connection."""
+    """Bounds in bytes and times in seconds, for each connection; those of all connections together say so."""
 
-    origins: tuple[str, ...] | None = None
-    """The web origins that may connect, as in `https://app.example.com`; None: any. Native apps send no Origin."""
+    origins: tuple[str, ...] = ()
+    """The web origins that may connect, as in `https://app.example.com`, or `*`. Native apps send no Origin."""
+    unverified_max: int = 4096
+    """Connections at once that have no verified token: beyond it the oldest goes. 0 is no limit."""
+    unverified_bytes_max: int = 64 << 20
+    """What all of them together may have sent of requests and messages that are not whole. 0 is no limit."""
+    sockets_max: int = 0
+    """WebSockets at once: beyond it, 503. 0 is no limit."""
+    sockets_per_address_max: int = 0
+    """The same from one IPv4 address or IPv6 /64, but for those of `proxies`."""
+    proxies: tuple[Network, ...] = ()
     head_bytes_max: int = 16 << 10
     """The head of the first HTTP request, with its token."""
-    open_timeout_s: float = 10.0
+    open_timeout_s: float = 5.0
     """From accepting a connection to a whole request head; before that, as long again for the TLS handshake."""
     http_lifetime_s: float = 60.0
     """A plain HTTP connection (probes, metrics) lives no longer."""
@@ -32,6 +42,8 @@ class TransportOptions:
     """One message, after it."""
     idle_frames_max: int = 10_000
     """Frames that complete no message (pings, fragments) within `ping_interval_s`: more of them are an attack."""
+    unverified_idle_frames_max: int = 256
+    """The same before the token was verified."""
     ping_interval_s: float = 20.0
     """A peer that is silent for so long is pinged."""
     ping_timeout_s: float = 20.0
@@ -88,6 +100,8 @@ class TransportCounters:
     handshakes_refused: int = 0
     connections_aborted: int = 0
     """Cut by us: a deadline passed, or the outbox was over its cap."""
+    crowded_out: int = 0
+    """Had no verified token, and gave way to others."""
 
 
 class Flusher:
@@ -113,6 +127,10 @@ class Member(Protocol):
 
     def shut_down(self, code: int, reason: str) -> None:
         """End politely; the close code is for those that have one."""
+        ...
+
+    def give_way(self) -> None:
+        """End now: others wait (`Lobby`)."""
         ...
 
     def abort(self) -> None:
@@ -155,5 +173,7 @@ class Shared:
     on_error: Callable[[Exception], None]
     """Told of each exception that the sink raised."""
     flusher: Flusher
+    lobby: Lobby
+    sockets: Sockets
     members: Members = field(default_factory=Members)
     counters: TransportCounters = field(default_factory=TransportCounters)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Final
 
 from websockets.exceptions import NegotiationError
-from websockets.http11 import Request
+from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 from websockets.typing import Origin, Subprotocol
 
 from crdt.protocol.frames import SUBPROTOCOL
 from server.runtime.transport import TransportOptions
+
+ANY_ORIGIN: Final = "*"
+SECURITY_HEADERS: Final = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
+"""For whatever is answered to plain HTTP."""
 
 # At debug level the library logs heads and payloads, that is tokens and what people wrote.
 _logger = logging.getLogger("syncline.websocket")
@@ -30,14 +36,29 @@ def encode_message(payload: bytes) -> bytes:
 
 def server_protocol(options: TransportOptions) -> ServerProtocol:
     """A protocol that waits for a request head. It has no extensions: compression costs 30 KiB for an idle device."""
-    origins = None if options.origins is None else [*map(Origin, options.origins), None]
     return ServerProtocol(
-        origins=origins,
+        origins=None if ANY_ORIGIN in options.origins else [*map(Origin, options.origins), None],
         subprotocols=[Subprotocol(SUBPROTOCOL)],
         select_subprotocol=_select_subprotocol,
         max_size=options.hello_bytes_max,
         logger=_logger,
     )
+
+
+def hardened(response: Response) -> Response:
+    """The same with `SECURITY_HEADERS`, if it is an answer to plain HTTP."""
+    if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+        for name, value in SECURITY_HEADERS:
+            response.headers[name] = value
+    return response
+
+
+def refusal(status: HTTPStatus, text: str, retry_after_s: int | None = None) -> bytes:
+    """An HTTP response that ends its connection."""
+    response = hardened(ServerProtocol(logger=_logger).reject(status, text))
+    if retry_after_s is not None:
+        response.headers["Retry-After"] = str(retry_after_s)
+    return response.serialize()
 
 
 def bearer_token(request: Request) -> str | None:

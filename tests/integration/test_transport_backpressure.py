@@ -106,6 +106,7 @@ async def test_the_cap_holds_within_a_turn_too() -> None:
 async def test_pongs_count_too() -> None:
     options = TransportOptions(outbox_drained_bytes=KIB, outbox_bytes_max=4 * KIB, outbox_bytes_cap=64 * KIB)
     async with serving(options) as served, deaf_peer(served) as peer:
+        served.sink.connections[1].accept_large_messages()
         peer.send(*[Frame(Opcode.PING, bytes(125))] * 5000)
         await wait_until(lambda: served.sink.closed == [1])
         assert served.listener.counters.connections_aborted == 1
