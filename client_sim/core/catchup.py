@@ -26,18 +26,33 @@ class Verdict(Enum):
     GOES_ON = auto()
     WENT_BACK = auto()
     """Another history, or ops are missing that were acknowledged: the server was set back."""
-    FORKED = auto()
-    """Ops are there that this device did not make: another one has its identity."""
+
+
+class Forked(Exception):
+    """The server has ops of this device that it did not make: another one has its identity.
+
+    Nothing of the frame that shows it is applied, and nothing leaves the outbox for it.
+    """
 
 
 def judge(copy: LocalCopy, opened: Opened) -> Verdict:
-    """Compare the server's last op of this device, and the hash up to it, with what the copy knows."""
+    """Compare the server's last op of this device, and the hash up to it, with what the copy knows. Raises Forked."""
     progress = copy.progress
     if progress.epoch is None:  # nothing was ever numbered here, so nothing can be contradicted
         return Verdict.GOES_ON
     if opened.cursor.epoch != progress.epoch or opened.acked_op < progress.acked.op:
         return Verdict.WENT_BACK
-    return Verdict.GOES_ON if copy.chain_at(opened.acked_op) == opened.chain else Verdict.FORKED
+    compare(copy, opened.acked_op, opened.chain)
+    return Verdict.GOES_ON
+
+
+def compare(copy: LocalCopy, op: int, chain: bytes) -> None:
+    """Raise Forked if the server's hash over this device's ops up to `op`, the last acknowledged one at least, differs.
+
+    It does where this copy has no such op, too.
+    """
+    if copy.chain_at(op) != chain:
+        raise Forked(f"the server has another op {op} of this device")
 
 
 def is_beside(opened: Opened, phase: Phase, ref: int | None) -> bool:

@@ -91,6 +91,11 @@ class LocalCopy:
         """True if `op` has a number here and no acknowledgement."""
         return self.progress.acked.op < op <= self.last_number.op
 
+    def position_of(self, op: int) -> int:
+        """Where a pending op is in the outbox: that stays, whatever number it gets."""
+        assert self.is_pending(op)
+        return self.outbox[self._index(op)].position
+
     def _index(self, op: int) -> int:
         return op - self.progress.acked.op - 1
 
@@ -149,12 +154,12 @@ class LocalCopy:
             self.push_missing(server_sv, heal=True)
         self._compact()
 
-    def rebuild(self, updates: Sequence[bytes], client_id: int, refused_op: int) -> None:
-        """Build the replica anew from the server's whole state, then the pending ops before `refused_op`.
+    def rebuild(self, updates: Sequence[bytes], client_id: int, refused_position: int) -> None:
+        """Build the replica anew from the server's whole state, then the pending edits before `refused_position`.
 
-        That one and all later edits are put aside. Raises Misfit, BadUpdate and ReplicaBroken.
+        Those there and later are put aside. Raises Misfit, BadUpdate and ReplicaBroken.
         """
-        kept = max(0, self._index(refused_op))
+        kept = sum(entry.position < refused_position for entry in self.outbox)
         self._store.put_aside(self._name, [entry.update for entry in self.outbox[kept:]])
         self._truncate_outbox(kept)
         self._load([*updates, *(entry.update for entry in self.outbox)], client_id)

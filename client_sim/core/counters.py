@@ -21,6 +21,8 @@ class Counters:
     """Answers to OPEN and RESYNC, by mode."""
     resyncs: int = 0
     heals: int = 0
+    forks: int = 0
+    """Times that another device turned out to have this one's identity, and this one took another."""
     current_at: float | None = None
     """When the device last became current, by the driver's clock."""
 

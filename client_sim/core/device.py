@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TypeAlias, assert_never
 
-from client_sim.core import events
+from client_sim.core import events, greeting, naming
 from client_sim.core.backoff import Backoff
+from client_sim.core.catchup import Forked
 from client_sim.core.context import Context
 from client_sim.core.counters import Counters
 from client_sim.core.document import Document
@@ -41,7 +42,6 @@ from crdt.protocol.frames import (
     GoAway,
     Hello,
     Nonce,
-    Open,
     Opened,
     Ping,
     Pong,
@@ -51,9 +51,6 @@ from crdt.protocol.frames import (
 EXPIRED_LOGIN = "expired_login"
 OTHER_USER = "other_user"
 STORE_FAILED = "store_failed"
-
-HELLO_STATE_VECTOR_BYTES = 128 << 10
-"""State vectors in HELLO, all together: half of what it may have. Documents beyond it open after WELCOME."""
 
 AUTHENTICATE_AGAIN = 4401
 REVOKED = CLOSE[Code.DEVICE_REVOKED]
@@ -71,12 +68,16 @@ DocumentFrame: TypeAlias = Opened | Delta | Ack | Chunk | Audited | DevicePresen
 
 
 class Device:
-    """One device of a user, named `name` in its tokens, with `store` as its own."""
+    """One device of a user, with `store` as its own. A new store's device is called `name`.
+
+    A device that has a clone takes another name, which its store keeps: `name` here is the present one, as it has to
+    be in its tokens. The app may go on giving the old one.
+    """
 
     def __init__(self, name: str, store: DeviceStore, rng: Randomness, *, agent: str = "syncline-python/0.1") -> None:
         """Raises StoreError and StoreDamaged, the latter also for a store that is another device's."""
-        self.name = name
         self.documents: dict[str, Document] = {}
+        self._given_name = name
         self._agent = agent
         self._store = store
         self._context = Context(store, rng)
@@ -90,17 +91,17 @@ class Device:
         self._floor_s = 0.0
         self._retry_at: float | None = None
         self._told: dict[str | None, Status] = {}
-        self.user = self._claim_store()
+        self.name, self.user = self._claim_store()
 
-    def _claim_store(self) -> str | None:
+    def _claim_store(self) -> Identity:
         identity = self._store.identity()
         if identity is None:
-            identity = Identity(self.name, None)
+            identity = Identity(self._given_name, None)
             with self._store.transaction():
                 self._store.save_identity(identity)
-        if identity.device != self.name:
-            raise StoreDamaged(f"this store belongs to the device {identity.device!r}, not to {self.name!r}")
-        return identity.user
+        if not naming.is_same_device(self._given_name, identity.device):
+            raise StoreDamaged(f"this store belongs to the device {identity.device!r}, not to {self._given_name!r}")
+        return identity
 
     # --- what the app reads
 
@@ -192,10 +193,12 @@ class Device:
         match event:
             case events.Started() | events.Stopped() | events.NetworkBack():
                 self._on_wish(event)
-            case events.TokenFetched(token):
-                self._on_token(token, now)
-            case events.TokenFailed(reason, refused):
-                self._on_token_failed(reason, now, refused=refused)
+            case events.TokenFetched(device, token):
+                if device == self.name:
+                    self._on_token(token, now)
+            case events.TokenFailed(device, reason, refused):
+                if device == self.name:
+                    self._on_token_failed(reason, now, refused=refused)
             case events.ConnectionMade():
                 self._greet(now)
             case events.ConnectionLost(code, reason):
@@ -227,7 +230,7 @@ class Device:
         self._retry_at = None
         if self._token is None:
             self._move(Link.FETCHING)
-            self._context.emit(FetchToken())
+            self._context.emit(FetchToken(self.name))
         else:
             self._move(Link.CONNECTING)
             self._context.emit(Connect())
@@ -236,7 +239,7 @@ class Device:
         self._session.token_fetched()
         self._token_since = now
         if self._link is Link.FETCHING and token == self._refused_token:
-            self._give_up(EXPIRED_LOGIN)
+            self._give_up(self._login_reason)
             return
         self._token = token
         if self._link is Link.FETCHING:
@@ -252,29 +255,23 @@ class Device:
         self._session.token_failed(now)
         if self._link is Link.FETCHING:
             if refused:
-                self._give_up(EXPIRED_LOGIN)
+                self._give_up(self._login_reason)
             else:
                 self._wait(now)
 
+    @property
+    def _login_reason(self) -> str:
+        """Why there is no token: the login is over, or it is not for what this device is called since it was cloned."""
+        return EXPIRED_LOGIN if self.name == self._given_name else Code.DEVICE_FORKED
+
     def _greet(self, now: float) -> None:
-        """HELLO, with as many opens as it may have: all are current after one round trip."""
         self._move(Link.GREETING)
         self._session = Session.greeting(now + GREETING_S)
         self._context.pushing = True
         assert self._token is not None
-        opens = self._hello_opens()
+        opens = greeting.opens(self.documents.values(), self._context.limits)
         options = {"deflate": True}
         self._context.send(Hello(PROTOCOL_VERSION, self._token, self.name, self._agent, options, opens))
-
-    def _hello_opens(self) -> tuple[Open, ...]:
-        opens: list[Open] = []
-        size = 0
-        for document in self.documents.values():
-            if len(opens) == self._context.limits.opens_per_hello or size > HELLO_STATE_VECTOR_BYTES:
-                break
-            opens.append(document.opening())
-            size += len(opens[-1].state_vector or b"")
-        return tuple(opens)
 
     def _on_lost(self, code: int | None, reason: str, now: float) -> None:
         if code == AUTHENTICATE_AGAIN:
@@ -315,6 +312,19 @@ class Device:
         for document in self.documents.values():
             document.disconnected()
 
+    def _change_name(self, message: str, now: float) -> None:
+        """Another device has this identity: take a new one, for all documents, and come back with what is pending."""
+        identity = Identity(naming.renamed(self.name, self._context.rng.getrandbits(naming.SUFFIX_BITS)), self.user)
+        with self._store.transaction():
+            self._store.change_identity(identity)
+        self._context.emit(Problem(Code.DEVICE_FORKED, f"{message}: {self.name} is {identity.device} from now on"))
+        self.name = identity.device
+        self._token = self._refused_token = None
+        for document in self.documents.values():
+            document.lose_numbers()
+        self.counters.forks += 1
+        self._drop(1000, Code.DEVICE_FORKED, now)
+
     def _wipe(self) -> None:
         """The device was revoked: nothing of the user stays on it."""
         self._give_up(Code.DEVICE_REVOKED)
@@ -341,7 +351,7 @@ class Device:
         if (n := self._session.ping_due(now)) is not None:
             self._context.send(Ping(n))
         if self._session.token_due(now):
-            self._context.emit(FetchToken())
+            self._context.emit(FetchToken(self.name))
 
     # --- messages
 
@@ -366,7 +376,10 @@ class Device:
             case Opened() | Delta() | Ack() | Chunk() | Audited() | DevicePresence():
                 if self._link is not Link.OPEN:
                     raise codec.bad_frame("before WELCOME")
-                self._on_document_frame(frame, now)
+                try:
+                    self._on_document_frame(frame, now)
+                except Forked as exc:
+                    self._change_name(str(exc), now)
             case _:
                 assert_never(frame)
 
@@ -390,6 +403,9 @@ class Device:
         self._open_closed()
 
     def _on_error(self, error: Error, now: float) -> None:
+        if error.code == Code.DEVICE_FORKED:
+            self._change_name(error.message, now)
+            return
         for document in self.documents.values():
             if document.is_answered_by(error):
                 document.on_error(error, now)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import assert_never
 
 from client_sim.core.backoff import Backoff
-from client_sim.core.catchup import Exchange, Verdict, is_beside, judge
+from client_sim.core.catchup import Exchange, Verdict, compare, is_beside, judge
 from client_sim.core.context import Context
 from client_sim.core.copy import LocalCopy, Misfit
 from client_sim.core.download import Download
@@ -51,7 +51,8 @@ class Document:
         self.retry_at: float | None = None
         self._context = context
         self._copy: LocalCopy | None = None
-        self._exchange, self._refused_op = Exchange.CATCH_UP, 0
+        self._exchange = Exchange.CATCH_UP
+        self._refused_position = 0
         self._download: Download | None = None
         self._window = Window()
         self._blocked: str | None = None
@@ -122,7 +123,7 @@ class Document:
     def unblock(self, now: float) -> None:
         """Go on after the app has decided. Where the server can merge nothing, its state takes the replica's place."""
         if self._blocked == Code.RESET_REQUIRED:
-            self._exchange, self._refused_op = Exchange.REBUILD, 0
+            self._exchange, self._refused_position = Exchange.REBUILD, 0
         with self._changing() as copy:
             copy.hold(None)
             self._context.store.drop_aside(self.name)
@@ -158,16 +159,24 @@ class Document:
 
     def forget(self) -> None:
         """The store was wiped: what it has now counts."""
-        self._copy = self._download = self._blocked = None
+        self.lose_numbers()
+        self._blocked = None
         self._exchange = Exchange.CATCH_UP
+
+    def lose_numbers(self) -> None:
+        """The device has another name, under which the store has made no op yet: what it has now counts."""
+        self._copy = self._download = None
+        self._window = Window()
 
     # --- catching up
 
     def on_opened(self, opened: Opened, now: float) -> None:
+        """Raises Forked."""
         if is_beside(opened, self.phase, self.ref):
             if opened.cursor.epoch == self.copy.progress.epoch:
                 self.on_ack(frames.Ack(opened.handle, opened.acked_op, 0, opened.chain), now)
             return
+        judge(self.copy, opened)  # a fork shows before anything more is asked for
         self.handle, self.ref, self.access = opened.handle, None, opened.access
         if opened.mode is Mode.NEED_SV:
             self._resync(cursor=opened.cursor.epoch == self.copy.progress.epoch)
@@ -192,9 +201,7 @@ class Document:
     def _settle(self, opened: Opened, updates: tuple[bytes, ...], now: float) -> None:
         """Take in a catch-up whose updates are all there."""
         verdict = judge(self.copy, opened)
-        if verdict is Verdict.FORKED:
-            self._fork("the server has ops of this device that it did not make")
-        elif verdict is Verdict.WENT_BACK and opened.state_vector is None and self._exchange is not Exchange.REBUILD:
+        if verdict is Verdict.WENT_BACK and opened.state_vector is None and self._exchange is not Exchange.REBUILD:
             self._resync(cursor=False)
         else:
             try:
@@ -228,7 +235,7 @@ class Document:
                 case Exchange.FULL:
                     copy.start_over(updates, client_id())
                 case Exchange.REBUILD:  # what was numbered in another history can not stay as it is
-                    copy.rebuild(updates, client_id(), self._refused_op if verdict is Verdict.GOES_ON else 0)
+                    copy.rebuild(updates, client_id(), self._refused_position if verdict is Verdict.GOES_ON else 0)
                 case _:
                     assert_never(self._exchange)
             if healing:
@@ -277,13 +284,13 @@ class Document:
                 self._received(delta.updates)
 
     def on_ack(self, ack: frames.Ack, now: float) -> None:
+        """Raises Forked."""
         copy = self.copy
         if self.phase is Phase.BLOCKED or copy.progress.epoch is None:
             return
         is_news = ack.op > copy.progress.acked.op
-        if ack.op >= copy.progress.acked.op and copy.chain_at(ack.op) != ack.chain:
-            self._fork("the server's hash over this device's ops is another")
-            return
+        if ack.op >= copy.progress.acked.op:
+            compare(copy, ack.op, ack.chain)
         cursor = copy.cursor
         moves = self.phase is Phase.LIVE and cursor is not None and ack.seq == cursor.seq + 1
         if is_news or moves:
@@ -360,9 +367,7 @@ class Document:
         """An ERROR about this document. No other document minds."""
         self._context.emit(Problem(error.code, error.message, self.name))
         op = (error.detail or {}).get("op")
-        if error.code == Code.DEVICE_FORKED:
-            self._fork(error.message)
-        elif isinstance(op, int):
+        if isinstance(op, int):
             self._on_push_refused(error, op, now)
         elif self.phase is Phase.OPENING or error.code in _ENDS_MEMBERSHIP:
             self._on_open_refused(error, now)
@@ -432,16 +437,11 @@ class Document:
         """A refused update can not be mended: it and all later ones go aside, the replica is built anew."""
         with self._changing() as copy:
             copy.hold(code)
-        self._exchange, self._refused_op = Exchange.REBUILD, op
+        self._exchange, self._refused_position = Exchange.REBUILD, self.copy.position_of(op)
         self._resync()
 
     def _retry_after(self, error: Error, now: float) -> None:
         self.retry_at = now + self._backoff.next_wait_s((error.retry_after_ms or 0) / 1000)
-
-    def _fork(self, message: str) -> None:
-        """Another device has this identity. Nothing is dropped: a new identity will number what is pending anew."""
-        self._context.emit(Problem(Code.DEVICE_FORKED, message, self.name))
-        self._block(Code.DEVICE_FORKED, leave=True)
 
     def _block(self, reason: str, *, leave: bool = False) -> None:
         if leave and self.handle is not None:

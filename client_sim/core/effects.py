@@ -10,7 +10,9 @@ from client_sim.core.status import Status
 
 @dataclass(frozen=True, slots=True)
 class FetchToken:
-    """Answer with TokenFetched or TokenFailed."""
+    """Answer with TokenFetched or TokenFailed, of the same device: one that was cloned asks under another name."""
+
+    device: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,7 @@ class NetworkBack:
 class TokenFetched:
     """Answers FetchToken."""
 
+    device: str
     token: str
 
 
@@ -84,6 +85,7 @@ class TokenFetched:
 class TokenFailed:
     """Answers FetchToken. `refused`: the login is over; else asking later may help."""
 
+    device: str
     reason: str
     refused: bool
 

@@ -77,6 +77,13 @@ class DeviceStore(Protocol):
 
     def save_identity(self, identity: Identity) -> None: ...
 
+    def change_identity(self, identity: Identity) -> None:
+        """Be another device, which has made no op yet: nothing is acknowledged, and no entry has a number.
+
+        Epochs, cursors, and the entries with their places and bytes stay as they are.
+        """
+        ...
+
     def documents(self) -> list[str]:
         """Names of the documents it has, sorted."""
         ...

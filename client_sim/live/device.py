@@ -23,7 +23,10 @@ from client_sim.store import MemoryStore, SqliteStore
 from crdt.replica import Values
 
 TokenSource: TypeAlias = Callable[[str], Awaitable[str]]
-"""Called with the device's name. OSError and TimeoutError mean that asking later may help."""
+"""Called with the name that the token has to be made out to: the device's, which is a new one once it was cloned.
+
+OSError and TimeoutError mean that asking later may help.
+"""
 
 TOKEN_S = 30.0
 
@@ -43,8 +46,8 @@ class Blocked(Exception):
 class AsyncDevice:
     """An offline-first device. Inside `async with` it connects by itself, and again whenever it has to.
 
-    `token` must be made out to `device`. `store` is a file that only this device uses; None keeps all in memory.
-    Every edit is one synced transaction of that file, made in the calling thread.
+    `token` must be made out to `device`; a function is told for which name. `store` is a file that only this device
+    uses; None keeps all in memory. Every edit is one synced transaction of that file, made in the calling thread.
 
     The callbacks are called in the event loop: `on_change(document)` when content changed, here or elsewhere;
     `on_status(document, status)`, with None for the device itself; `on_error(problem)`. What they raise ends the
@@ -67,7 +70,7 @@ class AsyncDevice:
         self.on_status = on_status
         self.on_error = on_error
         self._url = url
-        self._token = token
+        self._source = _always(token, device) if isinstance(token, str) else token
         self._name = device
         self._path = None if store is None else Path(store)
         self._rng = rng or SystemRandom()
@@ -132,6 +135,11 @@ class AsyncDevice:
         return self._core.status
 
     @property
+    def name(self) -> str:
+        """As its tokens have to call it: another one than the app gave once a clone was found."""
+        return self._core.name
+
+    @property
     def user(self) -> str | None:
         """Whose device it is; None until a server has said it once."""
         return self._core.user
@@ -167,8 +175,10 @@ class AsyncDevice:
 
     def _execute(self, effect: Effect) -> None:
         match effect:
-            case effects.FetchToken():
-                self._token_task = self._group.create_task(self._fetch_token())
+            case effects.FetchToken(device):
+                if self._token_task:
+                    self._token_task.cancel()
+                self._token_task = self._group.create_task(self._fetch_token(device))
             case effects.Connect():
                 self._connection = Connection(self._url, self._feed_of)
                 self._group.create_task(self._connection.run())
@@ -212,19 +222,27 @@ class AsyncDevice:
             except TimeoutError:
                 self.feed(events.TimePassed())
 
-    async def _fetch_token(self) -> None:
+    async def _fetch_token(self, device: str) -> None:
         event: events.TokenFetched | events.TokenFailed
         try:
-            if isinstance(self._token, str):
-                event = events.TokenFetched(self._token)
-            else:
-                async with asyncio.timeout(TOKEN_S):
-                    event = events.TokenFetched(await self._token(self._name))
+            async with asyncio.timeout(TOKEN_S):
+                event = events.TokenFetched(device, await self._source(device))
         except LoginRefused as exc:
-            event = events.TokenFailed(str(exc), refused=True)
+            event = events.TokenFailed(device, str(exc), refused=True)
         except (OSError, TimeoutError) as exc:
-            event = events.TokenFailed(str(exc), refused=False)
+            event = events.TokenFailed(device, str(exc), refused=False)
         self.feed(event)
+
+
+def _always(token: str, owner: str) -> TokenSource:
+    """The source of a token that is all there is."""
+
+    async def source(device: str) -> str:
+        if device != owner:
+            raise LoginRefused(f"the token is for {owner}, and this device is {device} since it was cloned")
+        return token
+
+    return source
 
 
 class AsyncDocument:

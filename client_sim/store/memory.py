@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from client_sim.core.ports import Identity, OutboxEntry, Progress, StoredDocument
+from crdt.chain import OPS_START
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,10 @@ class MemoryStore:
 
     def save_identity(self, identity: Identity) -> None:
         self._write(identity=identity)
+
+    def change_identity(self, identity: Identity) -> None:
+        documents = {name: _without_numbers(stored) for name, stored in self._contents.documents.items()}
+        self._write(identity=identity, documents=documents)
 
     def documents(self) -> list[str]:
         return sorted(self._contents.documents)
@@ -105,3 +110,8 @@ class MemoryStore:
     def _write(self, **changes: object) -> None:
         assert self._in_transaction, "writes belong in a transaction"
         self._contents = replace(self._contents, **changes)  # type: ignore[arg-type]
+
+
+def _without_numbers(stored: StoredDocument) -> StoredDocument:
+    outbox = tuple(replace(entry, number=None) for entry in stored.outbox)
+    return replace(stored, progress=replace(stored.progress, acked=OPS_START), outbox=outbox)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from client_sim.core.ports import Identity, OutboxEntry, Progress, StoreDamaged, StoredDocument, StoreError
-from crdt.chain import OpState
+from crdt.chain import OPS_START, OpState
 
 APPLICATION_ID = 0x53594E43
 SCHEMA_VERSION = 1
@@ -86,6 +86,11 @@ class SqliteStore:
     def save_identity(self, identity: Identity) -> None:
         self._execute("DELETE FROM identity")
         self._execute("INSERT INTO identity VALUES (?, ?)", identity)
+
+    def change_identity(self, identity: Identity) -> None:
+        self.save_identity(identity)
+        self._execute("UPDATE documents SET acked_op = ?, acked_chain = ?", OPS_START)
+        self._execute("UPDATE outbox SET op = NULL, chain = NULL")
 
     def documents(self) -> list[str]:
         return [name for (name,) in self._rows("SELECT document FROM documents ORDER BY document")]

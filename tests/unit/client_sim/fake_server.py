@@ -179,6 +179,10 @@ class Session:
 
     def _welcome(self, hello: Hello) -> None:
         self.device_id = f"{self.user}/{hello.device}"
+        for older in [session for session in self.server.sessions if session.device_id == self.device_id]:
+            if older is not self:
+                older.send(Error(None, None, "superseded", "", "never"))
+                older.close(4409, "superseded")
         limits, expires = self.server.limits, self.server.token_expires_ms
         self.send(Welcome(1, "session", self.user, 0, dict(limits), self.server.heartbeat_ms, expires))
         for opened in hello.opens:

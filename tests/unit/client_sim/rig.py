@@ -103,8 +103,8 @@ class Rig:
                 self.feed(events.ConnectionMade())
             case Connect():
                 self.feed(events.ConnectionLost())
-            case FetchToken() if self.token is not None:
-                self.feed(events.TokenFetched(self.token))
+            case FetchToken(device) if self.token is not None:
+                self.feed(events.TokenFetched(device, self.token))
             case FetchToken():
                 pass
             case Send(data):

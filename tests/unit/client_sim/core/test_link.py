@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from client_sim.core import device as device_module
-from client_sim.core import events
+from client_sim.core import events, greeting
 from client_sim.core.device import Device
 from client_sim.core.effects import CloseConnection, Connect, DataWiped, FetchToken, Problem, StatusChanged
 from client_sim.core.ports import Identity, StoreDamaged
@@ -103,7 +102,7 @@ def test_a_token_that_can_not_be_fetched(refused: bool) -> None:
     rig = Rig(FakeServer())
     rig.token = None
     rig.feed(events.Started())
-    rig.feed(events.TokenFailed("no", refused=refused))
+    rig.feed(events.TokenFailed("phone", "no", refused=refused))
     if refused:
         assert rig.device.status == Status(State.BLOCKED, "expired_login")
         rig.token = "new login"
@@ -151,7 +150,7 @@ def test_expiring_asks_for_a_token_at_once_and_once() -> None:
     rig.session.send(Expiring(30))
     rig.session.send(Expiring(20))
     rig.settle()
-    rig.feed(events.TokenFailed("no network", refused=False))
+    rig.feed(events.TokenFailed("phone", "no network", refused=False))
     rig.token = "late"
     rig.wait()
     assert rig.sent[-1] == Auth("late")
@@ -241,7 +240,7 @@ def test_a_store_is_one_devices_and_one_users() -> None:
 
 
 def test_more_documents_than_hello_takes_open_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device_module, "HELLO_STATE_VECTOR_BYTES", 0)
+    monkeypatch.setattr(greeting, "STATE_VECTOR_BYTES", 0)
     names = tuple(f"d{index}" for index in range(5))
     rig = Rig(FakeServer(), documents=names).start()
     hello = rig.sent[0]
@@ -283,13 +282,13 @@ def test_a_token_that_comes_after_the_stop_connects_nothing() -> None:
     rig.token = None
     rig.feed(events.Started())
     rig.feed(events.Stopped())
-    assert rig.device.handle(events.TokenFetched("late"), 1.0) == []
+    assert rig.device.handle(events.TokenFetched("phone", "late"), 1.0) == []
     assert rig.device.handle(events.Started(), 2.0)[0] == Connect()
 
 
 def test_the_first_thing_a_device_asks_for_is_a_token() -> None:
     device = Device("phone", MemoryStore(), Rig(FakeServer()).rng)
-    assert FetchToken() in device.handle(events.Started(), 0.0)
+    assert FetchToken("phone") in device.handle(events.Started(), 0.0)
 
 
 def test_presence_is_told_again_after_a_reconnect_and_forgotten_with_the_connection() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from client_sim.core.ports import DeviceStore, Identity, OutboxEntry, Progress, StoredDocument
 from client_sim.store import MemoryStore, SqliteStore
-from crdt.chain import OpState
+from crdt.chain import OPS_START, OpState
 
 PROGRESS = Progress(b"epoch 01", 7, OpState(3, b"chain  3"), "bad_update")
 FIRST = OutboxEntry(1, b"one")
@@ -72,6 +72,27 @@ def test_what_was_written_is_there_after_a_restart(home: Home) -> None:
     assert store.load("main") == StoredDocument(PROGRESS, b"state", (b"u2", b"u1"), (FIRST, SECOND))
     assert store.load("other") == StoredDocument(updates=(b"o",))
     assert store.aside("main") == [b"b", b"a"]
+
+
+def test_another_identity_has_no_numbers_and_all_the_rest(home: Home) -> None:
+    store = home.store
+    numbered = OutboxEntry(1, b"one", OpState(4, b"chain  4"))
+    for name in ("main", "other"):
+        write(
+            store,
+            lambda: store.save_identity(Identity("phone", "alice")),
+            lambda name=name: store.save_progress(name, PROGRESS),  # type: ignore[misc]
+            lambda name=name: store.save_outbox(name, [numbered, SECOND]),  # type: ignore[misc]
+            lambda name=name: store.append_updates(name, [b"u"]),  # type: ignore[misc]
+        )
+    write(store, lambda: store.change_identity(Identity("phone-2", "alice")))
+    store = home.again()
+    assert store.identity() == Identity("phone-2", "alice")
+    for name in ("main", "other"):
+        stored = store.load(name)
+        assert stored.progress == Progress(PROGRESS.epoch, PROGRESS.seq, OPS_START, PROGRESS.held)
+        assert stored.outbox == (FIRST, SECOND)
+        assert stored.updates == (b"u",)
 
 
 def test_an_entry_gets_its_number_in_place(home: Home) -> None:

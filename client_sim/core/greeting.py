@@ -1,0 +1,24 @@
+"""What goes into HELLO."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from client_sim.core.document import Document
+from crdt.limits import Limits
+from crdt.protocol.frames import Open
+
+STATE_VECTOR_BYTES = 128 << 10
+"""State vectors in HELLO, all together: half of what it may have. Documents beyond it open after WELCOME."""
+
+
+def opens(documents: Iterable[Document], limits: Limits) -> tuple[Open, ...]:
+    """As many as it may have: all these documents are current after one round trip."""
+    first: list[Open] = []
+    size = 0
+    for document in documents:
+        if len(first) == limits.opens_per_hello or size > STATE_VECTOR_BYTES:
+            break
+        first.append(document.opening())
+        size += len(first[-1].state_vector or b"")
+    return tuple(first)
