@@ -63,7 +63,7 @@ class Replica:
         waiting = iter(updates)
         while some := tuple(islice(waiting, UPDATES_PER_TRANSACTION)):
             # The binding itself: its wrapper opens a transaction within this one for each update, at twice the cost.
-            with _guarded(), self._doc.transaction() as transaction:
+            with guarded(), self._doc.transaction() as transaction:
                 binding, handle = self._doc._doc, transaction._txn
                 assert handle is not None
                 for update in some:
@@ -93,12 +93,12 @@ class Replica:
 
     def diff(self, state_vector: bytes) -> bytes:
         """The v1 update that a replica with `state_vector` lacks, always with the whole delete set."""
-        with _guarded():
+        with guarded():
             return self._doc.get_update(state_vector)
 
     def state_vector_bytes(self) -> bytes:
         """The state vector as it goes on the wire; not canonical."""
-        with _guarded():
+        with guarded():
             return self._doc.get_state()
 
     def state_vector(self) -> StateVector:
@@ -139,7 +139,7 @@ class Replica:
 
 
 @contextmanager
-def _guarded() -> Iterator[None]:
+def guarded() -> Iterator[None]:
     """Turn what the library raises, its panics included, into ReplicaBroken."""
     try:
         yield
@@ -158,7 +158,7 @@ def values_of(state: bytes) -> Values:
     Raises BadUpdate or ReplicaBroken.
     """
     kinds = root_kinds(read_update(state))
-    with _guarded():
+    with guarded():
         doc: Doc[Any] = Doc()
         doc.apply_update(state)
         values = {name: _read_root(doc, name, kinds[name]) for name in sorted(kinds)}

@@ -82,9 +82,9 @@ def test_the_simulator_and_the_device_know_nothing_of_the_servers_drivers(path: 
     assert [imported for imported in imports(tree(path)) if imported.startswith(drivers)] == []
 
 
-def test_only_a_replica_owns_a_document_of_the_library() -> None:
+def test_only_a_replica_and_its_undo_own_a_document_of_the_library() -> None:
     owners = [name(path) for path in sources("crdt", "server", "client_sim") if makes_documents(tree(path))]
-    assert owners == ["crdt/replica.py"]
+    assert owners == ["crdt/excise.py", "crdt/replica.py"]
 
 
 @pytest.mark.parametrize(
