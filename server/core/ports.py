@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from crdt.ids import DocumentId
-from server.core.records import AppendResult, DocumentAppend, DocumentInfo, Snapshot, StoredDocument
+from crdt.ids import DeviceId, DocumentId
+from server.core.records import (
+    AppendResult,
+    DeviceInfo,
+    DocumentAppend,
+    DocumentInfo,
+    Sighting,
+    Snapshot,
+    StoredDocument,
+)
 
 
 class StorageError(Exception):
@@ -55,6 +63,29 @@ class Meter(Protocol):
         """An error was sent, or a connection closed, with this code."""
 
     def received(self, updates: int) -> None:
+    async def note_devices(self, sightings: Sequence[Sighting]) -> None:
+        """Remember when devices were seen, one sighting a device; one older than what is known changes nothing.
+
+        Raises StorageError: then none of them is noted.
+        """
+        ...
+
+    async def revoke_devices(self, devices: Sequence[DeviceId], time_ms: int) -> list[DeviceId]:
+        """Shut devices out, known or not; those that were not yet. Returns when it is synced. Raises StorageError."""
+        ...
+
+    async def restore_devices(self, devices: Sequence[DeviceId]) -> list[DeviceId]:
+        """Let devices in again; those that had been shut out. Returns when it is synced. Raises StorageError."""
+        ...
+
+    async def revoked_devices(self) -> frozenset[DeviceId]:
+        """All that are shut out now, whichever process did it. Raises StorageError."""
+        ...
+
+    async def devices(self, user: str | None = None) -> list[DeviceInfo]:
+        """All devices that were seen or revoked, or one user's, by user and name. Raises StorageError."""
+        ...
+
         """So many updates were checked, and their commit begins (again, if they have to be tried again)."""
 
     def committed(self, entries: int, seconds: float) -> None:

@@ -114,6 +114,27 @@ class AppendResult:
 
 
 @dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A device was connected at `first_ms` and at `last_ms`; `agent` is what it calls its software."""
+
+    device: DeviceId
+    agent: str
+    first_ms: int
+    last_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """A line of `syncline device list`. None: a device that was revoked before it was ever seen; one not revoked."""
+
+    device: DeviceId
+    agent: str | None
+    first_seen_ms: int | None
+    last_seen_ms: int | None
+    revoked_ms: int | None = None
+
+
 class DocumentInfo:
     """A line of `syncline doc list`. Sizes are bytes of v1 updates, as stored."""
 

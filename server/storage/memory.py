@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from crdt.ids import DocumentId
+from crdt.ids import DeviceId, DocumentId
 from server.core.ports import StorageError
 from server.core.records import (
     AppendResult,
+    DeviceInfo,
     DocumentAppend,
     DocumentInfo,
     LogEntry,
+    Sighting,
     Snapshot,
     StoredDocument,
     first_epoch,
@@ -43,6 +45,7 @@ class MemoryStorage:
         self.store_id = store_id
         self._documents: dict[DocumentId, _Document] = {}
 
+        self._devices: dict[DeviceId, DeviceInfo] = {}
     async def load(self, document: DocumentId) -> StoredDocument:
         held = self._documents.get(document)
         if held is None:
@@ -84,6 +87,38 @@ class MemoryStorage:
             return AppendResult(append.document, committed=True)
         foreign = tuple(entry for entry in held.entries if entry.seq > known_seq)
         is_told = bool(foreign) and foreign[0].seq == known_seq + 1
+    async def note_devices(self, sightings: Sequence[Sighting]) -> None:
+        for sighting in sightings:
+            info = self._device(sighting.device)
+            if (info.last_seen_ms or 0) <= sighting.last_ms:
+                first_ms = sighting.first_ms if info.first_seen_ms is None else info.first_seen_ms
+                self._devices[info.device] = DeviceInfo(
+                    info.device, sighting.agent, first_ms, sighting.last_ms, info.revoked_ms
+                )
+
+    async def revoke_devices(self, devices: Sequence[DeviceId], time_ms: int) -> list[DeviceId]:
+        return [device for device in devices if self._set_revoked(device, time_ms)]
+
+    async def restore_devices(self, devices: Sequence[DeviceId]) -> list[DeviceId]:
+        return [device for device in devices if device in self._devices and self._set_revoked(device, None)]
+
+    async def revoked_devices(self) -> frozenset[DeviceId]:
+        return frozenset(device for device, info in self._devices.items() if info.revoked_ms is not None)
+
+    async def devices(self, user: str | None = None) -> list[DeviceInfo]:
+        return [info for device, info in sorted(self._devices.items()) if user in (None, device.user)]
+
+    def _device(self, device: DeviceId) -> DeviceInfo:
+        return self._devices.get(device, DeviceInfo(device, None, None, None))
+
+    def _set_revoked(self, device: DeviceId, revoked_ms: int | None) -> bool:
+        """True if that changed who is let in."""
+        info = self._device(device)
+        if (info.revoked_ms is None) == (revoked_ms is None):
+            return False
+        self._devices[device] = replace(info, revoked_ms=revoked_ms)
+        return True
+
         return AppendResult(append.document, committed=False, foreign=foreign if is_told else ())
 
 

@@ -10,17 +10,20 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from crdt.ids import DocumentId
+from crdt.ids import DeviceId, DocumentId
 from server.core.ports import CorruptDocument, StorageError
 from server.core.records import (
     AppendResult,
+    DeviceInfo,
     DocumentAppend,
     DocumentInfo,
     LogEntry,
+    Sighting,
     Snapshot,
     StoredDocument,
     first_epoch,
 )
+from server.storage import devices as device_sql
 from server.storage import statements as sql
 from server.storage.checks import check_batch
 from server.storage.engines import Writer, WriterConnection, operational
@@ -58,6 +61,7 @@ class SqlStorage:
         self._is_sqlite = engine.dialect.name == "sqlite"
         self._exclusive = exclusive and self._is_sqlite
         self._known: dict[DocumentId, _Known] = {}
+        self._revoked = device_sql.Revoked()
 
     @classmethod
     async def open(cls, engine: AsyncEngine, *, exclusive: bool = False) -> SqlStorage:
@@ -173,8 +177,39 @@ class SqlStorage:
         """Begin a transaction that writes: SQLite has to be told before the first read, lest another come between."""
         if self._is_sqlite:
             await connection.exec_driver_sql("BEGIN IMMEDIATE")
+    async def note_devices(self, sightings: Sequence[Sighting]) -> None:
+        async with self._changing("noting devices") as connection:
+            await device_sql.note(connection, sightings)
+
+    async def revoke_devices(self, devices: Sequence[DeviceId], time_ms: int) -> list[DeviceId]:
+        async with self._changing("revoking devices") as connection:
+            return await device_sql.revoke(connection, devices, time_ms)
+
+    async def restore_devices(self, devices: Sequence[DeviceId]) -> list[DeviceId]:
+        async with self._changing("restoring devices") as connection:
+            return await device_sql.restore(connection, devices)
+
+    async def revoked_devices(self) -> frozenset[DeviceId]:
+        with operational("reading revoked devices"):
+            async with self._reading() as connection:
+                return await self._revoked.read(connection)
+
+    async def devices(self, user: str | None = None) -> list[DeviceInfo]:
+        with operational("listing devices"):
+            async with self._reading() as connection:
+                return await device_sql.read(connection, user)
+
 
     async def _append_shared(
+    @asynccontextmanager
+    async def _changing(self, doing: str) -> AsyncIterator[AsyncConnection]:
+        """A transaction that is committed at the end. Raises StorageError."""
+        with operational(doing):
+            async with self._writer.turn() as writer:
+                await self._begin(writer.core)
+                yield writer.core
+                await writer.core.commit()
+
         self, connection: AsyncConnection, batch: Sequence[DocumentAppend]
     ) -> dict[DocumentId, AppendResult]:
         """Append where others write too: what was overtaken stays out. `batch` is in document order."""

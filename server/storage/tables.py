@@ -10,6 +10,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ForeignKey,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -17,6 +18,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    text,
 )
 
 metadata = MetaData()
@@ -72,15 +74,22 @@ snapshots = Table(
     Column("check", LargeBinary),
 )
 
+# Who has connected, and who may no longer: those are read often. A device that was revoked unseen has no other times.
 devices = Table(
     "devices",
     metadata,
     Column("user", Text, primary_key=True),
     Column("device", Text, primary_key=True),
-    Column("agent", Text, nullable=False),
-    Column("first_seen_ms", BigInteger, nullable=False),
-    Column("last_seen_ms", BigInteger, nullable=False),
+    Column("agent", Text),
+    Column("first_seen_ms", BigInteger),
+    Column("last_seen_ms", BigInteger),
     Column("revoked_ms", BigInteger),
+    Index(
+        "devices_revoked",
+        "revoked_ms",
+        sqlite_where=text("revoked_ms IS NOT NULL"),
+        postgresql_where=text("revoked_ms IS NOT NULL"),
+    ),
     sqlite_with_rowid=False,
 )
 

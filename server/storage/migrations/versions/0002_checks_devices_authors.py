@@ -18,12 +18,14 @@ def upgrade() -> None:
         "devices",
         sa.Column("user", sa.Text, primary_key=True),
         sa.Column("device", sa.Text, primary_key=True),
-        sa.Column("agent", sa.Text, nullable=False),
-        sa.Column("first_seen_ms", sa.BigInteger, nullable=False),
-        sa.Column("last_seen_ms", sa.BigInteger, nullable=False),
+        sa.Column("agent", sa.Text),
+        sa.Column("first_seen_ms", sa.BigInteger),
+        sa.Column("last_seen_ms", sa.BigInteger),
         sa.Column("revoked_ms", sa.BigInteger),
         sqlite_with_rowid=False,
     )
+    is_revoked = sa.text("revoked_ms IS NOT NULL")
+    op.create_index("devices_revoked", "devices", ["revoked_ms"], sqlite_where=is_revoked, postgresql_where=is_revoked)
     op.create_table(
         "authors",
         sa.Column("document_id", sa.BigInteger, sa.ForeignKey("documents.id"), primary_key=True, autoincrement=False),
