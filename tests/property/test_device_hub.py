@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Sequence
 from random import Random
+from typing import Protocol
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client_sim.core import events as device_events
 from client_sim.core.device import Device
-from client_sim.core.effects import CloseConnection, Connect, Effect, FetchToken, Send
+from client_sim.core.effects import CloseConnection, Connect, Effect, FetchToken, Problem, Send
+from client_sim.core.ports import DeviceStore
 from client_sim.core.status import State
 from client_sim.store import MemoryStore
 from crdt.protocol.codec import encode
@@ -29,21 +32,36 @@ STEPS = st.lists(
 )
 
 
+class Home(Protocol):
+    """Where a device's store lives on when its process is gone."""
+
+    def reopened(self) -> DeviceStore: ...
+
+
+class MemoryHome:
+    def __init__(self, store: MemoryStore | None = None) -> None:
+        self.store = store or MemoryStore()
+
+    def reopened(self) -> DeviceStore:
+        self.store = self.store.restarted()
+        return self.store
+
+
 class Side:
     """One device, its store, and its end of the wire."""
 
-    def __init__(self, world: World, name: str, seed: int) -> None:
+    def __init__(self, world: World, name: str, seed: int, home: Home | None = None) -> None:
         self.world = world
         self.name = name
         self.rng = Random(seed)
-        self.store = MemoryStore()
+        self.home = home or MemoryHome()
         self.session: int | None = None
         self.up: deque[bytes] = deque()
         self.boot()
 
     def boot(self) -> None:
         self.unplug()
-        self.store = self.store.restarted()
+        self.store = self.home.reopened()
         self.device = Device(self.name, self.store, self.rng)
         self.feed(device_events.OpenRequested("main"))
         self.feed(device_events.Started())
@@ -54,8 +72,8 @@ class Side:
 
     def execute(self, effect: Effect) -> None:
         match effect:
-            case FetchToken():
-                self.feed(device_events.TokenFetched(token("alice", self.name)))
+            case FetchToken(device):
+                self.feed(device_events.TokenFetched(device, token("alice", device)))
             case Connect():
                 self.session = self.world.lab.connect()
                 self.feed(device_events.ConnectionMade())
@@ -63,6 +81,8 @@ class Side:
                 self.up.append(data)
             case CloseConnection():
                 self.unplug()
+            case Problem("device_forked"):
+                self.world.forks += 1
             case _:
                 pass
 
@@ -101,10 +121,11 @@ class Side:
 
 
 class World:
-    def __init__(self) -> None:
+    def __init__(self, names: Sequence[str] = NAMES) -> None:
         self.lab = Lab()
         self.written: list[str] = []
-        self.sides = [Side(self, name, seed) for seed, name in enumerate(NAMES)]
+        self.forks = 0
+        self.sides = [Side(self, name, seed) for seed, name in enumerate(names)]
 
     def step(self, kind: str, side: Side, amount: int) -> None:
         match kind:
@@ -189,5 +210,6 @@ def test_devices_and_hub_converge_and_lose_nothing(steps: list[Step]) -> None:
     for side in world.sides:
         assert side.device.status.state is State.CURRENT
         assert side.device.document("main").pending == 0
+    assert world.forks == 0
     durable = sum(len(entry.updates) for entry in world.lab.durable(MAIN))
     assert durable == len(world.written)
