@@ -55,14 +55,6 @@ class Storage(Protocol):
         """All documents that were written, by owner and name. Raises StorageError."""
         ...
 
-
-class Meter(Protocol):
-    """Counts what the core does. Seconds are of the driver's clock."""
-
-    def refused(self, code: str) -> None:
-        """An error was sent, or a connection closed, with this code."""
-
-    def received(self, updates: int) -> None:
     async def note_devices(self, sightings: Sequence[Sighting]) -> None:
         """Remember when devices were seen, one sighting a device; one older than what is known changes nothing.
 
@@ -86,6 +78,14 @@ class Meter(Protocol):
         """All devices that were seen or revoked, or one user's, by user and name. Raises StorageError."""
         ...
 
+
+class Meter(Protocol):
+    """Counts what the core does. Seconds are of the driver's clock."""
+
+    def refused(self, code: str) -> None:
+        """An error was sent, or a connection closed, with this code."""
+
+    def received(self, updates: int) -> None:
         """So many updates were checked, and their commit begins (again, if they have to be tried again)."""
 
     def committed(self, entries: int, seconds: float) -> None:

@@ -114,7 +114,6 @@ class AppendResult:
 
 
 @dataclass(frozen=True, slots=True)
-@dataclass(frozen=True, slots=True)
 class Sighting:
     """A device was connected at `first_ms` and at `last_ms`; `agent` is what it calls its software."""
 
@@ -135,6 +134,7 @@ class DeviceInfo:
     revoked_ms: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
 class DocumentInfo:
     """A line of `syncline doc list`. Sizes are bytes of v1 updates, as stored."""
 

@@ -44,8 +44,8 @@ class MemoryStorage:
     def __init__(self, store_id: bytes = bytes(STORE_ID_BYTES)) -> None:
         self.store_id = store_id
         self._documents: dict[DocumentId, _Document] = {}
-
         self._devices: dict[DeviceId, DeviceInfo] = {}
+
     async def load(self, document: DocumentId) -> StoredDocument:
         held = self._documents.get(document)
         if held is None:
@@ -75,18 +75,6 @@ class MemoryStorage:
     async def documents(self) -> list[DocumentInfo]:
         return [_info(document, held) for document, held in sorted(self._documents.items()) if held.entries]
 
-    def _append(self, append: DocumentAppend) -> AppendResult:
-        known_seq = append.entries[0].seq - 1
-        held = self._documents.get(append.document)
-        if held is None and known_seq == 0:
-            held = self._documents[append.document] = _Document(append.epoch)
-        if held is None or held.epoch != append.epoch:
-            return AppendResult(append.document, committed=False)
-        if held.head_seq == known_seq:
-            held.entries.extend(append.entries)
-            return AppendResult(append.document, committed=True)
-        foreign = tuple(entry for entry in held.entries if entry.seq > known_seq)
-        is_told = bool(foreign) and foreign[0].seq == known_seq + 1
     async def note_devices(self, sightings: Sequence[Sighting]) -> None:
         for sighting in sightings:
             info = self._device(sighting.device)
@@ -119,6 +107,18 @@ class MemoryStorage:
         self._devices[device] = replace(info, revoked_ms=revoked_ms)
         return True
 
+    def _append(self, append: DocumentAppend) -> AppendResult:
+        known_seq = append.entries[0].seq - 1
+        held = self._documents.get(append.document)
+        if held is None and known_seq == 0:
+            held = self._documents[append.document] = _Document(append.epoch)
+        if held is None or held.epoch != append.epoch:
+            return AppendResult(append.document, committed=False)
+        if held.head_seq == known_seq:
+            held.entries.extend(append.entries)
+            return AppendResult(append.document, committed=True)
+        foreign = tuple(entry for entry in held.entries if entry.seq > known_seq)
+        is_told = bool(foreign) and foreign[0].seq == known_seq + 1
         return AppendResult(append.document, committed=False, foreign=foreign if is_told else ())
 
 

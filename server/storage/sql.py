@@ -161,22 +161,6 @@ class SqlStorage:
                 rows = (await connection.execute(sql.document_infos())).all()
         return sorted((_info(row) for row in rows), key=lambda info: info.document)
 
-    # --- transactions
-
-    @asynccontextmanager
-    async def _reading(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction in which every statement sees the same commits."""
-        async with self._engine.connect() as connection:
-            if self._is_sqlite:
-                await connection.exec_driver_sql("BEGIN")
-            else:
-                await connection.execution_options(isolation_level="REPEATABLE READ")
-            yield connection
-
-    async def _begin(self, connection: AsyncConnection) -> None:
-        """Begin a transaction that writes: SQLite has to be told before the first read, lest another come between."""
-        if self._is_sqlite:
-            await connection.exec_driver_sql("BEGIN IMMEDIATE")
     async def note_devices(self, sightings: Sequence[Sighting]) -> None:
         async with self._changing("noting devices") as connection:
             await device_sql.note(connection, sightings)
@@ -199,8 +183,8 @@ class SqlStorage:
             async with self._reading() as connection:
                 return await device_sql.read(connection, user)
 
+    # --- transactions
 
-    async def _append_shared(
     @asynccontextmanager
     async def _changing(self, doing: str) -> AsyncIterator[AsyncConnection]:
         """A transaction that is committed at the end. Raises StorageError."""
@@ -210,6 +194,22 @@ class SqlStorage:
                 yield writer.core
                 await writer.core.commit()
 
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction in which every statement sees the same commits."""
+        async with self._engine.connect() as connection:
+            if self._is_sqlite:
+                await connection.exec_driver_sql("BEGIN")
+            else:
+                await connection.execution_options(isolation_level="REPEATABLE READ")
+            yield connection
+
+    async def _begin(self, connection: AsyncConnection) -> None:
+        """Begin a transaction that writes: SQLite has to be told before the first read, lest another come between."""
+        if self._is_sqlite:
+            await connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    async def _append_shared(
         self, connection: AsyncConnection, batch: Sequence[DocumentAppend]
     ) -> dict[DocumentId, AppendResult]:
         """Append where others write too: what was overtaken stays out. `batch` is in document order."""
