@@ -11,6 +11,7 @@ from server.core.records import (
     DeviceInfo,
     DocumentAppend,
     DocumentInfo,
+    History,
     Sighting,
     Snapshot,
     StoredDocument,
@@ -43,8 +44,12 @@ class Storage(Protocol):
     async def save_snapshot(self, document: DocumentId, snapshot: Snapshot) -> None:
         """Keep a verified snapshot and the one before it; drop older ones, and the log that the one before covers.
 
-        Raises StorageError.
+        Who wrote what of that log is kept. Raises StorageError.
         """
+        ...
+
+    async def history(self, document: DocumentId) -> History:
+        """How a document came to be, as far back as anything tells. Raises StorageError, CorruptDocument."""
         ...
 
     async def begin_epoch(self, document: DocumentId, epoch: bytes) -> int:

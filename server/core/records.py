@@ -8,6 +8,7 @@ from hashlib import blake2b
 from crdt.chain import OpState
 from crdt.ids import DeviceId, DocumentId
 from crdt.protocol.frames import EPOCH_BYTES
+from crdt.update.ranges import Ranges
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,37 @@ class StoredDocument:
             if entry.seq > self.epoch_seq:
                 ops[entry.device] = OpState(entry.last_op, entry.chain)
         return ops
+
+
+@dataclass(frozen=True, slots=True)
+class Authorship:
+    """What one device did: its entries from `first_seq` to `last_seq`, between which others' may lie.
+
+    `heal` as of LogEntry. Not `is_whole`: something of these entries could not be read, and is not in the ranges.
+    """
+
+    first_seq: int
+    last_seq: int
+    device: DeviceId
+    first_op: int
+    last_op: int
+    inserted: Ranges
+    deleted: Ranges
+    first_ms: int
+    last_ms: int
+    heal: bool = False
+    is_whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """All that tells how a document came to be: who wrote what the log has no longer, the document as it was then, and
+    the log since. `base` is None where the log goes back to the first entry.
+    """
+
+    authors: tuple[Authorship, ...]
+    base: Snapshot | None
+    entries: tuple[LogEntry, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,16 +9,20 @@ from crdt.ids import DeviceId, DocumentId
 from server.core.ports import StorageError
 from server.core.records import (
     AppendResult,
+    Authorship,
     DeviceInfo,
     DocumentAppend,
     DocumentInfo,
+    History,
     LogEntry,
     Sighting,
     Snapshot,
     StoredDocument,
     first_epoch,
 )
+from server.storage.authors import authorship, folded
 from server.storage.checks import check_batch
+from server.storage.reading import base_of
 from server.storage.rows import pack_updates
 
 STORE_ID_BYTES = 16
@@ -31,6 +35,7 @@ class _Document:
     snapshots: list[Snapshot] = field(default_factory=list)
     """Newest first."""
     entries: list[LogEntry] = field(default_factory=list)
+    authors: list[Authorship] = field(default_factory=list)
 
     @property
     def head_seq(self) -> int:
@@ -65,7 +70,15 @@ class MemoryStorage:
             return
         held.snapshots = [snapshot, *(older for older in held.snapshots if older.seq < snapshot.seq)][:2]
         for previous in held.snapshots[1:]:
+            gone = [authorship(entry) for entry in held.entries if entry.seq <= previous.seq]
+            held.authors = folded((*held.authors, *folded(gone)))
             held.entries = [entry for entry in held.entries if entry.seq > previous.seq]
+
+    async def history(self, document: DocumentId) -> History:
+        held = self._documents.get(document)
+        if held is None:
+            return History((), None, ())
+        return History(tuple(held.authors), base_of(held.snapshots, held.entries), tuple(held.entries))
 
     async def begin_epoch(self, document: DocumentId, epoch: bytes) -> int:
         held = self._documents.setdefault(document, _Document(epoch))

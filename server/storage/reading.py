@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import pairwise
 
 from crdt.ids import DocumentId
 from server.core.ports import CorruptDocument
-from server.core.records import LogEntry, Snapshot, StoredDocument
+from server.core.records import History, LogEntry, Snapshot, StoredDocument
+from server.storage.authors import read_authors
 from server.storage.rows import Row, check_document, read_entry, read_snapshot
 
 
@@ -25,14 +27,35 @@ def read_document(
     return stored
 
 
+def read_history(
+    document: DocumentId,
+    head_row: Row,
+    snapshot_rows: Sequence[Row],
+    log_rows: Sequence[Row],
+    author_rows: Sequence[Row],
+) -> History:
+    """As `read_document`, but from as far back as there is anything. Raises CorruptDocument."""
+    entries = read_document(document, head_row, snapshot_rows, log_rows).entries
+    base = base_of(list(sound(document, snapshot_rows)), entries)
+    return History(tuple(read_authors(document, author_rows)), base, entries)
+
+
 def newest_sound(document: DocumentId, snapshot_rows: Sequence[Row]) -> Snapshot | None:
     """The first of these snapshots whose checksum is right."""
+    return next(sound(document, snapshot_rows), None)
+
+
+def sound(document: DocumentId, snapshot_rows: Iterable[Row]) -> Iterator[Snapshot]:
+    """Those of these snapshots whose checksum is right."""
     for row in snapshot_rows:
-        try:
-            return read_snapshot(document, row)
-        except CorruptDocument:
-            continue
-    return None
+        with suppress(CorruptDocument):
+            yield read_snapshot(document, row)
+
+
+def base_of(snapshots: Sequence[Snapshot], entries: Sequence[LogEntry]) -> Snapshot | None:
+    """The oldest of these snapshots, newest first, that the log joins on to; None if the log needs none."""
+    first_seq = entries[0].seq if entries else 1
+    return next((found for found in reversed(snapshots) if found.seq >= first_seq - 1), None) if first_seq > 1 else None
 
 
 def check_gapless(document: DocumentId, entries: Sequence[LogEntry]) -> None:

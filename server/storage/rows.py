@@ -33,13 +33,13 @@ def document_values(document: DocumentId, epoch: bytes, epoch_seq: int, created_
         "epoch": epoch,
         "epoch_seq": epoch_seq,
         "created_ms": created_ms,
-        "checksum": _checksum(b"document", document, epoch, epoch_seq, created_ms),
+        "checksum": checksum(b"document", document, epoch, epoch_seq, created_ms),
     }
 
 
 def check_document(document: DocumentId, row: Row) -> None:
     """Raises CorruptDocument."""
-    _check(row, "its head row", b"document", document, row.epoch, row.epoch_seq, row.created_ms)
+    check_row(row, "its head row", b"document", document, row.epoch, row.epoch_seq, row.created_ms)
 
 
 def entry_values(document: DocumentId, entry: LogEntry) -> Values:
@@ -52,7 +52,7 @@ def entry_row(document: DocumentId, entry: LogEntry) -> tuple[Any, ...]:
     user, device = entry.device
     updates = pack_updates(entry.updates)
     fields = (entry.seq, user, device, entry.first_op, entry.last_op, entry.chain, updates, entry.time_ms)
-    return (*fields, _checksum(b"log", document, *fields, *_later(entry.heal)), entry.heal)
+    return (*fields, checksum(b"log", document, *fields, *_later(entry.heal)), entry.heal)
 
 
 _ENTRY_COLUMNS = ("seq", "user", "device", "first_op", "last_op", "chain", "updates", "time_ms", "checksum", "heal")
@@ -61,7 +61,7 @@ _ENTRY_COLUMNS = ("seq", "user", "device", "first_op", "last_op", "chain", "upda
 def read_entry(document: DocumentId, row: Row) -> LogEntry:
     """Raises CorruptDocument."""
     fields = (row.seq, row.user, row.device, row.first_op, row.last_op, row.chain, row.updates, row.time_ms)
-    _check(row, f"log entry {row.seq}", b"log", document, *fields, *_later(row.heal))
+    check_row(row, f"log entry {row.seq}", b"log", document, *fields, *_later(row.heal))
     return LogEntry(
         seq=row.seq,
         device=DeviceId(row.user, row.device),
@@ -84,7 +84,7 @@ def snapshot_values(document: DocumentId, snapshot: Snapshot) -> Values:
         "state": snapshot.state,
         "ops": ops,
         "time_ms": snapshot.time_ms,
-        "checksum": _checksum(b"snapshot", document, *fields, *_later(snapshot.check)),
+        "checksum": checksum(b"snapshot", document, *fields, *_later(snapshot.check)),
         "check": snapshot.check,
     }
 
@@ -92,7 +92,7 @@ def snapshot_values(document: DocumentId, snapshot: Snapshot) -> Values:
 def read_snapshot(document: DocumentId, row: Row) -> Snapshot:
     """Raises CorruptDocument."""
     fields = (row.seq, row.epoch, row.state, row.ops, row.time_ms)
-    _check(row, f"snapshot {row.seq}", b"snapshot", document, *fields, *_later(row.check))
+    check_row(row, f"snapshot {row.seq}", b"snapshot", document, *fields, *_later(row.check))
     ops = {DeviceId(user, device): OpState(op, chain) for user, device, op, chain in msgpack.unpackb(row.ops)}
     return Snapshot(row.seq, row.epoch, row.state, ops, row.time_ms, row.check)
 
@@ -108,12 +108,16 @@ def pack_updates(updates: Iterable[bytes]) -> bytes:
     return packed
 
 
-def _checksum(table: bytes, document: DocumentId, *fields: Any) -> bytes:
-    """`surrogateescape`: a damaged text is read as it is (`engines`), and has to be told from the right one."""
+def checksum(table: bytes, document: DocumentId, *fields: Any) -> bytes:
+    """Of a row of `table` that belongs to a document.
+
+    `surrogateescape`: a damaged text is read as it is (`engines`), and has to be told from the right one.
+    """
     content = msgpack.packb([*document, *fields], unicode_errors="surrogateescape")
     return blake2b(content, digest_size=CHECKSUM_BYTES, person=table).digest()
 
 
-def _check(row: Row, what: str, table: bytes, document: DocumentId, *fields: Any) -> None:
-    if _checksum(table, document, *fields) != row.checksum:
+def check_row(row: Row, what: str, table: bytes, document: DocumentId, *fields: Any) -> None:
+    """Raises CorruptDocument."""
+    if checksum(table, document, *fields) != row.checksum:
         raise CorruptDocument(f"{document}: {what} is damaged")

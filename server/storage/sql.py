@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from server.core.records import (
     DeviceInfo,
     DocumentAppend,
     DocumentInfo,
+    History,
     LogEntry,
     Sighting,
     Snapshot,
@@ -25,9 +27,10 @@ from server.core.records import (
 )
 from server.storage import devices as device_sql
 from server.storage import statements as sql
+from server.storage.authors import AUTHORS, LOG_UP_TO, Trimmed, summarise, trim_log
 from server.storage.checks import check_batch
 from server.storage.engines import Writer, WriterConnection, operational
-from server.storage.reading import check_gapless, newest_sound, read_document
+from server.storage.reading import check_gapless, newest_sound, read_document, read_history
 from server.storage.rows import (
     Row,
     Values,
@@ -133,12 +136,36 @@ class SqlStorage:
 
     async def save_snapshot(self, document: DocumentId, snapshot: Snapshot) -> None:
         with operational(f"saving a snapshot of {document}"):
+            trimmed = await self._to_trim(document, snapshot)
             async with self._writer.turn() as writer:
                 await self._begin(writer.core)
-                await _replace_snapshots(writer.core, document, snapshot)
+                await _replace_snapshots(writer.core, document, snapshot, trimmed)
                 await writer.core.commit()
                 if self._is_sqlite:
                     await _shrink(writer.driver)
+
+    async def _to_trim(self, document: DocumentId, snapshot: Snapshot) -> Trimmed:
+        """What the log of a document will lose to a snapshot. It is read through before appends have to wait for it."""
+        async with self._reading() as connection:
+            head_row = (await connection.execute(sql.DOCUMENT, _named(document))).one_or_none()
+            by_id = {"id": head_row.id if head_row else None}
+            present = (await connection.execute(sql.SNAPSHOTS, by_id)).all()
+            kept_seq = _seq_before(document, snapshot, present)
+            log_rows = (await connection.execute(LOG_UP_TO, by_id | {"covered_seq": kept_seq})).all()
+        return await asyncio.to_thread(summarise, document, kept_seq, log_rows)
+
+    async def history(self, document: DocumentId) -> History:
+        with operational(f"reading the history of {document}"):
+            await self._writer.settled()
+            async with self._reading() as connection:
+                head_row = (await connection.execute(sql.DOCUMENT, _named(document))).one_or_none()
+                if head_row is None:
+                    return History((), None, ())
+                by_id = {"id": head_row.id}
+                snapshot_rows = (await connection.execute(sql.SNAPSHOTS, by_id)).all()
+                log_rows = (await connection.execute(sql.LOG, by_id)).all()
+                author_rows = (await connection.execute(AUTHORS, by_id)).all()
+        return read_history(document, head_row, snapshot_rows, log_rows, author_rows)
 
     async def begin_epoch(self, document: DocumentId, epoch: bytes) -> int:
         with operational(f"beginning an epoch of {document}"):
@@ -299,20 +326,29 @@ async def _append_checked(driver: Any, batch: Sequence[DocumentAppend]) -> bool:
     return True
 
 
-async def _replace_snapshots(connection: AsyncConnection, document: DocumentId, snapshot: Snapshot) -> None:
+async def _replace_snapshots(
+    connection: AsyncConnection, document: DocumentId, snapshot: Snapshot, trimmed: Trimmed
+) -> None:
     """Keep `snapshot`, the newest sound one before it, and the log after that. If a later one is there, keep all."""
     head_row = (await connection.execute(sql.DOCUMENT_TO_CHANGE, _named(document))).one_or_none()
-    by_id = {"id": head_row.id if head_row else None}
+    by_id: Values = {"id": head_row.id if head_row else None}
     if (await connection.execute(sql.HEAD, by_id)).scalar_one() < snapshot.seq:
         raise StorageError(f"{document} is not what the snapshot was made of: its log ends before {snapshot.seq}")
     present = (await connection.execute(sql.SNAPSHOTS, by_id)).all()
     if present and present[0].seq > snapshot.seq:
         return
-    previous = newest_sound(document, [row for row in present if row.seq < snapshot.seq])
-    kept_seq = previous.seq if previous else 0
+    kept_seq = _seq_before(document, snapshot, present)
+    if kept_seq != trimmed.seq:
+        raise StorageError(f"{document}: another process saved a snapshot meanwhile")
     await connection.execute(sql.DROP_SNAPSHOTS, by_id | {"kept_seq": kept_seq})
     await connection.execute(sql.PUT_SNAPSHOT, {"document_id": by_id["id"], **snapshot_values(document, snapshot)})
-    await connection.execute(sql.TRIM_LOG, by_id | {"covered_seq": kept_seq})
+    await trim_log(connection, document, by_id["id"], trimmed)
+
+
+def _seq_before(document: DocumentId, snapshot: Snapshot, present: Sequence[Row]) -> int:
+    """The seq of the newest sound snapshot before this one; 0 if there is none."""
+    previous = newest_sound(document, [row for row in present if row.seq < snapshot.seq])
+    return previous.seq if previous else 0
 
 
 async def _shrink(driver: Any) -> None:

@@ -57,6 +57,7 @@ async def compare(file: Path, history: Sequence[tuple[str, object]]) -> None:
             assert await perform(sql, call) == await perform(memory, call)
             for document in DOCUMENTS:
                 assert await sql.load(document) == await memory.load(document)
+                assert await sql.history(document) == await memory.history(document)
         assert await one.documents() == await memory.documents()
 
 
