@@ -7,10 +7,11 @@ is the first one that is missing.
 
 from __future__ import annotations
 
+from crdt.update.decoder import DEPTH_MAX, VALUES_MAX
+from crdt.update.layout import NESTING_MAX, RANGES_MAX, Layout
 from crdt.update.model import (
     CLIENT_MAX,
     CLOCK_MAX,
-    DEPTH_MAX,
     Content,
     DeleteRange,
     Id,
@@ -18,18 +19,31 @@ from crdt.update.model import (
     Struct,
     Update,
 )
-from crdt.update.reader import continuation, read_state_vector, read_update, write_state_vector
+from crdt.update.reader import (
+    CLIENTS_MAX,
+    STRUCTS_MAX,
+    continuation,
+    read_state_vector,
+    read_update,
+    write_state_vector,
+)
 from crdt.update.roots import RootKind, root_kinds
 
 __all__ = [
+    "CLIENTS_MAX",
     "CLIENT_MAX",
     "CLOCK_MAX",
     "DEPTH_MAX",
     "EMPTY_STATE_VECTOR",
     "EMPTY_UPDATE",
+    "NESTING_MAX",
+    "RANGES_MAX",
+    "STRUCTS_MAX",
+    "VALUES_MAX",
     "Content",
     "DeleteRange",
     "Id",
+    "Layout",
     "RootKind",
     "StateVector",
     "Struct",

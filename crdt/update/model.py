@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
@@ -12,8 +12,6 @@ StateVector: TypeAlias = dict[int, int]
 
 CLIENT_MAX = (1 << 53) - 1
 CLOCK_MAX = (1 << 31) - 1
-DEPTH_MAX = 32
-"""Lists and maps within lists and maps, in one embedded value."""
 
 
 class Id(NamedTuple):
@@ -24,7 +22,7 @@ class Id(NamedTuple):
 
 
 class Content(StrEnum):
-    """What a struct holds, by the names of Yjs."""
+    """What a struct holds, by the names of Yjs; nested types each by their own."""
 
     GC = "gc"
     DELETED = "deleted"
@@ -32,11 +30,18 @@ class Content(StrEnum):
     STRING = "string"
     EMBED = "embed"
     FORMAT = "format"
-    TYPE = "type"
-    ARRAY_TYPE = "array_type"
-    XML_TYPE = "xml_type"
     ANY = "any"
     DOC = "doc"
+    ARRAY_TYPE = "array_type"
+    MAP_TYPE = "map_type"
+    TEXT_TYPE = "text_type"
+    XML_ELEMENT = "xml_element"
+    XML_FRAGMENT = "xml_fragment"
+    XML_TEXT = "xml_text"
+
+
+XML_TYPES = frozenset((Content.XML_ELEMENT, Content.XML_FRAGMENT, Content.XML_TEXT))
+TYPES = XML_TYPES | {Content.ARRAY_TYPE, Content.MAP_TYPE, Content.TEXT_TYPE}
 
 
 class Struct(NamedTuple):
@@ -68,13 +73,15 @@ class Update:
     """A v1 update, read. `sections` gives each client's clock range [start, end).
 
     `needs` are the ids outside of it that must exist for it to be complete: what its sections continue, what its
-    structs stand beside or within, what it deletes.
+    structs stand beside or within, what it deletes. `pairs` are the second halves of surrogate pairs in its strings,
+    ascending by clock within each client: nothing may come between the two.
     """
 
     sections: dict[int, tuple[int, int]]
     structs: list[Struct]
     deletes: list[DeleteRange]
     needs: list[Id]
+    pairs: list[Id] = field(default_factory=list)
 
     def missing(self, known: Mapping[int, int]) -> Id | None:
         """The first id that this update builds on and that is neither in `known` nor in itself; None if it fits."""

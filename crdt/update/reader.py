@@ -7,35 +7,38 @@ from functools import lru_cache
 
 from crdt.errors import BadUpdate, PeerError
 from crdt.protocol.codes import Code
-from crdt.update.model import (
-    CLIENT_MAX,
-    CLOCK_MAX,
-    DEPTH_MAX,
-    Content,
-    DeleteRange,
-    Id,
-    StateVector,
-    Struct,
-    Update,
-)  # fmt: skip
+from crdt.update.decoder import VALUES_MAX, Decoder, uint_at
+from crdt.update.model import CLIENT_MAX, CLOCK_MAX, Content, DeleteRange, Id, StateVector, Struct, Update
+
+STRUCTS_MAX = 20_000
+"""Structs in one update. A hostile one of 40,000 takes the library seconds, and gigabytes."""
+
+CLIENTS_MAX = 10_000
+"""Clients in one update."""
 
 
-def read_update(update: bytes) -> Update:
-    """Read a v1 update. Raises BadUpdate for bytes that are not one, and for content that is not supported."""
+def read_update(update: bytes, *, bounded: bool = False) -> Update:
+    """Read a v1 update. Raises BadUpdate for bytes that are not one, and for content that is not supported.
+
+    `bounded` ones have at most `STRUCTS_MAX` structs: what peers push, as opposed to a document's state.
+    """
     typed = _read_typed(update)
     if typed is not None:
         return typed
+    reader = _Reader(update, bounded)
     try:
-        reader = _Reader(update)
         structs = reader.structs()
         deletes = reader.deletes()
-    except IndexError as exc:
+        if reader.at != len(update):
+            raise BadUpdate("malformed", "bytes after the end of the update")
+    except (IndexError, BadUpdate) as exc:
+        if _is_v2(update):
+            raise BadUpdate("unsupported", "this is a v2 update: send v1") from exc
+        if isinstance(exc, BadUpdate):
+            raise
         raise BadUpdate("malformed", "the update is cut off") from exc
-    except UnicodeDecodeError as exc:
-        raise BadUpdate("malformed", "a string is not UTF-8") from exc
-    if reader.at != len(update):
-        raise BadUpdate("malformed", "bytes after the end of the update")
-    return Update(reader.sections, structs, deletes, _needs(reader.sections, structs, deletes))
+    needs = _needs(reader.sections, structs, deletes)
+    return Update(reader.sections, structs, deletes, needs, reader.pairs)
 
 
 def continuation(update: bytes, client: int, clock: int) -> int:
@@ -76,13 +79,13 @@ def _contains(sections: dict[int, tuple[int, int]], ref: Id) -> bool:
 def _read_typed(data: bytes) -> Update | None:
     """The commonest update, in half the time: one run of ASCII beside existing text, nothing deleted.
 
-    None for all others, and for what is wrong: `_Reader` reads those, or says why not.
+    None for all others, and for what is cut off: `_Reader` reads those, or says why not.
     """
     if data[:2] != _ONE_STRUCT or data[-1] or len(data) > _TYPED_BYTES_MAX:
         return None
     try:
-        client, at = _uint_at(data, 2)
-        clock, at = _uint_at(data, at)
+        client, at = uint_at(data, 2)
+        clock, at = uint_at(data, at)
         info = data[at]
         if info not in _TYPED_INFOS:
             return None
@@ -109,24 +112,9 @@ def _read_typed(data: bytes) -> Update | None:
     return Update(sections, [struct], [], needs)
 
 
-def _uint_at(data: bytes, at: int) -> tuple[int, int]:
-    """An integer, and where the next field begins. Raises IndexError at the end of the bytes, and if it is too long."""
-    byte = data[at]
-    value = byte & 0x7F
-    shift = 7
-    while byte >= 0x80:
-        if shift > _SHIFT_MAX:
-            raise IndexError(at)
-        at += 1
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        shift += 7
-    return value, at + 1
-
-
 def _id_at(data: bytes, at: int) -> tuple[Id, int]:
-    client, at = _uint_at(data, at)
-    clock, at = _uint_at(data, at)
+    client, at = uint_at(data, at)
+    clock, at = uint_at(data, at)
     return Id(client, clock), at
 
 
@@ -137,16 +125,16 @@ def _is_over(ref: Id | None) -> bool:
 def read_state_vector(state_vector: bytes) -> StateVector:
     """Read a state vector. Raises PeerError with `bad_state`."""
     try:
-        reader = _Reader(state_vector)
+        decoder = Decoder(state_vector)
         found: StateVector = {}
-        for _ in range(reader.count()):
-            client = reader.uint(CLIENT_MAX)
+        for _ in range(decoder.count()):
+            client = decoder.uint(CLIENT_MAX)
             if client in found:
                 raise BadUpdate("malformed", "a client twice")
-            found[client] = reader.uint(CLOCK_MAX)
+            found[client] = decoder.uint(CLOCK_MAX)
     except (IndexError, BadUpdate) as exc:
         raise PeerError(Code.BAD_STATE, "not a state vector") from exc
-    if reader.at != len(state_vector):
+    if decoder.at != len(state_vector):
         raise PeerError(Code.BAD_STATE, "bytes after the end of the state vector")
     return found
 
@@ -161,66 +149,20 @@ def write_state_vector(state_vector: Mapping[int, int]) -> bytes:
     return bytes(out)
 
 
-class _Reader:
-    """A position in the bytes of an update or state vector. Reading past the end raises IndexError."""
+class _Reader(Decoder):
+    """A position in the bytes of an update."""
 
-    __slots__ = ("at", "data", "sections")
+    __slots__ = ("_clients_max", "_structs_left", "pairs", "sections")
 
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.at = 0
+    def __init__(self, data: bytes, bounded: bool) -> None:
+        super().__init__(data, VALUES_MAX if bounded else len(data))
         self.sections: dict[int, tuple[int, int]] = {}
-
-    # --- primitives
-
-    def uint(self, maximum: int) -> int:
-        """A variable-length unsigned integer, little end first, seven bits a byte."""
-        at = self.at
-        byte = self.data[at]
-        at += 1
-        value = byte & 0x7F
-        shift = 7
-        while byte >= 0x80:
-            if shift > _SHIFT_MAX:
-                raise BadUpdate("malformed", "an integer is too long")
-            byte = self.data[at]
-            at += 1
-            value |= (byte & 0x7F) << shift
-            shift += 7
-        self.at = at
-        if value > maximum:
-            raise BadUpdate("limit", f"{value} is over {maximum}")
-        return value
-
-    def count(self) -> int:
-        """A count of items that take at least a byte each."""
-        return self.uint(len(self.data) - self.at)
-
-    def blob(self) -> bytes:
-        """Bytes with their length in front."""
-        size = self.uint(len(self.data))
-        end = self.at + size
-        if end > len(self.data):
-            raise IndexError(end)
-        blob = self.data[self.at : end]
-        self.at = end
-        return blob
-
-    def text(self) -> str:
-        return self.blob().decode()
-
-    def id(self) -> Id:
-        return Id(self.uint(CLIENT_MAX), self.uint(CLOCK_MAX))
-
-    def skip(self, size: int) -> None:
-        self.at += size
-        if self.at > len(self.data):
-            raise IndexError(self.at)
-
-    # --- structs
+        self.pairs: list[Id] = []
+        self._structs_left = STRUCTS_MAX if bounded else len(data)
+        self._clients_max = CLIENTS_MAX if bounded else len(data)
 
     def structs(self) -> list[Struct]:
-        """All clients' structs; fills `sections`."""
+        """All clients' structs; fills `sections` and `pairs`."""
         structs: list[Struct] = []
         for _ in range(self.count()):
             struct_count = self.count()
@@ -228,6 +170,9 @@ class _Reader:
             start = clock = self.uint(CLOCK_MAX)
             if client in self.sections or not struct_count:
                 raise BadUpdate("malformed", "a client twice, or without structs")
+            self._structs_left -= struct_count
+            if self._structs_left < 0 or len(self.sections) >= self._clients_max:
+                raise BadUpdate("limit", f"more than {STRUCTS_MAX} structs, or {CLIENTS_MAX} clients")
             for _ in range(struct_count):
                 struct = self._struct(client, clock)
                 clock += struct.length
@@ -241,7 +186,10 @@ class _Reader:
         info = self.data[self.at]
         self.at += 1
         if info == _GC:
-            return Struct(client, clock, self._length(), Content.GC)
+            return Struct(client, clock, self.length(), Content.GC)
+        kind = info & _CONTENT_BITS
+        if kind in _UNSUPPORTED:
+            raise BadUpdate("unsupported", f"{_UNSUPPORTED[kind]} is not supported")
         origin = right_origin = parent = key = None
         if info & _HAS_ORIGIN:
             origin = self.id()
@@ -251,7 +199,10 @@ class _Reader:
             parent = self._parent()
             if info & _HAS_KEY:
                 key = self.text()
-        content, length = self._content(info & _CONTENT_BITS)
+        if kind == _STRING:
+            content, length = Content.STRING, self._string(client, clock)
+        else:
+            content, length = self._content(kind)
         return Struct(client, clock, length, content, origin, right_origin, parent, key)
 
     def _parent(self) -> str | Id:
@@ -260,107 +211,93 @@ class _Reader:
             raise BadUpdate("malformed", "a parent is a root or an id")
         return self.text() if is_root else self.id()
 
-    def _length(self) -> int:
-        length = self.uint(CLOCK_MAX)
-        if not length:
-            raise BadUpdate("malformed", "a struct has no length")
-        return length
-
-    def _content(self, ref: int) -> tuple[Content, int]:
-        """Step over what a struct holds; says what it is and how many clocks it takes."""
-        if ref == _STRING:
-            return Content.STRING, self._string_length()
-        if ref == _DELETED:
-            return Content.DELETED, self._length()
-        if ref == _ANY:
-            length = self._length()
-            for _ in range(length):
-                self._skip_any(DEPTH_MAX)
-            return Content.ANY, length
-        single = self._single(ref)
-        if single is None:
-            raise BadUpdate("unsupported", f"structs of kind {ref} are not supported")
-        return single, 1
-
-    def _string_length(self) -> int:
+    def _string(self, client: int, clock: int) -> int:
+        """Step over a string; says how many UTF-16 code units it has, and notes its surrogate pairs."""
         text = self.text()
-        length = len(text)
-        if not text.isascii():
-            length += sum(char > "\uffff" for char in text)
-        if not length:
+        if not text:
             raise BadUpdate("malformed", "a string is empty")
-        return length
+        if text.isascii():
+            return len(text)
+        end = clock
+        for char in text:
+            end += 1
+            if char > "\uffff":
+                self.pairs.append(Id(client, end))
+                end += 1
+        return end - clock
 
-    def _single(self, ref: int) -> Content | None:
-        """Step over content that takes one clock."""
-        match ref:
+    def _content(self, kind: int) -> tuple[Content, int]:
+        """Step over what a struct holds; says what it is and how many clocks it takes."""
+        length = 1
+        match kind:
+            case 1:
+                content, length = Content.DELETED, self.length()
             case 3:
                 self.blob()
-                return Content.BINARY
+                content = Content.BINARY
             case 5:
-                self.blob()
-                return Content.EMBED
+                self.skip_json()
+                content = Content.EMBED
             case 6:
-                self.blob()
-                self.blob()
-                return Content.FORMAT
+                self.text()
+                self.skip_json()
+                content = Content.FORMAT
             case 7:
-                return self._type()
+                content = self._type()
+            case 8:
+                content, length = Content.ANY, self.length()
+                self.skip_values(length)
             case 9:
-                self.blob()
-                self._skip_any(DEPTH_MAX)
-                return Content.DOC
+                self.text()
+                self.skip_options()
+                content = Content.DOC
             case _:
-                return None
+                raise BadUpdate("malformed", f"no struct is of kind {kind}")
+        return content, length
 
     def _type(self) -> Content:
         kind = self.uint(CLIENT_MAX)
         if kind not in _TYPES:
-            raise BadUpdate("unsupported", f"types of kind {kind} are not supported")
+            raise BadUpdate("unsupported", f"{_UNSUPPORTED_TYPES.get(kind, f'a type of kind {kind}')} is not supported")
         if kind == _XML_ELEMENT:
-            self.blob()
+            self.text()
         return _TYPES[kind]
 
-    def _skip_any(self, depth: int) -> None:
-        """Step over one embedded value (lib0 Any)."""
-        tag = self.data[self.at]
-        self.at += 1
-        if tag in _ANY_FIXED:
-            self.skip(_ANY_FIXED[tag])
-        elif tag in (_ANY_STRING, _ANY_BINARY):
-            self.blob()
-        elif tag == _ANY_INTEGER:
-            while self.data[self.at] >= 0x80:
-                self.at += 1
-            self.at += 1
-        elif tag in (_ANY_ARRAY, _ANY_OBJECT):
-            if not depth:
-                raise BadUpdate("limit", f"values are nested more than {DEPTH_MAX} deep")
-            for _ in range(self.count()):
-                if tag == _ANY_OBJECT:
-                    self.blob()
-                self._skip_any(depth - 1)
-        else:
-            raise BadUpdate("malformed", f"no value begins with {tag}")
-
-    # --- the delete set
-
     def deletes(self) -> list[DeleteRange]:
+        """The delete set: ranges that ascend within each client, and do not overlap."""
         ranges: list[DeleteRange] = []
         clients: set[int] = set()
         for _ in range(self.count()):
             client = self.uint(CLIENT_MAX)
-            if client in clients:
-                raise BadUpdate("malformed", "a client twice in the delete set")
+            range_count = self.count()
+            if client in clients or not range_count:
+                raise BadUpdate("malformed", "a client twice in the delete set, or without ranges")
             clients.add(client)
-            for _ in range(self.count()):
+            end = 0
+            for _ in range(range_count):
                 start = self.uint(CLOCK_MAX)
-                ranges.append(DeleteRange(client, start, start + self._length()))
+                if start < end:
+                    raise BadUpdate("malformed", "the delete set does not ascend")
+                end = start + self.length()
+                ranges.append(DeleteRange(client, start, end))
+            if end > CLOCK_MAX:
+                raise BadUpdate("limit", f"a clock is over {CLOCK_MAX}")
         return ranges
 
 
-_SHIFT_MAX = 56
-"""The ninth byte of an integer is the last: the library refuses longer ones."""
+def _is_v2(update: bytes) -> bool:
+    """True for what has the form of a v2 update: a zero, nine columns with their sizes in front, and the rest."""
+    if update[:1] != b"\x00":
+        return False
+    decoder = Decoder(update)
+    decoder.at = 1
+    try:
+        for _ in range(_V2_COLUMNS):
+            decoder.blob()
+        return decoder.count() <= len(update)
+    except (IndexError, BadUpdate):
+        return False
+
 
 # A struct's first byte: what it holds in five bits, then which of its fields follow.
 _CONTENT_BITS = 0x1F
@@ -373,25 +310,24 @@ _TYPED_INFOS = (0x84, 0xC4, 0x44)
 """A string with a left neighbour, with both, with a right one."""
 _TYPED_BYTES_MAX = 192
 
-# Kind 2 (JSON, of before Yjs 13) is missing on purpose: the library reads one value too many, and takes the rest of the
-# update for something else.
-_GC, _DELETED, _STRING, _ANY = 0, 1, 4, 8
+_GC, _STRING = 0, 4
 
-# Kind 5 (XmlHook) is missing on purpose: the library does not read its name, and so writes states that nobody can read.
+# The library reads one value of JSON too many, and takes the rest of the update for something else. It does not keep
+# the name of an XML hook, and so writes states that nobody can read.
+_UNSUPPORTED = {2: "JSON (of before Yjs 13)", 10: "a skip", 11: "a move"}
+_UNSUPPORTED_TYPES = {5: "an XML hook", 7: "a weak link"}
+
 _XML_ELEMENT = 3
 _TYPES = {
     0: Content.ARRAY_TYPE,
-    1: Content.TYPE,
-    2: Content.TYPE,
-    _XML_ELEMENT: Content.XML_TYPE,
-    4: Content.XML_TYPE,
-    6: Content.XML_TYPE,
+    1: Content.MAP_TYPE,
+    2: Content.TEXT_TYPE,
+    _XML_ELEMENT: Content.XML_ELEMENT,
+    4: Content.XML_FRAGMENT,
+    6: Content.XML_TEXT,
 }
-"""Shared types by their numbers: array, map, text, XML element, XML fragment, XML text."""
 
-_ANY_BINARY, _ANY_ARRAY, _ANY_OBJECT, _ANY_STRING, _ANY_INTEGER = 116, 117, 118, 119, 125
-_ANY_FIXED = {120: 0, 121: 0, 122: 8, 123: 8, 124: 4, 126: 0, 127: 0}
-"""Size in bytes of true, false, bigint, float64, float32, null and undefined."""
+_V2_COLUMNS = 9
 
 
 def _uint_bytes(value: int) -> bytes:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from crdt.errors import BadUpdate
-from crdt.update.model import Content, Id, Struct, Update
+from crdt.update.model import XML_TYPES, Content, Id, Struct, Update
 
 
 class RootKind(StrEnum):
@@ -46,7 +46,7 @@ _KIND_ORDER = (RootKind.MAP, RootKind.ARRAY, RootKind.XML, RootKind.TEXT)
 def _list_kind(content: Content) -> RootKind:
     if content in (Content.STRING, Content.FORMAT, Content.EMBED):
         return RootKind.TEXT
-    return RootKind.XML if content is Content.XML_TYPE else RootKind.ARRAY
+    return RootKind.XML if content in XML_TYPES else RootKind.ARRAY
 
 
 _Place: TypeAlias = tuple[str | Id | None, str | None]

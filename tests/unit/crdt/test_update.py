@@ -56,9 +56,9 @@ CONTENTS: dict[str, tuple[Change, list[tuple[Content, int]]]] = {
     "bytes": (lambda doc: mapping(doc).update({"k": b"\xff\x00"}), [(Content.ANY, 1)]),
     "embed": (lambda doc: text(doc).insert_embed(0, {"img": 1}), [(Content.EMBED, 1)]),
     "nested array": (lambda doc: array(doc).append(Array()), [(Content.ARRAY_TYPE, 1)]),
-    "nested map": (lambda doc: array(doc).append(Map()), [(Content.TYPE, 1)]),
-    "nested text": (lambda doc: array(doc).append(Text()), [(Content.TYPE, 1)]),
-    "element": (lambda doc: xml(doc).children.append(XmlElement("p")), [(Content.XML_TYPE, 1)]),
+    "nested map": (lambda doc: array(doc).append(Map()), [(Content.MAP_TYPE, 1)]),
+    "nested text": (lambda doc: array(doc).append(Text()), [(Content.TEXT_TYPE, 1)]),
+    "element": (lambda doc: xml(doc).children.append(XmlElement("p")), [(Content.XML_ELEMENT, 1)]),
     "subdocument": (lambda doc: mapping(doc).update({"sub": Doc()}), [(Content.DOC, 1)]),
     "format": (
         formatted,
@@ -66,7 +66,7 @@ CONTENTS: dict[str, tuple[Change, list[tuple[Content, int]]]] = {
     ),
     "XML text": (
         lambda doc: xml(doc).children.append(XmlText("hi")),
-        [(Content.XML_TYPE, 1), (Content.STRING, 2)],
+        [(Content.XML_TEXT, 1), (Content.STRING, 2)],
     ),
 }
 

@@ -1,0 +1,368 @@
+"""What only the whole document can tell about an update: where its structs would go, and whether they may."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from crdt.errors import BadUpdate
+from crdt.update import packing
+from crdt.update.model import TYPES, Content, DeleteRange, Id, StateVector, Struct, Update
+from crdt.update.ordering import in_order
+from crdt.update.reader import CLIENTS_MAX, STRUCTS_MAX, read_update
+from crdt.update.rules import CLASS_OF_CONTENT, IN_LIST, KIND_OF_TYPE, TOLD_BY, UNDER_KEY, Class, Kind
+from crdt.update.writer import CLASS_MASK, FIRST, LANE_SHIFT, Writer
+
+NESTING_MAX = 100
+"""Types within types."""
+
+RANGES_MAX = 10_000
+"""Delete ranges in one update beyond twice those that the document has: an honest diff carries all of them."""
+
+_DEAD = 0
+"""The lane of what nobody knows the place of: it was deleted with what it was in."""
+
+_NOWHERE = (1 << 32) - 1
+"""What a root is in."""
+
+_KEY_BITS = 32
+_KEY_MASK = (1 << _KEY_BITS) - 1
+
+
+@dataclass(slots=True)
+class _Undo:
+    """How the tables were before an update that may be refused."""
+
+    containers: int
+    lanes: int
+    keys: int
+    roots: int
+    told: list[int] = field(default_factory=list)
+    """Roots whose kind it told."""
+    deleted: list[int] = field(default_factory=list)
+
+
+class Layout:
+    """Where all content of one document is, as far as the check of updates must know.
+
+    A *container* is a root or a nested type. A *lane* is the list of a container, or the values of one of its keys:
+    the neighbours of every struct are in its own lane. What was deleted together with its container is in no lane that
+    anyone knows; it is *dead*, and what is put beside it is dead too.
+    """
+
+    __slots__ = (
+        "deleted",
+        "depths",
+        "items",
+        "keys",
+        "kinds",
+        "lane_ids",
+        "lanes",
+        "outer",
+        "ranges",
+        "roots",
+        "writers",
+    )
+
+    def __init__(self) -> None:
+        self.writers: dict[int, Writer] = {}
+        self.roots: dict[str, int] = {}
+        self.keys: dict[str, int] = {}
+        self.lanes = array("Q", (0,))
+        """Container and key (0: none) of each lane."""
+        self.lane_ids = {0: _DEAD}
+        self.kinds = bytearray((Kind.DEAD,))
+        self.depths = bytearray((0,))
+        self.outer = array("I", (0,))
+        """The container that a type is in."""
+        self.deleted: set[int] = {0}
+        self.items = 0
+        """About how many items the library has the document in; more than that."""
+        self.ranges = 0
+        """About how many delete ranges the document has; more than that."""
+
+    @classmethod
+    def of(cls, updates: Iterable[bytes]) -> Layout:
+        """Of a document's stored updates, in order. Raises BadUpdate if they are not ones that were admitted."""
+        layout = cls()
+        known: StateVector = {}
+        for stored in updates:
+            update = read_update(stored)
+            layout._take(update, known, layout._undo())
+            update.advance(known)
+        return layout
+
+    def pack(self) -> bytes:
+        """To be kept beside a snapshot."""
+        return packing.pack(self)
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> Layout:
+        """Raises ValueError for what another version packed."""
+        layout = cls()
+        packing.unpack(packed, layout)
+        return layout
+
+    @property
+    def resident_bytes(self) -> int:
+        """About how much memory this takes."""
+        return 1500 + 700 * len(self.writers) + 120 * len(self.lanes) + 24 * len(self.kinds) + 8 * self.items
+
+    def goes_on(self, client: int) -> bool:
+        """True if a string right behind the last thing that `client` wrote would change nothing here."""
+        writer = self.writers.get(client)
+        return writer is not None and writer.codes[-1] & CLASS_MASK == Class.TEXT
+
+    def admit(self, update: Update, known: Mapping[int, int]) -> None:
+        """Check an update that lacks nothing (`Update.missing`) and take it in; `known` is the state vector before it.
+
+        Raises BadUpdate, and is unchanged then. What was known before is skipped, unchecked.
+        """
+        if len(update.structs) == 1 and not update.deletes and self._is_typing(update.structs[0], update, known):
+            return
+        self._check_size(update, known)
+        undo = self._undo()
+        try:
+            self._take(update, known, undo)
+        except BadUpdate:
+            self._roll_back(undo, update, known)
+            raise
+
+    def truncate(self, known: Mapping[int, int]) -> None:
+        """Forget what lies at or after these clocks: what was admitted, but never became durable."""
+        for client in list(self.writers):
+            self._cut(client, known.get(client, 0))
+        for container in self.roots.values():
+            self.kinds[container] = Kind.OPEN
+        for writer in self.writers.values():
+            for code in writer.codes:
+                place = self.lanes[code >> LANE_SHIFT]
+                if not place & _KEY_MASK:
+                    self._tell(place >> _KEY_BITS, code & CLASS_MASK)
+
+    # --- admitting
+
+    def _is_typing(self, struct: Struct, update: Update, known: Mapping[int, int]) -> bool:
+        """True for a string behind the last thing that its client wrote, with nothing else to check or to note."""
+        client, clock, _, content, origin, right_origin, _, _ = struct
+        if content is not Content.STRING or origin != (client, clock - 1) or update.pairs or clock != known.get(client):
+            return False
+        code = self.writers[client].codes[-1]
+        if code & CLASS_MASK != Class.TEXT:
+            return False
+        if right_origin is None:
+            return True
+        beside = self.writers[right_origin.client]
+        return not (
+            (beside.code_at(right_origin.clock) ^ code) >> LANE_SHIFT
+            or (right_origin.client == client and right_origin.clock >= clock)
+            or beside.is_second_half(right_origin.clock)
+        )
+
+    def _check_size(self, update: Update, known: Mapping[int, int]) -> None:
+        if len(update.deletes) > RANGES_MAX + 2 * self.ranges:
+            raise BadUpdate("limit", "too many delete ranges")
+        if len(update.structs) <= STRUCTS_MAX and len(update.sections) <= CLIENTS_MAX:
+            return
+        clients = [client for client, (_, end) in update.sections.items() if end > known.get(client, 0)]
+        structs = sum(struct.clock + struct.length > known.get(struct.client, 0) for struct in update.structs)
+        if structs > STRUCTS_MAX or len(clients) > CLIENTS_MAX:
+            raise BadUpdate("limit", f"more than {STRUCTS_MAX} new structs, or {CLIENTS_MAX} clients")
+
+    def _take(self, update: Update, known: Mapping[int, int], undo: _Undo) -> None:
+        if update.pairs:
+            self._take_pairs(update.pairs, known)
+        self._delete(update.deletes, undo)
+        for struct in in_order(update):
+            if struct.clock + struct.length > known.get(struct.client, 0):
+                self._take_struct(struct, known.get(struct.client, 0), undo)
+        if len(self.kinds) > undo.containers:
+            self._delete(update.deletes, undo)
+        self._check_ranges(update.deletes)
+        self.items += len(update.structs)
+        self.ranges = max(self.ranges + min(len(update.deletes), _FEW), len(update.deletes))
+
+    def _take_pairs(self, pairs: list[Id], known: Mapping[int, int]) -> None:
+        for client, clock in pairs:
+            floor = known.get(client, 0)
+            if clock > floor:
+                self._writer(client).halves.append(clock)
+            elif clock == floor:
+                raise BadUpdate("surrogate_split", "an update goes on within a surrogate pair")
+
+    def _delete(self, ranges: list[DeleteRange], undo: _Undo) -> None:
+        """Note which containers are gone."""
+        for client, start, end in ranges:
+            writer = self.writers.get(client)
+            if writer is None or not writer.type_clocks:
+                continue
+            for container in writer.containers_in(start, end):
+                if container not in self.deleted:
+                    self.deleted.add(container)
+                    undo.deleted.append(container)
+
+    def _check_ranges(self, ranges: list[DeleteRange]) -> None:
+        for client, start, end in ranges:
+            writer = self.writers.get(client)
+            if writer is not None and writer.halves and (writer.is_second_half(start) or writer.is_second_half(end)):
+                raise BadUpdate("surrogate_split", "a delete range begins or ends within a surrogate pair")
+
+    def _take_struct(self, struct: Struct, floor: int, undo: _Undo) -> None:
+        """Place what of a struct is at or after clock `floor`."""
+        client, clock, _, content, origin, right_origin, _, _ = struct
+        writer = self._writer(client)
+        lane, first = _DEAD, 0
+        if content is not Content.GC:
+            lane = self._lane_of(struct, floor)
+            if origin is None and right_origin is None and clock >= floor and lane != _DEAD:
+                first = self._check_first(writer, lane)
+            self._check_content(struct, lane, undo)
+            if content in TYPES:
+                self._make_container(writer, max(clock, floor), content, lane)
+        writer.add(max(clock, floor), lane << LANE_SHIFT | first | CLASS_OF_CONTENT[content])
+
+    def _check_first(self, writer: Writer, lane: int) -> int:
+        """A client names no neighbours in a lane only where it finds none: never twice, while the lane is there."""
+        if lane not in writer.firsts:
+            writer.firsts.add(lane)
+            return FIRST
+        if not self._is_deleted(self.lanes[lane] >> _KEY_BITS):
+            raise BadUpdate("schema", "a struct passes over what its own client wrote in the same place")
+        return 0
+
+    def _check_content(self, struct: Struct, lane: int, undo: _Undo) -> None:
+        place = self.lanes[lane]
+        container = place >> _KEY_BITS
+        kind = self.kinds[container]
+        if place & _KEY_MASK:
+            if struct.content not in UNDER_KEY[kind] or (struct.length > 1 and struct.content is Content.ANY):
+                raise BadUpdate("schema", f"content of kind {struct.content} under a key of a {Kind(kind).name}")
+            if struct.right_origin is not None:
+                raise BadUpdate("schema", "a value before another one of its key")
+            return
+        if struct.content not in IN_LIST[kind]:
+            raise BadUpdate("schema", f"content of kind {struct.content} in a {Kind(kind).name}")
+        if kind == Kind.OPEN and self._tell(container, CLASS_OF_CONTENT[struct.content]):
+            undo.told.append(container)
+
+    def _tell(self, container: int, content_class: int) -> bool:
+        """Note what an open root is, if this content tells."""
+        told = TOLD_BY.get(content_class)
+        if told is None or self.kinds[container] != Kind.OPEN:
+            return False
+        self.kinds[container] = told
+        return True
+
+    def _make_container(self, writer: Writer, clock: int, content: Content, lane: int) -> None:
+        outer = self.lanes[lane] >> _KEY_BITS
+        if self.depths[outer] >= NESTING_MAX:
+            raise BadUpdate("limit", f"types are nested more than {NESTING_MAX} deep")
+        writer.type_clocks.append(clock)
+        writer.type_ids.append(self._add_container(KIND_OF_TYPE[content], self.depths[outer] + 1, outer))
+
+    # --- finding places
+
+    def _lane_of(self, struct: Struct, floor: int) -> int:
+        """The one lane that a struct's neighbours, parent and beginning are in."""
+        client, clock, _, _, origin, right_origin, parent, key = struct
+        found: int | None = None
+        if origin is not None:
+            writer = self.writers[origin.client]
+            if writer.halves and writer.is_second_half(origin.clock + 1):
+                raise BadUpdate("surrogate_split", "a left neighbour is half a surrogate pair")
+            found = writer.code_at(origin.clock) >> LANE_SHIFT
+        if right_origin is not None:
+            writer = self.writers[right_origin.client]
+            if writer.halves and writer.is_second_half(right_origin.clock):
+                raise BadUpdate("surrogate_split", "a right neighbour is half a surrogate pair")
+            found = self._common(found, writer.code_at(right_origin.clock) >> LANE_SHIFT)
+        if parent is not None:
+            found = self._lane(parent, key)
+        if clock < floor:
+            found = self._common(found, self.writers[client].code_at(floor - 1) >> LANE_SHIFT)
+        assert found is not None
+        return found
+
+    def _common(self, one: int | None, other: int) -> int:
+        if one is None or one == other:
+            return other
+        if _DEAD in (one, other) and self._is_deleted(self.lanes[one or other] >> _KEY_BITS):
+            return _DEAD
+        raise BadUpdate("schema", "a struct has neighbours in different places")
+
+    def _is_deleted(self, container: int) -> bool:
+        while container not in self.deleted:
+            container = self.outer[container]
+            if container == _NOWHERE:
+                return False
+        return True
+
+    def _lane(self, parent: str | Id, key: str | None) -> int:
+        container = self._root(parent) if isinstance(parent, str) else self._container(parent)
+        if not container:
+            return _DEAD
+        key_id = 0 if key is None else self.keys.setdefault(key, len(self.keys) + 1)
+        place = container << _KEY_BITS | key_id
+        lane = self.lane_ids.get(place)
+        if lane is None:
+            lane = self.lane_ids[place] = len(self.lanes)
+            self.lanes.append(place)
+        return lane
+
+    def _root(self, name: str) -> int:
+        container = self.roots.get(name)
+        if container is None:
+            container = self.roots[name] = self._add_container(Kind.OPEN, 0, _NOWHERE)
+        return container
+
+    def _container(self, ref: Id) -> int:
+        """The type at an id; 0 if what is there was deleted before anyone told what it is."""
+        writer = self.writers[ref.client]
+        container = writer.container_at(ref.clock)
+        if container is not None:
+            return container
+        if writer.code_at(ref.clock) & CLASS_MASK != Class.UNKNOWN:
+            raise BadUpdate("schema", "a parent is no container")
+        return 0
+
+    def _add_container(self, kind: Kind, depth: int, outer: int) -> int:
+        self.kinds.append(kind)
+        self.depths.append(depth)
+        self.outer.append(outer)
+        return len(self.kinds) - 1
+
+    def _writer(self, client: int) -> Writer:
+        writer = self.writers.get(client)
+        if writer is None:
+            writer = self.writers[client] = Writer()
+        return writer
+
+    # --- taking back
+
+    def _undo(self) -> _Undo:
+        return _Undo(len(self.kinds), len(self.lanes), len(self.keys), len(self.roots))
+
+    def _roll_back(self, undo: _Undo, update: Update, known: Mapping[int, int]) -> None:
+        for client in update.sections:
+            self._cut(client, known.get(client, 0))
+        for container in undo.told:
+            self.kinds[container] = Kind.OPEN
+        self.deleted.difference_update(undo.deleted)
+        del self.kinds[undo.containers :], self.depths[undo.containers :], self.outer[undo.containers :]
+        del self.lanes[undo.lanes :]
+        for table, size in ((self.lane_ids, undo.lanes), (self.keys, undo.keys), (self.roots, undo.roots)):
+            while len(table) > size:
+                table.popitem()
+
+    def _cut(self, client: int, clock: int) -> None:
+        writer = self.writers.get(client)
+        if writer is None:
+            return
+        writer.cut(clock)
+        if not writer.starts:
+            del self.writers[client]
+
+
+_FEW = 16
+"""Delete ranges that an edit adds; an update with more is taken to carry the whole delete set."""

@@ -1,0 +1,62 @@
+"""What one client wrote, as far as the check of updates must know."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+
+# A run is where a client's clocks go on in another lane or with content of another class. Its code says which:
+# the lane, whether it is the lane's first of this client that names no neighbours, the class.
+LANE_SHIFT = 3
+FIRST = 4
+CLASS_MASK = 3
+
+
+class Writer:
+    """What one client wrote: its runs, the second halves of its surrogate pairs, and the types it made, by clock."""
+
+    __slots__ = ("codes", "firsts", "halves", "starts", "type_clocks", "type_ids")
+
+    def __init__(self) -> None:
+        self.starts = array("I")
+        self.codes = array("I")
+        self.halves = array("I")
+        self.type_clocks = array("I")
+        self.type_ids = array("I")
+        self.firsts: set[int] = set()
+
+    def code_at(self, clock: int) -> int:
+        return self.codes[bisect_right(self.starts, clock) - 1]
+
+    def add(self, clock: int, code: int) -> None:
+        """Go on at `clock` with `code`: nothing changes if that is what went before."""
+        if not self.codes or (self.codes[-1] ^ code) & ~FIRST:
+            self.starts.append(clock)
+            self.codes.append(code)
+
+    def is_second_half(self, clock: int) -> bool:
+        halves = self.halves
+        if not halves or clock > halves[-1]:
+            return False
+        return halves[bisect_left(halves, clock)] == clock
+
+    def container_at(self, clock: int) -> int | None:
+        """The type that was made at `clock`."""
+        index = bisect_left(self.type_clocks, clock)
+        if index < len(self.type_clocks) and self.type_clocks[index] == clock:
+            return self.type_ids[index]
+        return None
+
+    def containers_in(self, start: int, end: int) -> array[int]:
+        return self.type_ids[bisect_left(self.type_clocks, start) : bisect_left(self.type_clocks, end)]
+
+    def cut(self, clock: int) -> None:
+        """Forget everything from `clock` on."""
+        del self.halves[bisect_left(self.halves, clock) :]
+        kept = bisect_left(self.type_clocks, clock)
+        del self.type_clocks[kept:], self.type_ids[kept:]
+        while self.starts and self.starts[-1] >= clock:
+            self.starts.pop()
+            code = self.codes.pop()
+            if code & FIRST:
+                self.firsts.discard(code >> LANE_SHIFT)
