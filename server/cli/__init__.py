@@ -6,6 +6,20 @@ error has one line that says why.
 
 from __future__ import annotations
 
-from server.cli.app import main
+from collections.abc import Sequence
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code. Most of the first second is spent on imports, which Ctrl-C may end as well."""
+    try:
+        from server.cli.app import main as run
+
+        return run(arguments)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
 
 __all__ = ["main"]

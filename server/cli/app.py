@@ -10,7 +10,7 @@ from importlib.metadata import version as installed_version
 from typing import Annotated, Final
 
 import typer
-from typer.exceptions import TyperException
+from typer.exceptions import Abort, TyperException
 
 from crdt.ids import DocumentId
 from crdt.protocol.frames import PROTOCOL_VERSION, Access
@@ -56,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     configure_logging("console", "warning")
     try:
         return typer.main.get_command(app).main(arguments, "syncline", standalone_mode=False) or 0
+    except Abort as exc:
+        raise KeyboardInterrupt from exc
     except Exception as exc:
         cause = _cause(exc)
         if not isinstance(cause, _FORESEEN):

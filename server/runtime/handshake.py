@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from http import HTTPStatus
-from typing import Final, cast
+from typing import Any, Final, cast
 from urllib.parse import parse_qsl
 
 from websockets.http11 import Request
@@ -24,22 +24,32 @@ _RETRY_SPREAD_S: Final = 20
 
 
 class Handshake(asyncio.Protocol):
-    """Hands the transport to a `Connection` or, for any path but ours, with all bytes to an HTTP protocol."""
+    """Hands the transport to a `Connection` or, for any path but ours, with all bytes to an HTTP protocol.
 
-    def __init__(self, shared: Shared, http_protocol: Callable[[], asyncio.Protocol]) -> None:
+    It is in the lobby from the moment that the kernel's connection is accepted, so while TLS is negotiated too.
+    """
+
+    def __init__(self, shared: Shared, http_protocol: Callable[[str], asyncio.Protocol]) -> None:
         self._shared = shared
         self._http_protocol = http_protocol
+        self._timer: asyncio.TimerHandle | None = None
+        """From the moment that there is a transport."""
         self._received = bytearray()
+
+    def begin(self, peername: Any, connecting: Coroutine[Any, Any, None]) -> None:
+        """Wait for `connecting`, which gives this protocol its transport, or raises OSError."""
+        self._address = peer_address(peername)
+        self._shared.members.add(self)
+        self._shared.counters.connections_accepted += 1
+        self._connecting = self._shared.loop.create_task(connecting)
+        self._connecting.add_done_callback(self._connected)
+        self._shared.lobby.enter(self, self._address)
 
     # --- what the event loop tells
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's classes do not derive from it
-        self._address = peer_address(transport.get_extra_info("peername"))
         self._timer = self._shared.loop.call_later(self._shared.options.open_timeout_s, self._time_out)
-        self._shared.members.add(self)
-        self._shared.counters.connections_accepted += 1
-        self._shared.lobby.enter(self, self._address)
 
     def data_received(self, data: bytes) -> None:
         if self._transport.is_closing():
@@ -70,12 +80,22 @@ class Handshake(asyncio.Protocol):
         self.abort()
 
     def abort(self) -> None:
-        self._transport.abort()
+        if self._timer is None:
+            self._connecting.cancel()
+        else:
+            self._transport.abort()
 
     # --- deciding
 
+    def _connected(self, connecting: asyncio.Task[None]) -> None:
+        if connecting.cancelled():
+            self._leave()
+        elif (error := connecting.exception()) is not None:
+            assert isinstance(error, OSError), error
+            self._shared.counters.handshakes_refused += 1  # it spoke no TLS, or was too slow
+            self._leave()
+
     def _route(self, head_bytes: int) -> None:
-        self._timer.cancel()
         head, rest = bytes(self._received[:head_bytes]), bytes(self._received[head_bytes:])
         path, query = _target(head)
         if _has_secret(query):
@@ -88,7 +108,7 @@ class Handshake(asyncio.Protocol):
             self._upgrade(head, rest)
 
     def _serve_http(self, received: bytes) -> None:
-        protocol = self._http_protocol()
+        protocol = self._http_protocol(self._address)
         self._shared.lobby.leave(self)
         self._transport.set_protocol(protocol)
         protocol.connection_made(self._transport)
@@ -130,15 +150,19 @@ class Handshake(asyncio.Protocol):
         """Close, and if the answer can not be delivered, cut."""
         self._shared.counters.handshakes_refused += 1
         self._received.clear()
-        self._timer.cancel()
+        self._stop_timer()
         self._timer = self._shared.loop.call_later(self._shared.options.close_timeout_s, self.abort)
         self._transport.write(answer)
         self._transport.close()
 
     def _leave(self) -> None:
-        self._timer.cancel()
+        self._stop_timer()
         self._shared.lobby.leave(self)
         self._shared.members.remove(self)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 def _target(head: bytes) -> tuple[str, str]:

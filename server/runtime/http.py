@@ -14,7 +14,6 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from server.runtime.lobby import peer_address
 from server.runtime.transport import Shared
 from server.runtime.wire import SECURITY_HEADERS
 
@@ -39,15 +38,16 @@ class HttpServer:
 
     def __init__(self, app: Starlette, shared: Shared) -> None:
         self._config = Config(
-            app, lifespan="off", ws="none", log_config=None, access_log=False, proxy_headers=False,
-            server_header=False, headers=list(SECURITY_HEADERS),
-        )  # fmt: skip
+            app, lifespan="off", ws="none", log_config=None, access_log=False, proxy_headers=False, server_header=False
+        )
         self._config.load()
         self._state = ServerState()
+        self._state.default_headers = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS]
         self._shared = shared
 
-    def protocol(self) -> asyncio.Protocol:
-        return _HttpConnection(self._config, self._state, self._shared)
+    def protocol(self, address: str) -> asyncio.Protocol:
+        """For a connection from `address`, which is in the lobby as long as it lives."""
+        return _HttpConnection(self._config, self._state, self._shared, address)
 
     async def wait_closed(self) -> None:
         """Cancel what still answers requests of connections that are gone, and wait for its end."""
@@ -61,14 +61,15 @@ class HttpServer:
 class _HttpConnection(H11Protocol):
     """One connection, of any number of requests. uvicorn bounds the time between requests, not that of a slow one."""
 
-    def __init__(self, config: Config, state: ServerState, shared: Shared) -> None:
+    def __init__(self, config: Config, state: ServerState, shared: Shared, address: str) -> None:
         super().__init__(config, state, {}, shared.loop)
         self._shared = shared
+        self._address = address
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._shared.members.add(self)
-        self._shared.lobby.enter(self, peer_address(transport.get_extra_info("peername")))
+        self._shared.lobby.enter(self, self._address)
         self._lifetime = self._shared.loop.call_later(self._shared.options.http_lifetime_s, self.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
-from pathlib import Path
 
 from starlette.applications import Starlette
 
+from server.runtime.acceptor import Acceptor, listening_sockets
 from server.runtime.handshake import Handshake
 from server.runtime.http import HttpServer
 from server.runtime.lobby import Lobby, Sockets
@@ -18,11 +18,11 @@ from server.runtime.transport import Flusher, Shared, Sink, TransportCounters, T
 class Listener:
     """To end: `stop_accepting`, `close_all`, then `wait_closed`."""
 
-    def __init__(self, server: asyncio.Server, shared: Shared, http: HttpServer) -> None:
-        self._server = server
+    def __init__(self, acceptor: Acceptor, address: tuple[str, int], shared: Shared, http: HttpServer) -> None:
+        self._acceptor = acceptor
         self._shared = shared
         self._http = http
-        self.address: tuple[str, int] = server.sockets[0].getsockname()[:2]
+        self.address = address
 
     @classmethod
     async def open(
@@ -42,20 +42,14 @@ class Listener:
         """
         loop = asyncio.get_running_loop()
         options = options or TransportOptions()
+        sockets = await listening_sockets(host, port, options.accept_backlog)
+        address = sockets[0].getsockname()[:2]
         lobby = Lobby(options.unverified_max, options.unverified_bytes_max)
-        sockets = Sockets(options.sockets_max, options.sockets_per_address_max, options.proxies)
-        shared = Shared(loop, sink, options, on_error, Flusher(loop), lobby, sockets)
+        census = Sockets(options.sockets_max, options.sockets_per_address_max, options.proxies)
+        shared = Shared(loop, sink, options, on_error, Flusher(loop), lobby, census)
         http = HttpServer(app, shared)
-        server = await loop.create_server(
-            lambda: Handshake(shared, http.protocol),
-            host,
-            port,
-            backlog=options.accept_backlog,
-            ssl=tls,
-            ssl_handshake_timeout=options.open_timeout_s if tls else None,
-            ssl_shutdown_timeout=options.close_timeout_s if tls else None,
-        )
-        return cls(server, shared, http)
+        acceptor = Acceptor(sockets, shared, tls, lambda: Handshake(shared, http.protocol))
+        return cls(acceptor, address, shared, http)
 
     @property
     def counters(self) -> TransportCounters:
@@ -63,7 +57,7 @@ class Listener:
 
     def stop_accepting(self) -> None:
         """New connections are refused by the kernel; those that there are go on."""
-        self._server.close()
+        self._acceptor.close()
 
     def close_all(self, code: int, reason: str) -> None:
         """Send every WebSocket a close frame, and end every other connection after the request that it answers."""
@@ -80,16 +74,3 @@ class Listener:
                 member.abort()
             await self._shared.members.wait_gone()
         await self._http.wait_closed()
-        await self._server.wait_closed()
-
-
-def server_tls(certificate: Path, key: Path) -> ssl.SSLContext:
-    """A context for `--tls-cert` (the chain, PEM) and `--tls-key`: TLS 1.2 or newer.
-
-    Raises OSError where a file can not be read, ssl.SSLError (an OSError too) where the two are no pair.
-    """
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    context.load_cert_chain(certificate, key)
-    return context

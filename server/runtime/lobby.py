@@ -107,10 +107,8 @@ class Sockets:
         return any(peer.version == network.version and peer in network for network in self._proxies)
 
 
-def peer_address(peername: tuple[str, int] | tuple[str, int, int, int] | None) -> str:
+def peer_address(peername: tuple[str, int] | tuple[str, int, int, int]) -> str:
     """What counts as one address: an IPv4 address, or the /64 of an IPv6 address, which one host has all of."""
-    if peername is None:
-        return "0.0.0.0/32"  # it is gone already
     peer = ip_address(peername[0].partition("%")[0])
     if isinstance(peer, IPv6Address):
         if peer.ipv4_mapped is not None:

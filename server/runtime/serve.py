@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import resource
 import signal
+import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import Final
 
 import structlog
 import uvloop
 
 from crdt.protocol.codes import CLOSE, Code
-from server.config import ServeSettings
+from server.config import BadSetting, ServeSettings, bad_setting
 from server.keys import JwksRefresher, load_authority
 from server.runtime.control import ControlServer, control_path
 from server.runtime.driver import Driver
 from server.runtime.http import probes
-from server.runtime.listener import Listener, server_tls
+from server.runtime.listener import Listener
 from server.runtime.operations import Operations
 from server.runtime.telemetry import Telemetry, configure_logging
+from server.runtime.tls import server_tls
+from server.runtime.transport import TransportOptions
 from server.storage import database_file, open_storage
+
+DESCRIPTORS_MAX: Final = 1 << 20
+DESCRIPTORS_RESERVED: Final = 128
+"""For the store, worker processes, the control socket and what libraries open."""
 
 
 def run(settings: ServeSettings, announce: Callable[[tuple[str, int]], None] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; the exit code. `announce` is told the address once devices can connect.
 
-    Raises StorageError, BadKeys, OSError where the server can not start.
+    Raises StorageError, BadKeys, BadSetting, OSError where the server can not start.
     """
     configure_logging(settings.log_format, settings.log_level)
     return uvloop.run(serve(settings, announce))
@@ -36,7 +48,11 @@ async def serve(settings: ServeSettings, announce: Callable[[tuple[str, int]], N
     log = structlog.get_logger("syncline")
     telemetry = Telemetry()
     stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     ready = False
+    tls = server_tls(settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None
+    options = within_descriptors(settings.transport_options(), raise_descriptor_limit())
     async with AsyncExitStack() as stack:
         storage = await stack.enter_async_context(open_storage(settings.database_url))
         authority = load_authority(settings)
@@ -49,26 +65,51 @@ async def serve(settings: ServeSettings, announce: Callable[[tuple[str, int]], N
         operations = Operations(storage, driver.import_update, file, driver.worker.run)
         if file is not None:
             await stack.enter_async_context(ControlServer(control_path(file), operations))
-        listener = await Listener.open(
-            settings.host,
-            settings.port,
-            sink=driver,
-            app=probes(telemetry.registry, lambda: ready),
-            on_error=lambda error: log.error("sink_failed", exc_info=error),
-            options=settings.transport_options(),
-            tls=server_tls(settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None,
-        )
+        try:
+            listener = await Listener.open(
+                settings.host,
+                settings.port,
+                sink=driver,
+                app=probes(telemetry.registry, lambda: ready),
+                on_error=lambda error: log.error("sink_failed", exc_info=error),
+                options=options,
+                tls=tls,
+            )
+        except OSError as exc:
+            raise _cannot_listen(settings, exc) from exc
         telemetry.watch(listener.counters)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
         ready = True
         host, port = listener.address
-        log.info("listening", host=host, port=port, tls=settings.tls_cert is not None)
+        log.info("listening", host=host, port=port, tls=tls is not None, sockets_max=options.sockets_max)
         if announce is not None:
             announce(listener.address)
         await stopping.wait()
         ready = False
         return await _shut_down(driver, listener, settings.shutdown_timeout_s)
+
+
+def raise_descriptor_limit() -> int:
+    """Let this process open as many files as it may; how many that is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_MAX)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return max(soft, wanted)
+
+
+def within_descriptors(options: TransportOptions, descriptors: int) -> TransportOptions:
+    """The same options, but that connections leave some descriptors: the store must always find one."""
+    connections = max(1, descriptors - DESCRIPTORS_RESERVED)
+    unverified = min(options.unverified_max or connections, max(1, connections // 4))
+    sockets = min(options.sockets_max or connections, max(1, connections - unverified))
+    return replace(options, unverified_max=unverified, sockets_max=sockets)
+
+
+def _cannot_listen(settings: ServeSettings, exc: OSError) -> BadSetting:
+    if isinstance(exc, socket.gaierror) or exc.errno == errno.EADDRNOTAVAIL:
+        return bad_setting(["host"], f"{settings.host} is not an address of this machine")
+    reason = os.strerror(exc.errno) if exc.errno else str(exc)
+    return bad_setting(["port"], f"cannot listen on {settings.host}, port {settings.port}: {reason.lower()}")
 
 
 async def _shut_down(driver: Driver, listener: Listener, within_s: float) -> int:

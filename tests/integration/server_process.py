@@ -28,7 +28,9 @@ START_S = 20.0
 STOP_S = 20.0
 
 PROCESSES: ForkServerContext = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["pytest", "tests.integration.crash_points", "tests.integration.device_process"])
+PROCESSES.set_forkserver_preload(
+    ["pytest", "server.cli.app", "tests.integration.crash_points", "tests.integration.device_process"]
+)
 
 
 def command(

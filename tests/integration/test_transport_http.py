@@ -20,7 +20,8 @@ from starlette.routing import Route
 from websockets.frames import Opcode
 
 from crdt.protocol.frames import PATH
-from server.runtime.listener import server_tls
+from server.config import BadSetting
+from server.runtime.tls import server_tls
 from server.runtime.transport import TransportOptions
 from server.runtime.wire import encode_message
 from tests.integration.transport_peers import Peer, RecordingSink, close_frame, serving
@@ -239,8 +240,64 @@ async def test_old_tls_and_no_tls_are_refused(server_side: ssl.SSLContext) -> No
             assert b"HTTP" not in await peer.at_end()
 
 
-def test_a_key_that_does_not_fit_is_an_os_error(certificate: tuple[Path, Path], tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="PEM"):
-        server_tls(certificate[1], certificate[0])
-    with pytest.raises(FileNotFoundError):
-        server_tls(tmp_path / "none", certificate[1])
+def test_what_is_wrong_with_certificate_or_key_is_said_of_its_option(
+    certificate: tuple[Path, Path], tmp_path: Path
+) -> None:
+    good_certificate, good_key = certificate
+    other_key, locked_key, nothing = (tmp_path / name for name in ("other.pem", "locked.pem", "nothing.pem"))
+    other = ec.generate_private_key(ec.SECP256R1())
+    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    other_key.write_bytes(other.private_bytes(pem, pkcs8, serialization.NoEncryption()))
+    locked_key.write_bytes(other.private_bytes(pem, pkcs8, serialization.BestAvailableEncryption(b"locked")))
+    for given_certificate, given_key, option, says in [
+        (nothing, good_key, "--tls-cert", "No such file"),
+        (tmp_path, good_key, "--tls-cert", "directory"),
+        (good_key, good_key, "--tls-cert", "no certificate"),
+        (good_certificate, nothing, "--tls-key", "No such file"),
+        (good_certificate, good_certificate, "--tls-key", "no private key"),
+        (good_certificate, other_key, "--tls-key", "is not the key of"),
+        (good_certificate, locked_key, "--tls-key", "encrypted"),
+    ]:
+        with pytest.raises(BadSetting) as refused:
+            server_tls(given_certificate, given_key)
+        assert str(refused.value).startswith(f"{option} or SYNCLINE_")
+        assert says in str(refused.value)
+
+
+async def test_tls_is_modern(server_side: ssl.SSLContext, client_side: ssl.SSLContext) -> None:
+    async with serving(tls=server_side) as served:
+        for version, spoken in ((None, "TLSv1.3"), (ssl.TLSVersion.TLSv1_2, "TLSv1.2")):
+            if version is not None:
+                client_side.maximum_version = version
+            async with Peer.tcp(served, client_side) as peer:
+                encrypted: ssl.SSLObject = peer.writer.get_extra_info("ssl_object")
+                assert (encrypted.version(), encrypted.compression()) == (spoken, None)
+                cipher = encrypted.cipher()
+                assert cipher is not None
+                assert spoken == "TLSv1.3" or cipher[0].startswith("ECDHE-")
+    assert server_side.options & ssl.OP_NO_RENEGOTIATION
+
+
+async def test_who_negotiates_no_tls_waits_in_the_lobby_too(server_side: ssl.SSLContext) -> None:
+    async with (
+        serving(TransportOptions(unverified_max=2, open_timeout_s=0.2), tls=server_side) as served,
+        Peer.tcp(served) as first,
+        Peer.tcp(served),
+        Peer.tcp(served),
+    ):
+        assert await first.at_end() == b""
+        assert served.listener.counters.crowded_out == 1
+        await wait_until(lambda: served.listener.counters.handshakes_refused == 2)
+
+
+# --- what every answer to plain HTTP carries
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/metrics", "/elsewhere", PATH, f"{PATH}?access_token=x"])
+async def test_answers_are_kept_by_nobody_and_taken_for_what_they_say(path: str) -> None:
+    async with serving() as served, Peer.tcp(served) as peer:
+        peer.writer.write(get(path))
+        head = (await peer.reader.readuntil(b"\r\n\r\n")).lower()
+        assert b"\r\ncache-control: no-store\r\n" in head
+        assert b"\r\nx-content-type-options: nosniff\r\n" in head
+        assert b"\r\nserver:" not in head

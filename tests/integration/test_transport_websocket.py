@@ -77,6 +77,15 @@ async def test_browsers_are_served_where_their_origin_is_listed(origins: tuple[s
         assert answer.split(b" ")[1] == b"%d" % status
 
 
+@pytest.mark.parametrize("query", ["token=a.b.c", "x=1&Access_Token=", "%74oken=a", "token"])
+@pytest.mark.parametrize("path", [PATH, "/healthz"])
+async def test_a_token_in_a_url_is_refused(path: str, query: str) -> None:
+    async with serving() as served, Peer.tcp(served) as peer:
+        assert b" 400 " in await peer.upgrade(f"{path}?{query}")
+        assert b"token does not belong in a URL" in await peer.at_end()
+        assert not served.sink.connections
+
+
 async def test_what_follows_the_request_in_its_segment_is_received() -> None:
     async with serving(sink=RecordingSink(echo=True)) as served, Peer.tcp(served) as peer:
         early = masked(Frame(Opcode.PING, b"early"), Frame(Opcode.BINARY, b"hello"))
