@@ -166,7 +166,6 @@ class Document:
     def lose_numbers(self) -> None:
         """The device has another name, under which the store has made no op yet: what it has now counts."""
         self._copy = self._download = None
-        self._window = Window()
 
     # --- catching up
 

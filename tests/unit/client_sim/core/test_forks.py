@@ -8,15 +8,18 @@ from client_sim.core import events
 from client_sim.core.device import Device
 from client_sim.core.effects import Problem
 from client_sim.core.ports import DeviceStore, Identity, StoreDamaged, StoreError
-from client_sim.core.status import Link, State, Status
+from client_sim.core.status import Link, Phase, State, Status
 from crdt.chain import OPS_START
 from crdt.ids import is_name
+from crdt.protocol.codec import encode
 from crdt.protocol.codes import Code
 from crdt.protocol.frames import CHAIN_START, Access, Ack, DeviceFrame, Error, Hello, Push
 from crdt.update import read_update
 from tests.unit.client_sim.fake_server import FakeServer, Session
 from tests.unit.client_sim.rig import Rig
 
+LONG = " ".join(map(str, range(100)))
+"""Of which an answer has many chunks, even deflated."""
 SEEDS = iter(range(100, 10_000))
 
 
@@ -135,6 +138,37 @@ def test_a_clone_that_wrote_first_is_noticed_at_the_open(pending: str, chunk_byt
     assert rig.text == other.text
 
 
+def test_it_shows_before_the_chunks_of_a_long_answer_come() -> None:
+    server = FakeServer()
+    rig = Rig(server).start().type("<a>").settle()
+    other = clone(rig)
+    rig.lose()
+    other.start().type("<b>").settle()
+    Rig(server, "laptop", seed=3).start().type(LONG).settle()
+    server.chunk_bytes = 30
+    rig.wait().deliver_up()
+    rig.deliver_down()  # WELCOME
+    rig.deliver_down()  # OPENED
+    assert rig.device.counters.forks == 1
+
+
+def test_a_download_is_not_gone_on_with_under_another_name() -> None:
+    server = FakeServer()
+    Rig(server, "laptop", seed=3).start().type(LONG).settle()
+    server.chunk_bytes = 30
+    rig = Rig(server).begin()
+    rig.deliver_up()
+    for _ in range(3):  # WELCOME, OPENED, one CHUNK
+        rig.deliver_down()
+    assert rig.document.phase is Phase.RECEIVING
+    rig.feed(events.MessageReceived(encode(Error(None, None, Code.DEVICE_FORKED, "", "never"))))
+    rig.wait()
+    hello = rig.frames(Hello)[-1]
+    assert isinstance(hello, Hello)
+    assert hello.opens[0].resume is None
+    assert rig.settle().text == LONG
+
+
 # --- what it does about it
 
 
@@ -152,8 +186,9 @@ def test_it_takes_a_new_name_for_all_documents_and_goes_on() -> None:
     assert rig.deliver_up()
     while rig.device.link is not Link.WAITING:
         rig.deliver_down()
-    assert rig.device.name == rig.store.identity()[0] != "phone"  # type: ignore[index]
+    assert rig.store.identity() == Identity(rig.device.name, "alice")
     assert is_name(rig.device.name)
+    assert rig.device.name != "phone"
     for name, cursor, updates in zip(names, cursors, pending, strict=True):
         copy = rig.device.document(name).copy
         assert (copy.cursor, copy.progress.acked) == (cursor, OPS_START)
@@ -271,7 +306,7 @@ def test_a_server_that_always_says_so_is_asked_less_and_less_often() -> None:
 def test_a_rename_in_the_middle_of_a_rebuild_puts_aside_what_was_refused() -> None:
     """The refused edit is found again, though its number is gone."""
     server = FakeServer()
-    rig = Rig(server).start().type("<a>").settle()
+    rig = Rig(server).start().type("<a>").settle().kill().start()  # places count from 1 again, ops do not
 
     def script(session: Session, frame: DeviceFrame) -> bool:
         if isinstance(frame, Push) and frame.first_op == 3:
