@@ -129,6 +129,9 @@ class ServeSettings(KeySettings):
         default=(IPv4Network("127.0.0.0/8"), IPv6Network("::1/128")),
         description="Networks of proxies, comma-separated: what comes from there is not counted by address.",
     )
+    proof: Literal["offered", "off"] = Field(
+        default="offered", description="Tokens bound to a device's key: `offered` takes them with a proof, `off` not."
+    )
     workers: Annotated[int, AfterValidator(_read_workers)] = Field(
         default=1, description="Server processes. Reserved: only 1 is supported."
     )
@@ -216,6 +219,7 @@ class ServeSettings(KeySettings):
         return CoreOptions(
             limits=Limits(**{limit.name: int(getattr(self, limit.name)) for limit in fields(Limits)}),
             heartbeat_s=self.heartbeat_s,
+            proof=self.proof == "offered",
             resident_bytes_max=int(self.resident_bytes_max),
             compaction=CompactionPolicy(
                 entries_max=self.compaction_entries_max,

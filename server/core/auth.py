@@ -1,17 +1,23 @@
-"""Who a token speaks for. Every claim is checked here, against a `now` that the caller gives."""
+"""Who a token speaks for, and whether its bearer is that device.
+
+Every claim is checked here, against a `now` that the caller gives.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import jwt
+from jwt.algorithms import ECAlgorithm
 
 from crdt.errors import PeerError
 from crdt.ids import DocumentId, is_name
 from crdt.protocol.codes import Code
 from crdt.protocol.frames import Access
+from crdt.protocol.proof import OPTION_KEY, OPTION_PROOF, SIGNATURE_BYTES, PublicKey, signed_bytes
 
 ALGORITHMS: Final = ("HS256", "RS256", "ES256", "EdDSA")
 HS256_SECRET_BYTES_MIN: Final = 32
@@ -52,17 +58,29 @@ class Authority:
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a verified token says. `expires_s` is in seconds since 1970."""
+    """What a verified token says. `expires_s` is in seconds since 1970.
+
+    `key_thumbprint` names the one key whose owner may use it (`proves`); None: whoever has the token may.
+    """
 
     user: str
     device: str
     expires_s: float
     token_id: str
     grants: Mapping[DocumentId, Access] = field(default_factory=dict)
+    key_thumbprint: str | None = None
 
     def access(self, document: DocumentId) -> Access | None:
         """What the bearer may do with a document: everything with its own, else what a grant says."""
         return Access.WRITE if document.owner == self.user else self.grants.get(document)
+
+
+def is_thumbprint(text: str) -> bool:
+    """True if `text` may be a key's SHA-256 in base64url."""
+    return _THUMBPRINT.fullmatch(text) is not None
+
+
+_THUMBPRINT: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 def bad_token(message: str) -> PeerError:
@@ -86,9 +104,28 @@ def verify(token: str, authority: Authority, now_s: float) -> Claims:
         if (claim in payload or claim == "iat") and _time(payload, claim) > now_s + CLOCK_LEEWAY_S:
             raise bad_token(f"the token's {claim} lies in the future")
     grants = _grants(payload.get("docs", {}))
+    key_thumbprint = _key_thumbprint(payload)
     if expires_s <= now_s:
         raise PeerError(Code.TOKEN_EXPIRED, "the token has expired")
-    return Claims(payload["sub"], payload["did"], expires_s, payload["jti"], grants)
+    return Claims(payload["sub"], payload["did"], expires_s, payload["jti"], grants, key_thumbprint)
+
+
+def proves(options: Mapping[str, Any], key_thumbprint: str, token_id: str, nonce: bytes) -> bool:
+    """True if HELLO's options have the key of that thumbprint, and its signature over this connection and token."""
+    proof, jwk = options.get(OPTION_PROOF), options.get(OPTION_KEY)
+    if not isinstance(proof, bytes) or len(proof) != SIGNATURE_BYTES or not isinstance(jwk, str):
+        return False
+    try:
+        given = PublicKey.read(jwk)
+        if given.thumbprint != key_thumbprint:
+            return False
+        key = _ES256.from_jwk(given.jwk)
+    except (ValueError, jwt.InvalidKeyError):
+        return False
+    return _ES256.verify(signed_bytes(nonce, token_id), key, proof)
+
+
+_ES256: Final = ECAlgorithm(ECAlgorithm.SHA256)
 
 
 def _verified_payload(token: str, authority: Authority) -> dict[str, Any]:
@@ -135,6 +172,17 @@ def _time(payload: Mapping[str, Any], claim: str) -> float:
 
 def _is_for(audience: Any, ours: str) -> bool:
     return audience == ours or (isinstance(audience, list) and ours in audience)
+
+
+def _key_thumbprint(payload: Mapping[str, Any]) -> str | None:
+    """Whoever binds a token means it: what is not understood here is refused, where RFC 7800 would ignore it."""
+    if "cnf" not in payload:
+        return None
+    match payload["cnf"]:
+        case {"jkt": str(thumbprint), **others} if not others and is_thumbprint(thumbprint):
+            return thumbprint
+        case _:
+            raise bad_token("the token's cnf is not a map with jkt alone, the thumbprint of a key")
 
 
 def _grants(docs: Any) -> dict[DocumentId, Access]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from crdt.ids import DocumentId
+from crdt.ids import DeviceId, DocumentId
 from server.core.events import SessionId
 from server.core.records import DocumentAppend
 
@@ -78,6 +78,15 @@ class HelloAccepted:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceSeen:
+    """A device was let in, brought a fresh token, or was here until now: `time_ms` is since 1970."""
+
+    device: DeviceId
+    agent: str
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """Answer with DocumentLoaded or LoadFailed."""
 
@@ -136,5 +145,6 @@ class Log:
 
 Effect: TypeAlias = (
     Send | Publish | Close | AwaitDrain | PauseReading | ResumeReading | HelloAccepted | Load | Append | Compact
+    | DeviceSeen
     | BeginEpoch | ImportFinished | Drained | DoubtKeys | Log
 )  # fmt: skip

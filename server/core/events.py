@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from crdt.ids import DocumentId
+from crdt.ids import DeviceId, DocumentId
 from server.core.records import AppendResult, StoredDocument
 
 SessionId: TypeAlias = int
@@ -123,6 +123,13 @@ class ImportRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class RevocationsRead:
+    """Who is shut out, as the store has it now: these devices, and no others."""
+
+    devices: frozenset[DeviceId]
+
+
+@dataclass(frozen=True, slots=True)
 class DrainRequested:
     """Take no more sessions, say goodbye to those there are, commit what is queued. Answered by one Drained effect."""
 
@@ -135,5 +142,5 @@ class TimePassed:
 Event: TypeAlias = (
     ClockRead | SocketOpened | MessageReceived | SocketClosed | OutboxOverfull | OutboxDrained
     | DocumentLoaded | LoadFailed | Appended | AppendFailed | Compacted | CompactionFailed
-    | EpochBegun | EpochFailed | ImportRequested | DrainRequested | TimePassed
+    | EpochBegun | EpochFailed | ImportRequested | RevocationsRead | DrainRequested | TimePassed
 )  # fmt: skip

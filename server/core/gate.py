@@ -1,15 +1,15 @@
-"""Who may come in, as whom, and until when: HELLO, tokens, one live session a device."""
+"""Who may come in, as whom, and until when: HELLO, tokens and keys, one live session a device, who was shut out."""
 
 from __future__ import annotations
 
 from crdt.errors import PeerError
 from crdt.ids import DeviceId
 from crdt.protocol import frames
-from crdt.protocol.codes import Code
-from crdt.protocol.frames import PROTOCOL_VERSION
-from server.core.auth import Authority, Claims, verify
+from crdt.protocol.codes import CLOSE_AFTER_OFFENCES, Code
+from crdt.protocol.frames import NONCE_BYTES, PROTOCOL_VERSION
+from server.core.auth import Authority, Claims, proves, verify
 from server.core.desk import Desk
-from server.core.effects import HelloAccepted
+from server.core.effects import DeviceSeen, HelloAccepted
 from server.core.session import Session, SessionState
 from server.core.timers import Timer, Timers
 
@@ -18,6 +18,12 @@ TIMER_SLACK_S = 0.001
 
 TOKEN_LOOK_S = 300.0
 """A token is looked at so often: a session that is gone leaves its timer behind for no longer."""
+
+TAKEOVERS_MAX = 20
+TAKEOVERS_WITHIN_S = 60.0
+"""A device whose sockets push each other out more often than that is two that share one name, and do not stop."""
+
+AGENT_CHARS_MAX = 128
 
 
 class Gate:
@@ -28,6 +34,7 @@ class Gate:
         self._desk = desk
         self._timers = timers
         self._devices: dict[DeviceId, Session] = {}
+        self._revoked: frozenset[DeviceId] = frozenset()
 
     def __len__(self) -> int:
         """Devices that are connected and greeted."""
@@ -36,16 +43,20 @@ class Gate:
     # --- sockets
 
     def opened(self, session: Session) -> None:
-        """A socket is up: HELLO is due."""
+        """A socket is up: HELLO is due, with a proof over the nonce if the token asks for one."""
         if self._desk.draining:
             self._desk.close(session, 1012, Code.SHUTTING_DOWN)
             return
+        if self._desk.options.proof:
+            session.nonce = self._desk.entropy(NONCE_BYTES)
+            self._desk.send(session.id, frames.Nonce(session.nonce))
         self._timers.set(self._desk.now + self._desk.options.hello_timeout_s, Timer.HELLO, session.id)
 
     def closed(self, session: Session) -> None:
         """The socket is gone."""
         if self._devices.get(session.device) is session:
             del self._devices[session.device]
+            self._saw(session)
 
     def hello_is_due(self, session: Session) -> None:
         if session.state is SessionState.GREETING:
@@ -62,11 +73,20 @@ class Gate:
         claims = verify(hello.token or session.bearer or "", self.authority, self._desk.wall_s())
         if hello.device != claims.device:
             raise PeerError(Code.BAD_TOKEN, "the token is for another device")
+        if claims.key_thumbprint is not None:
+            _check_proof(hello, claims, session.nonce)
+        device = DeviceId(claims.user, claims.device)
+        self._check_not_revoked(device)
+        older = self._devices.get(device)
+        if older is not None and not self._take_over(session, older):
+            return
         session.bearer = None
-        session.device = DeviceId(claims.user, claims.device)
+        session.device, session.agent = device, _shown(hello.agent)
+        session.key_thumbprint = claims.key_thumbprint
         session.deflate = hello.options.get("deflate") is True
-        self._supersede(session)
         session.state = SessionState.READY
+        self._devices[device] = session
+        self._saw(session)
         self._desk.emit(HelloAccepted(session.id))
         self._desk.send(session.id, self._welcome(session, claims))
         self._bear(session, claims)
@@ -76,6 +96,10 @@ class Gate:
         claims = verify(token, self.authority, self._desk.wall_s())
         if DeviceId(claims.user, claims.device) != session.device:
             raise PeerError(Code.BAD_TOKEN, "the token is for another user or device")
+        if claims.key_thumbprint not in (None, session.key_thumbprint):
+            raise PeerError(Code.REPLAYED, "the token is bound to a key that this connection did not prove to have")
+        self._check_not_revoked(session.device)
+        self._saw(session)
         self._bear(session, claims)
         return claims
 
@@ -91,12 +115,33 @@ class Gate:
             token_expires_ms=int(claims.expires_s * 1000),
         )
 
-    def _supersede(self, session: Session) -> None:
-        """One live session a device: the newer one counts."""
-        older = self._devices.get(session.device)
-        self._devices[session.device] = session
-        if older is not None:
-            self._desk.refuse(older.id, PeerError(Code.SUPERSEDED, "the device has connected again"))
+    def _take_over(self, session: Session, older: Session) -> bool:
+        """One live session a device, and the newer one counts: unless the two have chased each other for a while."""
+        recent = [when for when in older.takeovers_s if when > self._desk.now - TAKEOVERS_WITHIN_S]
+        if len(recent) >= TAKEOVERS_MAX:
+            wait_s = recent[0] + TAKEOVERS_WITHIN_S - self._desk.now
+            error = PeerError(Code.RATE_LIMITED, "the device connects too often while it is connected")
+            self._desk.refuse(session.id, error, retry_after_ms=round(wait_s * 1000))
+            self._desk.close(session, CLOSE_AFTER_OFFENCES[error.code], error.code)
+            return False
+        session.takeovers_s = (*recent, self._desk.now)
+        self._desk.refuse(older.id, PeerError(Code.SUPERSEDED, "the device has connected again"))
+        return True
+
+    # --- devices
+
+    def shut_out(self, revoked: frozenset[DeviceId]) -> None:
+        """These devices, and no others, may not be here from now on."""
+        self._revoked = revoked
+        for session in [session for device, session in self._devices.items() if device in revoked]:
+            self._shut_out(session, _revoked())
+
+    def _check_not_revoked(self, device: DeviceId) -> None:
+        if device in self._revoked:
+            raise _revoked()
+
+    def _saw(self, session: Session) -> None:
+        self._desk.emit(DeviceSeen(session.device, session.agent, self._desk.wall_ms()))
 
     # --- the end of a token
 
@@ -138,3 +183,19 @@ class Gate:
         for room in session.rooms.values():
             room.drop_queued(session.device)
         self._desk.refuse(session.id, error)
+
+
+def _revoked() -> PeerError:
+    return PeerError(Code.DEVICE_REVOKED, "the device was shut out")
+
+
+def _check_proof(hello: frames.Hello, claims: Claims, nonce: bytes | None) -> None:
+    """A token that is bound to a key is no good without it, whether or not this server asks for proofs."""
+    assert claims.key_thumbprint is not None
+    if nonce is None or not proves(hello.options, claims.key_thumbprint, claims.token_id, nonce):
+        raise PeerError(Code.REPLAYED, "the token is bound to a key, and HELLO does not prove to have it")
+
+
+def _shown(agent: str) -> str:
+    """What a device calls its software, fit for an operator's terminal."""
+    return "".join(char if char.isprintable() else "?" for char in agent[:AGENT_CHARS_MAX])

@@ -117,6 +117,8 @@ class Hub:
                 self._with_room(document, Room.epoch_failed)
             case events.ImportRequested(request, document, update):
                 self._import(request, document, update)
+            case events.RevocationsRead(devices):
+                self._gate.shut_out(devices)
             case events.DrainRequested():
                 self._drain()
             case events.ClockRead(wall_s):

@@ -12,6 +12,8 @@ from server.core.compaction import CompactionPolicy
 class CoreOptions:
     limits: Limits = field(default_factory=Limits)
     hello_timeout_s: float = 5.0
+    proof: bool = True
+    """Each connection begins with a nonce. Without, tokens that are bound to a key are refused."""
     heartbeat_s: float = 30.0
     """Told to devices; the transport keeps it."""
     expiry_warning_s: float = 60.0

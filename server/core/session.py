@@ -50,9 +50,16 @@ class Session:
 
     id: SessionId
     bearer: str | None = None
+    nonce: bytes | None = None
+    """What a proof has to be made over on this connection."""
     state: SessionState = SessionState.GREETING
     claims: Claims | None = None
     device: DeviceId = NOBODY
+    agent: str = ""
+    key_thumbprint: str | None = None
+    """The key that the device proved to have."""
+    takeovers_s: tuple[float, ...] = ()
+    """When the device's connections, up to this one, lately took over from one another."""
     deflate: bool = False
     rooms: dict[int, Room] = field(default_factory=dict)
     awaiting_drain: bool = False

@@ -25,6 +25,7 @@ from server.core.hub import Hub
 from server.core.options import CoreOptions
 from server.core.ports import CorruptDocument, Storage, StorageError
 from server.runtime.connection import Connection
+from server.runtime.devices import DeviceBook
 from server.runtime.telemetry import Telemetry
 from server.runtime.wire import encode_message
 from server.runtime.worker import Worker
@@ -67,6 +68,7 @@ class Driver:
         self._imports: dict[int, asyncio.Future[int]] = {}
         self._import_ids = count(1)
         self._loads = asyncio.Semaphore(LOADS_MAX)
+        self.devices = DeviceBook(storage, lambda revoked: self.feed(events.RevocationsRead(revoked)))
         self._drained = asyncio.Event()
         self._background: list[asyncio.Task[None]] = []
         self._work: dict[asyncio.Task[None], None] = {}
@@ -79,13 +81,19 @@ class Driver:
     async def running(
         cls, storage: Storage, authority: Authority, options: CoreOptions, telemetry: Telemetry
     ) -> AsyncIterator[Driver]:
-        """A driver at work. On leaving, what is under way is given up: call `drain` before."""
+        """A driver at work. On leaving, what is under way is given up: call `drain` before.
+
+        Raises StorageError where it can not be read who is shut out: then nobody is let in.
+        """
         with Worker() as worker:
             async with asyncio.TaskGroup() as tasks:
                 driver = cls(storage, authority, options, telemetry, tasks, worker)
                 driver.keep_running(driver._tell_clock())
                 driver.keep_running(driver._measure_lag())
+                driver.keep_running(driver.devices.keep_reading())
+                driver.keep_running(driver.devices.keep_writing())
                 try:
+                    await driver.devices.read_revocations()
                     yield driver
                 finally:
                     for task in (*driver._background, *driver._work):
@@ -118,6 +126,7 @@ class Driver:
         """Say goodbye to all sessions and commit what is queued; returns when nothing is left to be saved."""
         self.feed(events.DrainRequested())
         await self._drained.wait()
+        await self.devices.write_sightings()
 
     # --- the sink of the transport
 
@@ -186,6 +195,8 @@ class Driver:
                 self._with_connection(session, Connection.resume_reading)
             case effects.HelloAccepted(session):
                 self._with_connection(session, Connection.accept_large_messages)
+            case effects.DeviceSeen(device, agent, time_ms):
+                self.devices.saw(device, agent, time_ms)
             case effects.Compact(document):
                 self._start(self._compact(document))
             case effects.BeginEpoch(document, epoch):

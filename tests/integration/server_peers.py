@@ -26,6 +26,7 @@ from crdt.protocol.frames import (
     SUBPROTOCOL,
     DeviceFrame,
     Hello,
+    Nonce,
     Open,
     Opened,
     ServerFrame,
@@ -112,6 +113,12 @@ class RawDevice:
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
 
+    async def nonce(self) -> bytes:
+        """The server's first frame. To be asked for before any other."""
+        nonce = await self._next()
+        assert isinstance(nonce, Nonce), nonce
+        return nonce.nonce
+
     async def send(self, *frames: DeviceFrame) -> None:
         for frame in frames:
             await self._socket.send(codec.encode(frame))
@@ -120,7 +127,12 @@ class RawDevice:
         await self._socket.send(data)
 
     async def receive(self) -> ServerFrame:
-        """The next frame. Raises ConnectionClosed."""
+        """The next frame but NONCE, which is for those who have a key. Raises ConnectionClosed."""
+        while isinstance(frame := await self._next(), Nonce):
+            pass
+        return frame
+
+    async def _next(self) -> ServerFrame:
         async with asyncio.timeout(WITHIN_S):
             frame = codec.decode_server_frame(await self._socket.recv(decode=False))
         assert frame is not None

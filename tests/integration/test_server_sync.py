@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from client_sim.live import AsyncDocument, Roots
-from crdt.protocol.frames import Hello, Mode, Opened, Welcome
+from crdt.protocol.frames import Hello, Mode, Nonce, Opened, Welcome
 from tests.integration.server_peers import (
     WITHIN_S,
     Tap,
@@ -81,7 +81,7 @@ async def test_a_cold_start_to_several_documents_takes_one_round_trip(tmp_path: 
             for name, document in zip(NAMES, documents, strict=True):
                 await converged(document, to={"body": f"text of {name}"})
             assert [type(frame) for frame in tap.frames_up] == [Hello]
-            assert [type(frame) for frame in tap.frames_down] == [Welcome, *[Opened] * len(NAMES)]
+            assert [type(frame) for frame in tap.frames_down] == [Nonce, Welcome, *[Opened] * len(NAMES)]
 
 
 async def test_an_up_to_date_reconnect_costs_some_tens_of_bytes(tmp_path: Path) -> None:
@@ -104,10 +104,10 @@ async def test_an_up_to_date_reconnect_costs_some_tens_of_bytes(tmp_path: Path) 
 
 
 def _check_cost(tap: Tap, token: str) -> None:
-    (hello,), (welcome, opened) = tap.up, tap.down
-    assert isinstance(tap.frames_down[0], Welcome)
+    (hello,), (nonce, welcome, opened) = tap.up, tap.down
+    assert [type(frame) for frame in tap.frames_down] == [Nonce, Welcome, Opened]
     assert [frame.mode for frame in tap.of(Opened)] == [Mode.CURRENT]
-    assert max(len(hello) - len(token), len(welcome), len(opened)) <= FRAME_BYTES_MAX
+    assert max(len(hello) - len(token), len(nonce), len(welcome), len(opened)) <= FRAME_BYTES_MAX
 
 
 async def test_a_returning_device_is_sent_what_it_missed_and_no_more(tmp_path: Path) -> None:

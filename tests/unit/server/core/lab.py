@@ -104,6 +104,8 @@ class Lab:
         self.now = 100.0
         self.sessions = 0
         self.inbox: dict[int, list[ServerFrame]] = {}
+        self.nonces: dict[int, bytes] = {}
+        self.seen: list[effects.DeviceSeen] = []
         self.closed: dict[int, tuple[int, str]] = {}
         self.gone: list[int] = []
         """Sessions whose sockets are closed."""
@@ -169,6 +171,8 @@ class Lab:
                 self.imports[request] = effect
             case effects.Drained():
                 self.drained += 1
+            case effects.DeviceSeen():
+                self.seen.append(effect)
             case effects.HelloAccepted() | effects.DoubtKeys():
                 pass
             case _:
@@ -179,7 +183,11 @@ class Lab:
         assert frame is not None
         assert session not in self.closed, f"{frame} after the close"
         assert session not in self.gone, f"{frame} to nobody"
-        self.inbox[session].append(frame)
+        if isinstance(frame, frames.Nonce):
+            assert not self.inbox[session], "the nonce comes first"
+            self.nonces[session] = frame.nonce
+        else:
+            self.inbox[session].append(frame)
 
     def turn(self) -> None:
         """The event loop is idle: what is due happens."""
