@@ -21,6 +21,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from crdt.protocol.proof import COORDINATE_BYTES
+from crdt.protocol.proof import PublicKey as DeviceKey
 from server.config import KeySettings
 from server.core.auth import HS256_SECRET_BYTES_MIN, Authority, VerificationKey
 from server.storage import database_file
@@ -146,6 +148,20 @@ def public_key(key: Any, key_id: str | None = None) -> VerificationKey:
             return VerificationKey("EdDSA", key, key_id)
         case _:
             raise BadKeys("a public key is one of RSA, P-256 or Ed25519")
+
+
+def key_thumbprint(text: str) -> str:
+    """What binds a token to a device's public key (P-256), which is a JWK in JSON or in PEM. Raises BadKeys."""
+    try:
+        if text.lstrip().startswith("{"):
+            return DeviceKey.read(text.strip()).thumbprint
+        key = load_pem_public_key(text.encode())
+    except (ValueError, UnsupportedAlgorithm) as exc:
+        raise BadKeys("a device's key is a JWK with crv, kty, x and y alone, or a public key in PEM") from exc
+    if not (isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1)):
+        raise BadKeys("a device's key is of P-256")
+    point = key.public_numbers()
+    return DeviceKey(point.x.to_bytes(COORDINATE_BYTES), point.y.to_bytes(COORDINATE_BYTES)).thumbprint
 
 
 # --- each kind of key

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from importlib.metadata import version as installed_version
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -14,12 +15,12 @@ from typer.exceptions import Abort, TyperException
 
 from crdt.ids import DocumentId
 from crdt.protocol.frames import PROTOCOL_VERSION, Access
-from server.cli import db, doc
+from server.cli import db, device, doc
 from server.cli.options import takes_settings
 from server.cli.welcome import announce
 from server.config import BadSetting, KeySettings, ServeSettings, StoreSettings, misspelled
 from server.core.ports import CorruptDocument, StorageError
-from server.keys import BadKeys, signing_secret
+from server.keys import BadKeys, key_thumbprint, signing_secret
 from server.runtime.control import ControlUnavailable
 from server.runtime.operations import OperationRefused
 from server.runtime.serve import run
@@ -49,6 +50,7 @@ app = typer.Typer(
 )
 app.add_typer(db.app, name="db")
 app.add_typer(doc.app, name="doc")
+app.add_typer(device.app, name="device")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,6 +86,8 @@ def token(
     device: Annotated[str, typer.Option(help="The device that may use it.")],
     ttl: Annotated[float, typer.Option(help="Seconds until it expires.", min=1)] = 3600,
     grant: Annotated[list[str] | None, typer.Option(help="owner/name=rw, or =r: another's document.")] = None,
+    key_file: Annotated[Path | None, typer.Option(help="Bind it to a device's public key: JWK or PEM.")] = None,
+    jkt: Annotated[str | None, typer.Option(help="Bind it to the key with this thumbprint.")] = None,
 ) -> int:
     """Write a token for development, signed with SYNCLINE_JWT_SECRET or the secret of `serve --insecure-dev`."""
     try:
@@ -97,6 +101,7 @@ def token(
             now_s=time.time(),
             token_id=secrets.token_hex(16),
             grants=dict(map(_read_grant, grant or ())),
+            key_thumbprint=jkt if key_file is None else key_thumbprint(key_file.read_text()),
         )
     except ValueError as exc:
         raise BadSetting(str(exc)) from exc

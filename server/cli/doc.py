@@ -11,10 +11,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 from server.cli.options import AsJson, takes_settings
 from server.cli.store import operations_on, perform
+from server.cli.table import print_table
 from server.config import StoreSettings
 
 DAMAGE_FOUND = 1
@@ -40,7 +40,7 @@ def list_documents(settings: StoreSettings, as_json: AsJson = False) -> int:
         typer.echo(json.dumps(infos))
         return 0
     columns = ("document", "head_seq", "log_entries", "log_bytes", "snapshot_seq", "snapshot_bytes")
-    _print_table(columns, [[info[column] for column in columns] for info in infos])
+    print_table(columns, [[info[column] for column in columns] for info in infos])
     return 0
 
 
@@ -105,19 +105,5 @@ def _print_reports(reports: list[dict[str, Any]], columns: tuple[str, ...], *, a
     if as_json:
         typer.echo(json.dumps(reports))
     else:
-        _print_table(columns, [[report[column] for column in columns] for report in reports])
+        print_table(columns, [[report[column] for column in columns] for report in reports])
     return DAMAGE_FOUND if any(report["problem"] for report in reports) else 0
-
-
-def _print_table(columns: tuple[str, ...], rows: list[list[Any]]) -> None:
-    """Names are never cut: what is too long for the terminal goes on in the next line."""
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        is_number = column not in ("document", "problem")
-        table.add_column(column, justify="right" if is_number else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*("-" if cell is None else f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:
-        console.width = 200
-    console.print(table)

@@ -92,7 +92,8 @@ class ControlServer:
 
     async def _answer(self, request: bytes) -> bytes:
         command, arguments = _read_request(request)
-        _log.info("control_command", command=command, document=arguments.get("document"))
+        about = {name: arguments[name] for name in ("document", "devices") if name in arguments}
+        _log.info("control_command", command=command, **about)
         try:
             async with asyncio.timeout(COMMAND_TIMEOUT_S):
                 result = await self._operations.perform(command, arguments)

@@ -1,4 +1,4 @@
-"""What an operator can do with the documents of a store, by name and plain values: the same with and without a server.
+"""What an operator can do with a store's documents and devices, by name and plain values: with and without a server.
 
 Every result is made of what msgpack and JSON can hold, so that it can cross the control socket.
 """
@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
 
 from crdt.errors import BadUpdate, ReplicaBroken
-from crdt.ids import DocumentId
+from crdt.ids import DeviceId, DocumentId, is_name
 from crdt.replica import Replica, canonical_json
 from crdt.update import StateVector, read_update
 from server.core.ports import CorruptDocument, Storage
-from server.core.records import DocumentInfo, StoredDocument
+from server.core.records import DeviceInfo, DocumentInfo, StoredDocument
 from server.runtime.driver import ImportRefused
 from server.storage.backup import backup
 from server.storage.compaction import CompactionError, Run, compact, verified_snapshot
@@ -26,6 +26,14 @@ T = TypeVar("T")
 
 ImportUpdate: TypeAlias = Callable[[DocumentId, bytes], Awaitable[int]]
 """Puts an update into a document as a device would: the seq of its entry, 0 if it changed nothing; or ImportRefused."""
+
+
+RevocationsChanged: TypeAlias = Callable[[], Awaitable[None]]
+"""Has the server let go of the devices that are shut out now."""
+
+
+async def _nobody_is_here() -> None:
+    """Without a server there is no connection to close."""
 
 
 class OperationRefused(Exception):
@@ -38,16 +46,23 @@ async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwar
 
 
 class Operations:
-    """`import_update` is `Driver.import_update`; `database` is the file that a backup copies.
+    """`import_update` is `Driver.import_update`; `database` is the file that a backup copies; `revocations_changed` is
+    `DeviceBook.read_revocations`.
 
     All methods raise OperationRefused, CorruptDocument and StorageError. `run` executes heavy work.
     """
 
     def __init__(
-        self, storage: Storage, import_update: ImportUpdate, database: Path | None = None, run: Run = in_thread
+        self,
+        storage: Storage,
+        import_update: ImportUpdate,
+        database: Path | None = None,
+        run: Run = in_thread,
+        revocations_changed: RevocationsChanged = _nobody_is_here,
     ) -> None:
         self._storage = storage
         self._import_update = import_update
+        self._revocations_changed = revocations_changed
         self._database = database
         self._run = run
 
@@ -105,6 +120,22 @@ class Operations:
             raise OperationRefused(f"{target} is not an absolute path")
         await backup(self._database, Path(target))
 
+    async def list_devices(self, user: str) -> list[dict[str, Any]]:
+        """All devices that were seen or revoked, or those of one user, by user and name."""
+        return [_device_values(info) for info in await self._storage.devices(user or None)]
+
+    async def revoke(self, devices: list[Any]) -> list[str]:
+        """Shut devices out, for good and now: those that were not yet, once their connections are closed."""
+        revoked = await self._storage.revoke_devices(_parse_devices(devices), time.time_ns() // 1_000_000)
+        await self._revocations_changed()
+        return [str(device) for device in revoked]
+
+    async def restore(self, devices: list[Any]) -> list[str]:
+        """Let devices in again: those that had been shut out."""
+        restored = await self._storage.restore_devices(_parse_devices(devices))
+        await self._revocations_changed()
+        return [str(device) for device in restored]
+
     async def _existing(self, document: str) -> StoredDocument:
         stored = await self._storage.load(_parse(document))
         if not stored.head_seq:
@@ -127,6 +158,9 @@ COMMANDS: Final[Mapping[str, tuple[_Method, Mapping[str, type]]]] = {
     "import": (Operations.import_update, {"document": str, "update": bytes}),
     "verify": (Operations.verify, {"document": str}),
     "compact": (Operations.compact, {"document": str}),
+    "devices": (Operations.list_devices, {"user": str}),
+    "revoke": (Operations.revoke, {"devices": list}),
+    "restore": (Operations.restore, {"devices": list}),
     "backup": (Operations.backup, {"target": str}),
 }
 """What the control socket takes, with the types of the arguments."""
@@ -186,6 +220,28 @@ def _info_values(info: DocumentInfo) -> dict[str, Any]:
         "snapshot_seq": info.snapshot_seq,
         "snapshot_bytes": info.snapshot_bytes,
     }
+
+
+def _device_values(info: DeviceInfo) -> dict[str, Any]:
+    return {
+        "device": str(info.device),
+        "agent": info.agent,
+        "first_seen_ms": info.first_seen_ms,
+        "last_seen_ms": info.last_seen_ms,
+        "revoked_ms": info.revoked_ms,
+    }
+
+
+def _parse_devices(texts: list[Any]) -> list[DeviceId]:
+    return list(dict.fromkeys(map(_parse_device, texts)))
+
+
+def _parse_device(text: Any) -> DeviceId:
+    match str(text).split("/"):
+        case [user, name] if is_name(user) and is_name(name):
+            return DeviceId(user, name)
+        case _:
+            raise OperationRefused(f"{text!r} is not a device: write user/device")
 
 
 def _parse(document: str) -> DocumentId:

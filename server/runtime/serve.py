@@ -62,7 +62,7 @@ async def serve(settings: ServeSettings, announce: Callable[[tuple[str, int]], N
             driver.on_doubt = refresher.wake
             driver.keep_running(refresher.run())
         file = database_file(settings.database_url)
-        operations = Operations(storage, driver.import_update, file, driver.worker.run)
+        operations = Operations(storage, driver.import_update, file, driver.worker.run, driver.devices.read_revocations)
         if file is not None:
             await stack.enter_async_context(ControlServer(control_path(file), operations))
         try:
