@@ -108,6 +108,29 @@ class Compact:
 
 
 @dataclass(frozen=True, slots=True)
+class Rehearse:
+    """Try updates on a copy of the document, where it does no harm. Answer with Rehearsed."""
+
+    document: DocumentId
+    updates: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadDigest:
+    """Answer with DigestRead."""
+
+    document: DocumentId
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """Mark a document that can not be loaded. Not answered."""
+
+    document: DocumentId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class BeginEpoch:
     """Answer with EpochBegun or EpochFailed."""
 
@@ -145,6 +168,7 @@ class Log:
 
 Effect: TypeAlias = (
     Send | Publish | Close | AwaitDrain | PauseReading | ResumeReading | HelloAccepted | Load | Append | Compact
+    | Rehearse | ReadDigest | Quarantine | BeginEpoch | ImportFinished | Drained | DoubtKeys | Log
     | DeviceSeen
     | BeginEpoch | ImportFinished | Drained | DoubtKeys | Log
 )  # fmt: skip

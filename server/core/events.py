@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from crdt.errors import PeerError
+from crdt.ids import DocumentId
+from crdt.protocol.frames import Cursor
 from crdt.ids import DeviceId, DocumentId
 from server.core.records import AppendResult, StoredDocument
 
@@ -65,10 +68,10 @@ class DocumentLoaded:
 
 @dataclass(frozen=True, slots=True)
 class LoadFailed:
-    """Answers Load. `corrupt`: what is stored can not be read, and trying again does not help."""
+    """Answers Load. `corrupt` says what is wrong if what is stored can not be read; None if the storage failed."""
 
     document: DocumentId
-    corrupt: bool
+    corrupt: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,24 @@ class CompactionFailed:
     """Answers Compact: the document is as it was."""
 
     document: DocumentId
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsed:
+    """Answers Rehearse: the first `tried` updates do no harm; `error` is what is wrong with the one after them."""
+
+    document: DocumentId
+    tried: int
+    error: PeerError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DigestRead:
+    """Answers ReadDigest: the digest of the document at `cursor`; None if its values can not be read."""
+
+    document: DocumentId
+    cursor: Cursor | None
+    digest: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,5 +163,6 @@ class TimePassed:
 Event: TypeAlias = (
     ClockRead | SocketOpened | MessageReceived | SocketClosed | OutboxOverfull | OutboxDrained
     | DocumentLoaded | LoadFailed | Appended | AppendFailed | Compacted | CompactionFailed
+    | Rehearsed | DigestRead | EpochBegun | EpochFailed | ImportRequested | DrainRequested | TimePassed
     | EpochBegun | EpochFailed | ImportRequested | RevocationsRead | DrainRequested | TimePassed
 )  # fmt: skip

@@ -104,7 +104,11 @@ class Hub:
                 self._with_room(document, lambda room: room.loaded(stored))
                 self._rooms.evict()
             case events.LoadFailed(document, corrupt):
-                self._with_room(document, lambda room: room.load_failed(corrupt=corrupt))
+                self._with_room(document, lambda room: room.load_failed(corrupt))
+            case events.Rehearsed(document, tried, error):
+                self._with_room(document, lambda room: room.rehearsed(tried, error))
+            case events.DigestRead(document, cursor, digest):
+                self._with_room(document, lambda room: room.members.digest_read(cursor, digest))
             case events.Compacted(document, seq, snapshot_bytes):
                 self._with_room(document, lambda room: room.compacted(seq, snapshot_bytes))
                 self._rooms.compaction_reported()

@@ -16,9 +16,9 @@ from crdt.chain import OPS_START, OpState
 from crdt.errors import PeerError
 from crdt.ids import DeviceId
 from crdt.protocol.codes import Code
-from crdt.protocol.frames import Access, Push
 from crdt.update import StateVector, Update, continuation, read_update, write_state_vector
 from server.core.events import SessionId
+from server.core.inspector import Inspector
 
 OP_BYTES = 400
 """About what a queued op takes in memory beside its update."""
@@ -39,26 +39,13 @@ class Op:
     """It has content that the document lacks. Where it has none (deletes only, say), applying it tells."""
     starts_run: bool = False
     """It builds on what another device has queued, so it can not move ahead of that into an earlier run."""
+    heal: bool = False
+    """It gives back what the store had lost."""
 
     @property
     def size(self) -> int:
         """About how many bytes it takes while it is queued."""
         return OP_BYTES + len(self.update)
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """A PUSH that waits for the document to be loaded."""
-
-    session: SessionId
-    device: DeviceId
-    access: Access
-    push: Push
-    received_s: float
-
-    @property
-    def size(self) -> int:
-        return sum(map(len, self.push.updates)) + OP_BYTES * len(self.push.updates)
 
 
 class Verdict(Enum):
@@ -75,6 +62,7 @@ class Intake:
     def __init__(self, durable: Mapping[DeviceId, OpState], update_bytes_max: int) -> None:
         self.queue: list[Op] = []
         self.expected: StateVector = {}
+        self.inspector = Inspector()
         self._durable = durable
         self._update_bytes_max = update_bytes_max
         self._admitted: dict[DeviceId, OpState] = {}
@@ -84,9 +72,15 @@ class Intake:
         self._typing: dict[DeviceId, tuple[int, int]] = {}
         """The client id and clock of each device's next character, if it goes on typing."""
 
-    def restart(self, state_vector: StateVector, in_flight: Mapping[DeviceId, OpState]) -> None:
-        """Begin with an empty queue on a replica with `state_vector`, which has the ops in flight."""
+    def restart(self, state_vector: StateVector, inspector: Inspector) -> None:
+        """Begin with an empty queue on a replica with `state_vector`, read from the log just now."""
+        self.inspector = inspector
+        self.go_back(state_vector, {})
+
+    def go_back(self, state_vector: StateVector, in_flight: Mapping[DeviceId, OpState]) -> None:
+        """Begin with an empty queue again, on a replica with `state_vector`, which has the ops in flight."""
         self.queue = []
+        self.inspector.truncate(state_vector)
         self._admitted = dict(in_flight)
         self._begin_batch(state_vector)
 
@@ -112,20 +106,21 @@ class Intake:
         if op.number <= last.op:
             durable = self._durable.get(op.device, OPS_START)
             return Verdict.DURABLE if op.number <= durable.op else Verdict.IGNORED
-        if self._refused and self._is_behind_a_refusal(op, last):
+        if self._refused and self.ignores(op.device, op.number):
             return Verdict.IGNORED
         try:
             self._check(op, last)
-        except PeerError as exc:
+        except PeerError:
             self.refuse(op.device, op.number)
-            raise PeerError(exc.code, exc.message, **{**exc.detail, "op": op.number}) from exc
+            raise
         self._admitted[op.device] = op.state
         self.queue.append(op)
         return Verdict.QUEUED
 
-    def _is_behind_a_refusal(self, op: Op, last: OpState) -> bool:
-        refused = self._refused.get(op.device)
-        return refused is not None and last.op < refused < op.number  # if it is not above `last` it has come again
+    def ignores(self, device: DeviceId, number: int) -> bool:
+        """The op came behind one that was refused, and that has not come again (it is above the last, then)."""
+        refused = self._refused.get(device)
+        return refused is not None and self.last(device).op < refused < number
 
     def _check(self, op: Op, last: OpState) -> None:
         if op.number != last.op + 1:
@@ -152,10 +147,13 @@ class Intake:
         """The long way, for every update. Raises PeerError."""
         update = read_update(op.update)
         op.starts_run = self._leans_on_others(update, op.device)
+        self.inspector.admit(update, self.expected, op.device.user, heal=op.heal)
         op.changes = update.advance(self.expected)
+        self._typing[op.device] = _NOWHERE
         for client, (_, end) in update.sections.items():
             self._writers[client] = op.device if self._writers.get(client, op.device) == op.device else _SEVERAL
-            self._typing[op.device] = (client, end)
+            if self.inspector.goes_on(client):
+                self._typing[op.device] = (client, end)
 
     def _leans_on_others(self, update: Update, device: DeviceId) -> bool:
         """True if the update refers to something that is queued and that another device wrote.
@@ -186,14 +184,14 @@ class Intake:
         for op in taken:
             if op.starts_run:
                 open_runs.clear()
-            if op.device not in open_runs:
+            if op.device not in open_runs or open_runs[op.device][-1].heal is not op.heal:
                 open_runs[op.device] = []
                 runs.append(open_runs[op.device])
             open_runs[op.device].append(op)
         return runs
 
     def withdraw(self) -> list[Op]:
-        """Give up the queue, in order. `restart` must follow."""
+        """Give up the queue, in order. `restart` or `go_back` must follow."""
         withdrawn, self.queue = self.queue, []
         return withdrawn
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from crdt.chain import OPS_START
-from crdt.errors import BadUpdate, PeerError, ReplicaBroken
+from crdt.errors import PeerError, ReplicaBroken
 from crdt.ids import DeviceId
 from crdt.limits import CHUNK_BYTES
 from crdt.protocol.codec import deflate_raw, encode, encode_updates
@@ -34,7 +34,7 @@ from crdt.replica import Replica
 from crdt.update import read_state_vector
 from server.core.catchup import choose
 from server.core.desk import Desk, Payload
-from server.core.effects import Publish, Send
+from server.core.effects import Publish, ReadDigest, Send
 from server.core.events import SessionId
 from server.core.records import LogEntry
 
@@ -105,6 +105,9 @@ class Membership:
         self._members: dict[DeviceId, Member] = {}
         self._requests: list[OpenRequest | AuditRequest] = []
         self._digest: tuple[Cursor, bytes] | None = None
+        """The last one read: an audit costs a reading of the whole document, once however many devices ask."""
+        self._audits: list[AuditRequest] = []
+        """They wait for a digest that is being read, of the head that they ask about."""
 
     def __len__(self) -> int:
         return len(self._members)
@@ -147,7 +150,7 @@ class Membership:
             self._requests.pop(0)
             self._desk.queued(request.session, -request.size)
             if isinstance(request, AuditRequest):
-                self._audit(request, replica)
+                self._audit(request)
                 continue
             try:
                 self._open(request, replica)
@@ -179,6 +182,7 @@ class Membership:
     def leave(self, session: SessionId, device: DeviceId) -> None:
         """The session no longer has the document open, or asks for it."""
         self._take_requests(lambda request: request.session == session)
+        self._audits = [request for request in self._audits if request.session != session]
         member = self._members.get(device)
         if member is not None and member.session == session:
             self.show(member, None)
@@ -370,14 +374,30 @@ class Membership:
     def _presence_of(self, member: Member) -> DevicePresence:
         return DevicePresence(self._room.handle, str(member.device), member.presence)
 
-    def _audit(self, request: AuditRequest, replica: Replica) -> None:
+    def _audit(self, request: AuditRequest) -> None:
+        """Compare with the digest of the head; one of another entry says nothing. A missing answer is no judgement."""
         if request.seq != self._room.head_seq:
             return
-        try:
-            ok = self._digest_of(replica) == request.digest
-        except (BadUpdate, ReplicaBroken) as exc:  # a document can be good and its values too deep to be read
-            self._desk.log("warning", "audit_impossible", document=str(self._room.document), reason=str(exc))
+        if self._digest is not None and self._digest[0] == self._room.cursor:
+            self._judge(request, self._digest[1])
             return
+        if not self._audits:
+            self._desk.emit(ReadDigest(self._room.document))
+        self._audits.append(request)
+
+    def digest_read(self, cursor: Cursor | None, digest: bytes | None) -> None:
+        """The digest of the document at `cursor`; None if it could not be read."""
+        audits, self._audits = self._audits, []
+        if cursor is None or digest is None:
+            self._desk.log("warning", "audit_impossible", document=str(self._room.document))
+            return
+        self._digest = (cursor, digest)
+        for request in audits:
+            if cursor == Cursor(self._room.epoch, request.seq):
+                self._judge(request, digest)
+
+    def _judge(self, request: AuditRequest, digest: bytes) -> None:
+        ok = request.digest == digest
         self._desk.meter.audited(ok)
         if not ok:
             self._desk.log(
@@ -385,9 +405,3 @@ class Membership:
                 seq=request.seq,
             )  # fmt: skip
         self._desk.send(request.session, Audited(self._room.handle, request.seq, ok))
-
-    def _digest_of(self, replica: Replica) -> bytes:
-        """Reads the whole document, once for each head however many devices ask."""
-        if self._digest is None or self._digest[0] != self._room.cursor:
-            self._digest = (self._room.cursor, replica.digest())
-        return self._digest[1]

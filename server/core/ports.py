@@ -56,6 +56,14 @@ class Storage(Protocol):
         """Start a new history of a document after its present head, which is returned. Raises StorageError."""
         ...
 
+    async def quarantine(self, document: DocumentId, reason: str) -> None:
+        """Mark a document that can not be opened, until `release`; one that is stored only. Raises StorageError."""
+        ...
+
+    async def release(self, document: DocumentId) -> bool:
+        """Take the mark away; False if there was none. Raises StorageError."""
+        ...
+
     async def documents(self) -> list[DocumentInfo]:
         """All documents that were written, by owner and name. Raises StorageError."""
         ...
@@ -86,6 +94,12 @@ class Storage(Protocol):
 
 class Meter(Protocol):
     """Counts what the core does. Seconds are of the driver's clock."""
+
+    def rehearsed(self, outcome: str) -> None:
+        """A large push was tried on a copy: `fine`, or the code that it is refused with."""
+
+    def quarantined(self) -> None:
+        """A document failed to load twice."""
 
     def refused(self, code: str) -> None:
         """An error was sent, or a connection closed, with this code."""

@@ -52,7 +52,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class StoredDocument:
-    """All that storage has of a document.
+    """All that storage has of a document. `quarantine` says why it is not to be opened, if it is not.
 
     `entries` are those the log still holds, without gaps up to the head; some may be older than the snapshot, and
     serve devices that are a little behind. Ops are counted within `epoch`, which began after entry `epoch_seq`.
@@ -62,6 +62,7 @@ class StoredDocument:
     epoch_seq: int
     snapshot: Snapshot | None
     entries: tuple[LogEntry, ...]
+    quarantine: str | None = None
 
     @property
     def head_seq(self) -> int:
@@ -176,6 +177,7 @@ class DocumentInfo:
     log_bytes: int
     snapshot_seq: int
     snapshot_bytes: int
+    quarantine: str | None = None
 
 
 def first_epoch(store_id: bytes, document: DocumentId) -> bytes:

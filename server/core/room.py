@@ -10,28 +10,32 @@ Invariants, cited where they are kept (I2 and I4 in `intake`, I1 and I5 also in 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import TypeAlias
 
 from crdt.chain import OpState
-from crdt.errors import PeerError, ReplicaBroken
+from crdt.errors import BadUpdate, PeerError, ReplicaBroken
 from crdt.ids import DeviceId, DocumentId
 from crdt.protocol.codes import Code
 from crdt.protocol.frames import EPOCH_BYTES, Access, Cursor, Push
 from crdt.replica import Replica
-from crdt.update import EMPTY_STATE_VECTOR, read_update
+from crdt.update import EMPTY_STATE_VECTOR, StateVector, read_update
+from server.core.arrivals import Arrival, Arrivals, fits_a_turn
+from server.core.batch import Flight, apply_runs, entries_of
 from server.core.catchup import Tail
 from server.core.compaction import LogGrowth
 from server.core.desk import Desk
-from server.core.effects import BeginEpoch, Load
+from server.core.effects import BeginEpoch, Load, Quarantine, Rehearse
 from server.core.events import SessionId
 from server.core.imports import IMPORTER, Imports
-from server.core.intake import Arrival, Intake, Op, Verdict
+from server.core.inspector import Inspector
+from server.core.intake import Intake, Op, Verdict
 from server.core.membership import Membership
 from server.core.records import DocumentAppend, LogEntry, StoredDocument
 
 RETRY_LOAD_AFTER_MS = 1_000
+LOADS_MAX = 2
+"""A document that fails to load so often is quarantined: it is not its moment, it is what is stored."""
 
 _Refusal: TypeAlias = tuple[Code, str]
 _READ_ONLY: _Refusal = (Code.FORBIDDEN, "the document is read-only for you")
@@ -57,14 +61,6 @@ class Recovery(Enum):
     RETRY = "they are checked and queued again"
 
 
-@dataclass(frozen=True, slots=True)
-class Flight:
-    """The batch that storage has: the entries to be, and the run of ops that each came from."""
-
-    entries: tuple[LogEntry, ...]
-    runs: list[list[Op]]
-
-
 class Room:
     """A document that somebody has open, or lately had. The hub calls its methods; `advance` decides what follows."""
 
@@ -82,11 +78,12 @@ class Room:
         self._replica: Replica | None = None
         self._intake = Intake(self.ops, desk.options.limits.update_bytes)
         self._flight: Flight | None = None
-        self._arrivals: list[Arrival] = []
+        self._arrivals = Arrivals(desk, self._intake, lambda updates: desk.emit(Rehearse(document, updates)))
         self._imports = Imports(desk)
         self._held: list[Op] = []
         self._recovery = Recovery.RETRY
         self._one_by_one = 0
+        self._failed_loads = 0
 
     # --- what the room is
 
@@ -97,7 +94,10 @@ class Room:
     @property
     def resident_bytes(self) -> int:
         """About how much memory the document takes; its members and queues are bounded elsewhere."""
-        return ROOM_BYTES + self.tail.resident_bytes + (self._replica.resident_bytes if self._replica else 0)
+        if self._replica is None:
+            return ROOM_BYTES
+        held = self._replica.resident_bytes + self._intake.inspector.resident_bytes
+        return ROOM_BYTES + self.tail.resident_bytes + held
 
     @property
     def busy(self) -> bool:
@@ -131,6 +131,7 @@ class Room:
         """Drop the replica and the tail; who is a member stays so. The room must not be busy."""
         assert not self.busy
         self._replica = None
+        self._intake.inspector = Inspector()
         self.tail.clear()
 
     # --- one decision: what can be done now
@@ -152,22 +153,31 @@ class Room:
         self._intake.expect_again(IMPORTER)
         while op := self._imports.next(self._intake.last(IMPORTER).op + 1):
             self._queue((op,))
-        for arrival in self._take_arrivals():
-            self._admit(arrival.session, arrival.device, arrival.access, arrival.push, arrival.received_s)
+        while not self._intake.queue and (turn := self._arrivals.turn()):
+            for arrival in turn:
+                self._admit(arrival.session, arrival.device, arrival.access, arrival.push, arrival.received_s)
 
     # --- ops come in
 
     def push(self, session: SessionId, device: DeviceId, access: Access, push: Push) -> None:
-        """Ops of a device. They are checked now, or as soon as the document is loaded, and then wait for a commit."""
+        """Ops of a device. They are checked now, or when it is their turn, and then wait for a commit."""
         member = self.members.get(device)
         if member is not None and member.is_outdated:
             return
-        if self._replica is not None and self._phase is Phase.READY and not self._arrivals:
+        if self._replica is not None and self._phase is Phase.READY and not self._arrivals and fits_a_turn(push):
             self._admit(session, device, access, push, self._desk.now)
             return
-        arrival = Arrival(session, device, access, push, self._desk.now)
-        self._desk.queued(session, arrival.size)
-        self._arrivals.append(arrival)
+        self._arrivals.add(Arrival(session, device, access, push, self._desk.now))
+        self.advance()
+
+    def rehearsed(self, tried: int, error: PeerError | None) -> None:
+        """A rehearsal has reported: how many updates of the push do no harm, and what is wrong with the next."""
+        self._desk.meter.rehearsed(error.code if error else "fine")
+        arrival = self._arrivals.rehearsed(tried)
+        if arrival is not None and error is not None:
+            number = arrival.push.first_op + tried
+            self._intake.refuse(arrival.device, number)
+            self._refuse(arrival.session, arrival.device, number, error)
         self.advance()
 
     def import_update(self, request: int, update: bytes) -> None:
@@ -181,7 +191,7 @@ class Room:
             return
         again, size = False, 0
         for number, update in enumerate(push.updates, push.first_op):
-            op = Op(session, device, number, update, received_s)
+            op = Op(session, device, number, update, received_s, heal=push.heal)
             verdict = self._try(op)
             if verdict is Verdict.QUEUED:
                 size += op.size
@@ -195,7 +205,7 @@ class Room:
         try:
             return self._intake.admit(op)
         except PeerError as exc:
-            self._refuse(op, exc)
+            self._refuse(op.session, op.device, op.number, exc)
             return None
 
     def _queue(self, ops: Iterable[Op]) -> None:
@@ -204,13 +214,14 @@ class Room:
             if self._try(op) is Verdict.QUEUED:
                 self._desk.queued(op.session, op.size)
 
-    def _refuse(self, op: Op, error: PeerError) -> None:
-        """Tell whoever speaks for the device now."""
-        if op.device == IMPORTER:
-            self._imports.finish(op.number, 0, error.message)
+    def _refuse(self, session: SessionId, device: DeviceId, number: int, error: PeerError) -> None:
+        """Tell whoever speaks for the device now that op `number` is not taken."""
+        if device == IMPORTER:
+            self._imports.finish(number, 0, error.message)
             return
-        member = self.members.get(op.device)
-        self._desk.refuse(member.session if member else op.session, error, handle=self.handle)
+        member = self.members.get(device)
+        told = PeerError(error.code, error.message, **{**error.detail, "op": number})
+        self._desk.refuse(member.session if member else session, told, handle=self.handle)
 
     def device_opens(self, device: DeviceId) -> None:
         """The device is about to learn where its ops are: what it sends from now on counts."""
@@ -219,29 +230,21 @@ class Room:
     def forbid_writing(self, session: SessionId, device: DeviceId) -> None:
         """The device may only read from now on: its ops whose append has not begun are refused."""
         numbers = [op.number for op in (*self._held, *self._intake.queue) if op.device == device]
-        numbers += [arrival.push.first_op for arrival in self._arrivals if arrival.device == device]
+        numbers += [arrival.push.first_op for arrival in self._arrivals.take(device)]
         if numbers:
             self.drop_queued(device)
             self._refuse_from(session, device, numbers[0], _READ_ONLY)
 
     def drop_queued(self, device: DeviceId) -> None:
         """The device may write no more: forget its ops whose append has not begun."""
-        self._take_arrivals(device)
+        self._arrivals.take(device)
         self._held = [op for op in self._held if op.device != device]
         if self._replica is None or not any(op.device == device for op in self._intake.queue):
             return
         queue = self._withdraw()
         in_flight = {run[-1].device: run[-1].state for run in self._flight.runs} if self._flight else {}
-        self._intake.restart(self._replica.state_vector(), in_flight)
+        self._intake.go_back(self._replica.state_vector(), in_flight)
         self._queue(op for op in queue if op.device != device)
-
-    def _take_arrivals(self, device: DeviceId | None = None) -> list[Arrival]:
-        """The pushes that wait, of one device or of all; they wait no longer."""
-        taken = [arrival for arrival in self._arrivals if device in (None, arrival.device)]
-        self._arrivals = [arrival for arrival in self._arrivals if device not in (None, arrival.device)]
-        for arrival in taken:
-            self._desk.queued(arrival.session, -arrival.size)
-        return taken
 
     def _withdraw(self) -> list[Op]:
         queue = self._intake.withdraw()
@@ -267,46 +270,24 @@ class Room:
         for run in runs:
             self._release(run)
         try:
-            self._apply(self._replica, runs)
+            apply_runs(self._replica, runs, self._expected_after(runs, self._replica))
         except ReplicaBroken as exc:
             self._suspect(runs, exc)
             return None
         self._one_by_one = max(0, self._one_by_one - 1)
-        entries = tuple(
-            LogEntry(
-                seq=self.head_seq + index,
-                device=run[0].device,
-                first_op=run[0].number,
-                last_op=run[-1].number,
-                chain=run[-1].state.chain,
-                updates=tuple(op.update for op in run if op.changes),
-                time_ms=self._desk.wall_ms(),
-            )
-            for index, run in enumerate(runs, 1)
-        )
+        entries = entries_of(runs, self.head_seq, self._desk.wall_ms())
         self._flight = Flight(entries, runs)
         return DocumentAppend(self.document, self.epoch, entries)
 
-    def _apply(self, replica: Replica, runs: list[list[Op]]) -> None:
-        """Apply in log order, and find out which ops change anything. Raises ReplicaBroken."""
-        expected = self._intake.expected
-        if self._intake.queue:
-            expected = replica.state_vector()
-            for run in runs:
-                for op in run:
-                    read_update(op.update).advance(expected)
-        pending: list[bytes] = []
+    def _expected_after(self, runs: list[list[Op]], replica: Replica) -> StateVector:
+        """The state vector once these runs are in."""
+        if not self._intake.queue:
+            return self._intake.expected
+        expected = replica.state_vector()
         for run in runs:
             for op in run:
-                if op.changes:
-                    pending.append(op.update)
-                    continue
-                replica.apply(pending)
-                pending = []
-                op.changes = replica.apply_if_new(op.update)
-        replica.apply(pending)
-        if replica.state_vector() != expected:
-            raise ReplicaBroken("the state vector is not the expected one")
+                read_update(op.update).advance(expected)
+        return expected
 
     def _suspect(self, runs: list[list[Op]], reason: ReplicaBroken) -> None:
         """The library stumbled over a batch: find the culprit by trying the ops one at a time (I6)."""
@@ -315,8 +296,8 @@ class Room:
         if len(ops) == 1:
             culprit = ops.pop()
             self._intake.refuse(culprit.device, culprit.number)
-            detail = {"reason": "malformed", "op": culprit.number}
-            self._refuse(culprit, PeerError(Code.BAD_UPDATE, "the update can not be integrated", **detail))
+            error = BadUpdate("malformed", "the update can not be integrated")
+            self._refuse(culprit.session, culprit.device, culprit.number, error)
         self._one_by_one = len(ops) + len(self._intake.queue)
         self._start_over(ops, Recovery.RETRY)
 
@@ -325,7 +306,7 @@ class Room:
         flight = self._flight
         assert flight is not None
         if not committed:
-            self._start_over([op for run in flight.runs for op in run], Recovery.RETRY)
+            self._start_over(flight.ops, Recovery.RETRY)
             return
         self._flight = None
         deliveries = self._publish(flight.entries)
@@ -342,7 +323,7 @@ class Room:
         """The append failed, or nobody knows: what the log holds is acknowledged, the rest is to be sent again."""
         flight = self._flight
         assert flight is not None
-        self._start_over([op for run in flight.runs for op in run], Recovery.RESEND)
+        self._start_over(flight.ops, Recovery.RESEND)
 
     def _publish(self, entries: Sequence[LogEntry]) -> int:
         """Entries are in the log: the room and its members move on to the last (I1). Updates times receivers."""
@@ -381,20 +362,24 @@ class Room:
     def loaded(self, stored: StoredDocument) -> None:
         """Storage has answered Load."""
         assert self._phase is Phase.LOADING
+        if stored.quarantine is not None:
+            self._phase = Phase.READY
+            self._give_up(_QUARANTINED)
+            return
         try:
             replica = Replica.load(stored.state_updates())
         except ReplicaBroken as exc:
-            self._desk.log("error", "document_unreadable", document=str(self.document), reason=str(exc))
-            self.load_failed(corrupt=True)
+            self.load_failed(corrupt=str(exc))
             return
         self._phase = Phase.READY
+        self._failed_loads = 0
         self._follow(stored)
         self._replica = replica
         self.ops.clear()
         self.ops.update(stored.ops())
         self.tail.restart(entry for entry in stored.entries if entry.seq > stored.epoch_seq)
         self.growth = _growth_of(stored)
-        self._intake.restart(replica.state_vector(), {})
+        self._intake.restart(replica.state_vector(), Inspector(stored, self._warn_of_check))
         held, self._held = self._held, []
         if self._recovery is Recovery.RESEND:
             lost = [(op.session, op.device, op.number) for op in held if op.number > self._intake.last(op.device).op]
@@ -403,6 +388,9 @@ class Room:
             self._queue(held)
         self._recovery = Recovery.RETRY
         self.advance(fresh=True)
+
+    def _warn_of_check(self, reason: str) -> None:
+        self._desk.log("warning", "check_weakened", document=str(self.document), reason=reason)
 
     def _follow(self, stored: StoredDocument) -> None:
         """Bring head and members to where the log is."""
@@ -418,21 +406,34 @@ class Room:
     def _forget_epoch(self) -> None:
         """Op numbers begin anew: what devices sent before they know it must not be taken for what they send then."""
         self._held = []
-        self._take_arrivals()
+        self._arrivals.take()
         self._intake.forget_refusals()
         for member in self.members:
             member.is_outdated = True
 
-    def load_failed(self, *, corrupt: bool) -> None:
-        """Storage could not answer Load. The next request tries again."""
+    def load_failed(self, corrupt: str | None) -> None:
+        """Storage could not answer Load; `corrupt` says what is wrong if that lies in what is stored."""
         self._phase = Phase.READY
+        if corrupt is None:
+            self._give_up(_NOT_SAVED, RETRY_LOAD_AFTER_MS)
+            return
+        self._desk.log("error", "document_unreadable", document=str(self.document), reason=corrupt)
+        self._failed_loads += 1
+        if self._failed_loads < LOADS_MAX:
+            self._load()
+            return
+        self._desk.meter.quarantined()
+        self._desk.emit(Quarantine(self.document, corrupt))
+        self._give_up(_QUARANTINED)
+
+    def _give_up(self, error: _Refusal, retry_after_ms: int | None = None) -> None:
+        """The document can not be loaded now: nothing waits any longer. The next request tries again."""
         held, self._held = self._held, []
         pushes = [(op.session, op.device, op.number) for op in held]
-        pushes += [(arrival.session, arrival.device, arrival.push.first_op) for arrival in self._take_arrivals()]
+        pushes += [(arrival.session, arrival.device, arrival.push.first_op) for arrival in self._arrivals.take()]
         self._recovery = Recovery.RETRY
-        error = _QUARANTINED if corrupt else _NOT_SAVED
         self._refuse_pushes(pushes, error)
-        self.members.refuse_all(PeerError(*error), None if corrupt else RETRY_LOAD_AFTER_MS)
+        self.members.refuse_all(PeerError(*error), retry_after_ms)
         self._imports.fail_waiting("the document can not be loaded")
 
     def _refuse_pushes(self, pushes: list[tuple[SessionId, DeviceId, int]], error: _Refusal) -> None:
@@ -469,7 +470,7 @@ class Room:
         self._load()
 
     def epoch_failed(self) -> None:
-        self.load_failed(corrupt=False)
+        self.load_failed(corrupt=None)
 
     @property
     def compaction_due(self) -> bool:

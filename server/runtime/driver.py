@@ -16,7 +16,10 @@ from typing import Any, assert_never
 
 import structlog
 
+from crdt.errors import BadUpdate, PeerError, ReplicaBroken
 from crdt.ids import DocumentId
+from crdt.protocol.codes import Code
+from crdt.protocol.frames import Cursor
 from server.core import effects, events
 from server.core.auth import Authority
 from server.core.effects import Effect
@@ -25,10 +28,11 @@ from server.core.hub import Hub
 from server.core.options import CoreOptions
 from server.core.ports import CorruptDocument, Storage, StorageError
 from server.runtime.connection import Connection
+from server.runtime.rehearsal import REHEARSAL_S_MAX, document_digest, rehearse
 from server.runtime.devices import DeviceBook
 from server.runtime.telemetry import Telemetry
 from server.runtime.wire import encode_message
-from server.runtime.worker import Worker
+from server.runtime.worker import Worker, WorkerDied
 from server.storage.compaction import CompactionError, compact
 
 CLOCK_READ_S = 10.0
@@ -199,6 +203,12 @@ class Driver:
                 self.devices.saw(device, agent, time_ms)
             case effects.Compact(document):
                 self._start(self._compact(document))
+            case effects.Rehearse(document, updates):
+                self._start(self._rehearse(document, updates))
+            case effects.ReadDigest(document):
+                self._start(self._read_digest(document))
+            case effects.Quarantine(document, reason):
+                self._start(self._quarantine(document, reason))
             case effects.BeginEpoch(document, epoch):
                 self._start(self._begin_epoch(document, epoch))
             case effects.ImportFinished(request, seq, error):
@@ -269,10 +279,9 @@ class Driver:
                 stored = await self._storage.load(document)
         except StorageError as exc:
             self._log.error("storage_failed", doing="load", document=str(document), reason=str(exc))
-            self.feed(events.LoadFailed(document, corrupt=False))
+            self.feed(events.LoadFailed(document, corrupt=None))
         except CorruptDocument as exc:
-            self._log.error("document_corrupt", document=str(document), reason=str(exc))
-            self.feed(events.LoadFailed(document, corrupt=True))
+            self.feed(events.LoadFailed(document, corrupt=str(exc)))
         else:
             self.feed(events.DocumentLoaded(document, stored))
 
@@ -287,6 +296,34 @@ class Driver:
         else:
             self._telemetry.compacted(len(snapshot.state))
             self.feed(events.Compacted(document, snapshot.seq, len(snapshot.state)))
+
+    async def _rehearse(self, document: DocumentId, updates: tuple[bytes, ...]) -> None:
+        try:
+            stored = await self._storage.load(document)
+            tried, error = await self.worker.run_within(REHEARSAL_S_MAX, rehearse, stored, updates)
+        except WorkerDied as exc:
+            self._log.warning("rehearsal_failed", document=str(document), reason=str(exc))
+            tried, error = 0, PeerError(Code.TOO_EXPENSIVE, "the push takes more time or memory than is allowed")
+        except (StorageError, CorruptDocument, ReplicaBroken) as exc:
+            self._log.error("rehearsal_failed", document=str(document), reason=str(exc))
+            tried, error = 0, PeerError(Code.NOT_SAVED, "the document could not be read: send it again")
+        self.feed(events.Rehearsed(document, tried, error))
+
+    async def _read_digest(self, document: DocumentId) -> None:
+        cursor = digest = None
+        try:
+            stored = await self._storage.load(document)
+            digest = await self.worker.run(document_digest, stored)
+            cursor = Cursor(stored.epoch, stored.head_seq)
+        except (StorageError, CorruptDocument, WorkerDied, ReplicaBroken, BadUpdate) as exc:
+            self._log.warning("digest_failed", document=str(document), reason=str(exc))
+        self.feed(events.DigestRead(document, cursor, digest))
+
+    async def _quarantine(self, document: DocumentId, reason: str) -> None:
+        try:
+            await self._storage.quarantine(document, reason)
+        except StorageError as exc:
+            self._log.error("storage_failed", doing="quarantine", document=str(document), reason=str(exc))
 
     async def _begin_epoch(self, document: DocumentId, epoch: bytes) -> None:
         try:

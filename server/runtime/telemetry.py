@@ -46,6 +46,8 @@ class PrometheusMeter:
         self._catch_up_bytes = Histogram(
             "syncline_catch_up_bytes", "Updates in an OPENED.", ["mode"], buckets=SIZE_BUCKETS_BYTES, registry=registry
         )
+        self._rehearsals = Counter("syncline_rehearsals", "Large pushes tried.", ["outcome"], registry=registry)
+        self._quarantined = Counter("syncline_documents_quarantined", "Failed to load twice.", registry=registry)
         self._resyncs = Counter("syncline_resyncs", "Devices that lost track, and slow readers.", registry=registry)
         self._audits = Counter("syncline_audits", "Digests compared.", ["result"], registry=registry)
         self._reports = Counter("syncline_device_reports", "REPORT frames.", registry=registry)
@@ -70,6 +72,12 @@ class PrometheusMeter:
 
     def caught_up(self, mode: str, update_bytes: int) -> None:
         self._catch_up_bytes.labels(str(mode)).observe(update_bytes)
+
+    def rehearsed(self, outcome: str) -> None:
+        self._rehearsals.labels(outcome).inc()
+
+    def quarantined(self) -> None:
+        self._quarantined.inc()
 
     def resynced(self) -> None:
         self._resyncs.inc()

@@ -1,8 +1,10 @@
-"""Heavy work outside the event loop: the CRDT library holds the GIL, so only another process helps."""
+"""Heavy work outside the event loop, where it may hang, swell or die: the CRDT library can, and holds the GIL."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import resource
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -19,12 +21,21 @@ T = TypeVar("T")
 
 TIMEOUT_S = 120.0
 """A worker that takes longer is killed."""
+PROCESSES = 2
+"""So that one that hangs does not hold up all others."""
+MEMORY_BYTES_MAX = 2 << 30
+"""Of addresses, for one worker: what wants more dies of it, and the server does not."""
+
+
+class WorkerDied(CompactionError):
+    """The process that did the work died, took too long, or could not be started."""
 
 
 class Worker:
-    """One process that does what would hold up the loop; started at its first use, replaced if it dies."""
+    """Processes for what would hold up the loop; started at the first use, replaced when they die."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory_bytes_max: int = MEMORY_BYTES_MAX) -> None:
+        self._memory_bytes_max = memory_bytes_max
         self._pool: ProcessPool | None = None
 
     def __enter__(self) -> Self:
@@ -36,22 +47,28 @@ class Worker:
         self._stop()
 
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """`function(*args)` in the worker process; all of it must pickle. Raises what it raises.
+        """`function(*args)` in a worker process; all of it must pickle. Raises what it raises, and WorkerDied."""
+        return await self.run_within(TIMEOUT_S, function, *args, **kwargs)
 
-        A worker that died or took too long is a CompactionError.
-        """
-        if self._pool is not None and not self._pool.active:  # its process was killed while it had nothing to do
+    async def run_within(self, timeout_s: float, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """The same, with less patience than usual."""
+        if self._pool is not None and not self._pool.active:  # its processes were killed while they had nothing to do
             self._stop()
         try:
             if self._pool is None:
-                self._pool = ProcessPool(max_workers=1, context=get_context("spawn"))
-            future = self._pool.schedule(function, args=list(args), kwargs=kwargs, timeout=TIMEOUT_S)
+                self._pool = ProcessPool(
+                    max_workers=PROCESSES,
+                    context=get_context("spawn"),
+                    initializer=_confine,
+                    initargs=[self._memory_bytes_max],
+                )
+            future = self._pool.schedule(function, args=list(args), kwargs=kwargs, timeout=timeout_s)
         except (RuntimeError, OSError) as exc:  # the pool broke since we looked, or no process can be started now
-            raise CompactionError(f"the worker can not be started: {exc}") from exc
+            raise WorkerDied(f"the worker can not be started: {exc}") from exc
         try:
             result: T = await asyncio.wrap_future(future)
-        except (FutureTimeout, ProcessExpired, BrokenExecutor) as exc:
-            raise CompactionError(f"the worker died or took over {TIMEOUT_S:.0f} s: {exc}") from exc
+        except (FutureTimeout, ProcessExpired, BrokenExecutor, MemoryError) as exc:
+            raise WorkerDied(f"the worker died or took over {timeout_s:.0f} s: {exc}") from exc
         return result
 
     def _stop(self) -> None:
@@ -59,3 +76,10 @@ class Worker:
             self._pool.stop()  # type: ignore[no-untyped-call]
             self._pool.join()
             self._pool = None
+
+
+def _confine(memory_bytes_max: int) -> None:
+    """In a worker, before its first work: no more memory than that, no core files, no backtraces of panics."""
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes_max, memory_bytes_max))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.environ["RUST_BACKTRACE"] = "0"

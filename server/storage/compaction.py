@@ -8,6 +8,7 @@ from typing import ParamSpec, Protocol, TypeVar
 from crdt.errors import BadUpdate, ReplicaBroken
 from crdt.ids import DocumentId
 from crdt.replica import Replica
+from server.core.inspector import Inspector
 from server.core.ports import Storage
 from server.core.records import Snapshot, StoredDocument
 
@@ -28,10 +29,11 @@ class Run(Protocol):
 def build_snapshot(stored: StoredDocument, time_ms: int) -> Snapshot:
     """All of a document as one update, by way of a replica. Raises CompactionError."""
     try:
-        state = Replica.load(stored.state_updates()).state()
+        replica = Replica.load(stored.state_updates())
+        state, check = replica.state(), Inspector(stored).pack(replica.state_vector())
     except ReplicaBroken as exc:
         raise CompactionError(f"the document cannot be loaded: {exc}") from exc
-    return Snapshot(stored.head_seq, stored.epoch, state, stored.ops(), time_ms)
+    return Snapshot(stored.head_seq, stored.epoch, state, stored.ops(), time_ms, check)
 
 
 def verify(stored: StoredDocument, snapshot: Snapshot) -> None:

@@ -36,6 +36,7 @@ class _Document:
     """Newest first."""
     entries: list[LogEntry] = field(default_factory=list)
     authors: list[Authorship] = field(default_factory=list)
+    quarantine: str | None = None
 
     @property
     def head_seq(self) -> int:
@@ -56,7 +57,7 @@ class MemoryStorage:
         if held is None:
             return StoredDocument(first_epoch(self.store_id, document), 0, None, ())
         newest = held.snapshots[0] if held.snapshots else None
-        return StoredDocument(held.epoch, held.epoch_seq, newest, tuple(held.entries))
+        return StoredDocument(held.epoch, held.epoch_seq, newest, tuple(held.entries), held.quarantine)
 
     async def append(self, batch: Sequence[DocumentAppend]) -> list[AppendResult]:
         check_batch(batch)
@@ -84,6 +85,17 @@ class MemoryStorage:
         held = self._documents.setdefault(document, _Document(epoch))
         held.epoch, held.epoch_seq = epoch, held.head_seq
         return held.head_seq
+
+    async def quarantine(self, document: DocumentId, reason: str) -> None:
+        if held := self._documents.get(document):
+            held.quarantine = reason
+
+    async def release(self, document: DocumentId) -> bool:
+        held = self._documents.get(document)
+        if held is None or held.quarantine is None:
+            return False
+        held.quarantine = None
+        return True
 
     async def documents(self) -> list[DocumentInfo]:
         return [_info(document, held) for document, held in sorted(self._documents.items()) if held.entries]
@@ -144,4 +156,5 @@ def _info(document: DocumentId, held: _Document) -> DocumentInfo:
         log_bytes=sum(len(pack_updates(entry.updates)) for entry in held.entries),
         snapshot_seq=newest.seq if newest else 0,
         snapshot_bytes=len(newest.state) if newest else 0,
+        quarantine=held.quarantine,
     )

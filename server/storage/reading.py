@@ -22,7 +22,8 @@ def read_document(
     """
     check_document(document, head_row)
     entries = tuple(read_entry(document, row) for row in log_rows)
-    stored = StoredDocument(head_row.epoch, head_row.epoch_seq, newest_sound(document, snapshot_rows), entries)
+    newest = newest_sound(document, snapshot_rows)
+    stored = StoredDocument(head_row.epoch, head_row.epoch_seq, newest, entries, head_row.quarantine_reason)
     _check_whole(document, stored)
     return stored
 

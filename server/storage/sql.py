@@ -182,6 +182,22 @@ class SqlStorage:
                 await writer.core.commit()
         return head_seq
 
+    async def quarantine(self, document: DocumentId, reason: str) -> None:
+        await self._mark(document, time.time_ns() // 1_000_000, reason)
+
+    async def release(self, document: DocumentId) -> bool:
+        return await self._mark(document, None, None)
+
+    async def _mark(self, document: DocumentId, quarantined_ms: int | None, reason: str | None) -> bool:
+        """True if that changed anything."""
+        values = _named(document) | {"new_quarantined_ms": quarantined_ms, "new_quarantine_reason": reason}
+        with operational(f"marking {document}"):
+            async with self._writer.turn() as writer:
+                await self._begin(writer.core)
+                changed = (await writer.core.execute(sql.SET_QUARANTINE, values)).rowcount
+                await writer.core.commit()
+        return bool(changed)
+
     async def documents(self) -> list[DocumentInfo]:
         with operational("listing documents"):
             async with self._reading() as connection:
@@ -400,6 +416,7 @@ def _info(row: Row) -> DocumentInfo:
         log_bytes=int(row.log_bytes),
         snapshot_seq=row.snapshot_seq,
         snapshot_bytes=row.snapshot_bytes,
+        quarantine=row.quarantine_reason,
     )
 
 

@@ -56,6 +56,11 @@ SET_EPOCH: Update = (
     .where(*_NAMED)
     .values({name: bindparam(f"new_{name}") for name in ("epoch", "epoch_seq", "checksum")})
 )
+SET_QUARANTINE: Update = (
+    update(documents)
+    .where(*_NAMED, documents.c.quarantine_reason.is_distinct_from(bindparam("new_quarantine_reason")))
+    .values({name: bindparam(f"new_{name}") for name in ("quarantined_ms", "quarantine_reason")})
+)
 DELETE_ENTRY: Delete = delete(log).where(log.c.document_id == bindparam("id"), log.c.seq == bindparam("at_seq"))
 TRIM_LOG: Delete = delete(log).where(log.c.document_id == bindparam("id"), log.c.seq <= bindparam("covered_seq"))
 PUT_SNAPSHOT: Insert = snapshots.insert()
@@ -105,6 +110,7 @@ def document_infos() -> AnySelect:
         select(
             documents.c.owner,
             documents.c.name,
+            documents.c.quarantine_reason,
             logs.c.head_seq,
             logs.c.log_entries,
             logs.c.log_bytes,

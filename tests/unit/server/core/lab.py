@@ -11,6 +11,7 @@ import jwt
 from pycrdt import Text
 
 from crdt import chain
+from crdt.errors import BadUpdate, ReplicaBroken
 from crdt.ids import DeviceId, DocumentId
 from crdt.limits import Limits
 from crdt.protocol import frames
@@ -26,6 +27,7 @@ from server.core.hub import Hub
 from server.core.options import CoreOptions
 from server.core.ports import CorruptDocument, StorageError
 from server.core.records import AppendResult, LogEntry
+from server.runtime.rehearsal import document_digest, rehearse
 from server.storage.compaction import verified_snapshot
 from server.storage.memory import MemoryStorage
 
@@ -155,7 +157,10 @@ class Lab:
             case effects.Close(session, code, reason):
                 assert session not in self.closed, "closed twice"
                 self.closed[session] = (code, reason)
-            case effects.Load() | effects.Append() | effects.Compact() | effects.BeginEpoch():
+            case (
+                effects.Load() | effects.Append() | effects.Compact() | effects.BeginEpoch()
+                | effects.Rehearse() | effects.ReadDigest() | effects.Quarantine()
+            ):  # fmt: skip
                 self.held.append(effect)
             case effects.Log():
                 self.log.append(effect)
@@ -211,6 +216,9 @@ class Lab:
     def answer(self) -> None:
         """Let storage answer the oldest request."""
         effect = self.held.popleft()
+        if isinstance(effect, effects.Quarantine):
+            now_of(self.storage.quarantine(effect.document, effect.reason))
+            return
         self.feed(now_of(self._answer(effect)))
 
     def answer_last(self) -> None:
@@ -223,12 +231,21 @@ class Lab:
             case effects.Load(document):
                 try:
                     return events.DocumentLoaded(document, await self.storage.load(document))
-                except CorruptDocument:
-                    return events.LoadFailed(document, corrupt=True)
+                except CorruptDocument as exc:
+                    return events.LoadFailed(document, corrupt=str(exc))
                 except StorageError:
-                    return events.LoadFailed(document, corrupt=False)
+                    return events.LoadFailed(document, corrupt=None)
             case effects.Append(batch):
                 return events.Appended(tuple(await self.storage.append(batch)))
+            case effects.Rehearse(document, updates):
+                return events.Rehearsed(document, *rehearse(await self.storage.load(document), updates))
+            case effects.ReadDigest(document):
+                stored = await self.storage.load(document)
+                try:
+                    digest = document_digest(stored)
+                except (BadUpdate, ReplicaBroken):
+                    return events.DigestRead(document, None, None)
+                return events.DigestRead(document, Cursor(stored.epoch, stored.head_seq), digest)
             case effects.BeginEpoch(document, epoch):
                 await self.storage.begin_epoch(document, epoch)
                 return events.EpochBegun(document)
@@ -253,7 +270,7 @@ class Lab:
                     now_of(self.storage.append(batch))
                 self.feed(events.AppendFailed())
             case effects.Load(document):
-                self.feed(events.LoadFailed(document, corrupt=False))
+                self.feed(events.LoadFailed(document, corrupt=None))
             case effects.BeginEpoch(document, _):
                 self.feed(events.EpochFailed(document))
             case effects.Compact(document):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -137,15 +138,14 @@ def test_a_crash_before_the_commit_reports_leaves_what_the_log_has() -> None:
 
 
 @pytest.mark.parametrize(
-    ("corrupt", "code", "retry_after_ms"), [(False, Code.NOT_SAVED, 1000), (True, Code.DOC_QUARANTINED, None)]
+    ("corrupt", "code", "retry_after_ms"), [(None, Code.NOT_SAVED, 1000), ("a gap", Code.DOC_QUARANTINED, None)]
 )
 def test_an_open_of_what_can_not_be_loaded_is_refused_and_tried_again_when_asked(
-    corrupt: bool, code: Code, retry_after_ms: int | None
+    corrupt: str | None, code: Code, retry_after_ms: int | None
 ) -> None:
     lab = Lab()
     phone = lab.hello("alice", "phone", Open(3, "main", None, EMPTY_STATE_VECTOR))
-    lab.held.clear()
-    lab.feed(events.LoadFailed(MAIN, corrupt=corrupt))
+    fail_to_load(lab, corrupt)
     error = lab.take(phone, Error)
     assert (error.ref, error.handle, error.code, error.retry_after_ms) == (3, None, code, retry_after_ms)
     lab.send(phone, Open(4, "main", None, EMPTY_STATE_VECTOR))
@@ -153,8 +153,8 @@ def test_an_open_of_what_can_not_be_loaded_is_refused_and_tried_again_when_asked
     assert lab.take(phone, Opened).ref == 4
 
 
-@pytest.mark.parametrize(("corrupt", "code"), [(False, Code.NOT_SAVED), (True, Code.DOC_QUARANTINED)])
-def test_pushes_to_what_can_not_be_loaded_are_refused_once_for_each_device(corrupt: bool, code: Code) -> None:
+@pytest.mark.parametrize(("corrupt", "code"), [(None, Code.NOT_SAVED), ("a gap", Code.DOC_QUARANTINED)])
+def test_pushes_to_what_can_not_be_loaded_are_refused_once_for_each_device(corrupt: str | None, code: Code) -> None:
     lab = Lab(resident_bytes_max=0)
     writer = Writer(1)
     (phone, handle), (laptop, _) = lab.join(), lab.join(device="laptop")
@@ -162,10 +162,16 @@ def test_pushes_to_what_can_not_be_loaded_are_refused_once_for_each_device(corru
     lab.push(phone, handle, 2, writer.type("b"))
     lab.push(laptop, handle, 1, Writer(2).type("c"))
     lab.push(phone, handle, 3, writer.type("d"))
-    lab.held.clear()
-    lab.feed(events.LoadFailed(MAIN, corrupt=corrupt))
+    fail_to_load(lab, corrupt)
     assert refusals(lab, phone) == [(code, 1)]
     assert refusals(lab, laptop) == [(code, 1)]
+
+
+def fail_to_load(lab: Lab, corrupt: str | None) -> None:
+    """Storage fails once, or finds the document damaged as often as it is asked to look."""
+    while any(isinstance(effect, effects.Load) for effect in lab.held):
+        lab.held = deque(effect for effect in lab.held if not isinstance(effect, effects.Load))
+        lab.feed(events.LoadFailed(MAIN, corrupt))
 
 
 def test_a_slow_reader_that_could_not_be_brought_current_is_so_later() -> None:

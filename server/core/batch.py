@@ -1,0 +1,59 @@
+"""One document's share of a commit: runs of ops, applied to the replica before anything is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from crdt.errors import ReplicaBroken
+from crdt.replica import Replica
+from crdt.update import StateVector
+from server.core.intake import Op
+from server.core.records import LogEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """The batch that storage has: the entries to be, and the run of ops that each came from."""
+
+    entries: tuple[LogEntry, ...]
+    runs: list[list[Op]]
+
+    @property
+    def ops(self) -> list[Op]:
+        return [op for run in self.runs for op in run]
+
+
+def apply_runs(replica: Replica, runs: list[list[Op]], expected: StateVector) -> None:
+    """Apply in log order, and find out which ops change anything; `expected` is the state vector that must follow.
+
+    Raises ReplicaBroken: the replica may be half changed then.
+    """
+    pending: list[bytes] = []
+    for run in runs:
+        for op in run:
+            if op.changes:
+                pending.append(op.update)
+                continue
+            replica.apply(pending)
+            pending = []
+            op.changes = replica.apply_if_new(op.update)
+    replica.apply(pending)
+    if replica.state_vector() != expected:
+        raise ReplicaBroken("the state vector is not the expected one")
+
+
+def entries_of(runs: list[list[Op]], head_seq: int, time_ms: int) -> tuple[LogEntry, ...]:
+    """An entry for each run, after `head_seq`, once it is known which ops change anything."""
+    return tuple(
+        LogEntry(
+            seq=head_seq + index,
+            device=run[0].device,
+            first_op=run[0].number,
+            last_op=run[-1].number,
+            chain=run[-1].state.chain,
+            updates=tuple(op.update for op in run if op.changes),
+            time_ms=time_ms,
+            heal=run[0].heal,
+        )
+        for index, run in enumerate(runs, 1)
+    )

@@ -1,0 +1,121 @@
+"""Whose client ids: nobody writes under another user's, for as long as the epoch lasts."""
+
+from __future__ import annotations
+
+from crdt.ids import DocumentId
+from crdt.protocol.frames import Cursor, Error, Open, Push
+from crdt.update import EMPTY_STATE_VECTOR
+from server.core import effects
+from tests.unit.server.core.lab import Lab, Writer
+
+SHARED = DocumentId("alice", "shared")
+GRANT = {str(SHARED): "rw"}
+
+
+def joined(lab: Lab, user: str, device: str = "phone") -> tuple[int, int]:
+    return lab.join(user, device, str(SHARED), docs=GRANT)
+
+
+def refusals(lab: Lab, session: int) -> list[tuple[str, str | None]]:
+    errors = [frame for frame in lab.received(session) if isinstance(frame, Error)]
+    return [(error.code, (error.detail or {}).get("reason")) for error in errors]
+
+
+def theirs(lab: Lab) -> Writer:
+    """Alice has written under a client id, and everybody has it."""
+    alice, handle = joined(lab, "alice")
+    writer = Writer(7)
+    lab.push(alice, handle, 1, writer.type("hers"))
+    lab.settle()
+    return writer
+
+
+def pushes_as(lab: Lab, user: str, writer: Writer, *, device: str = "other") -> list[tuple[str, str | None]]:
+    session, handle = joined(lab, user, device)
+    lab.push(session, handle, 1, writer.type("x"))
+    lab.settle()
+    return refusals(lab, session)
+
+
+NOT_OWNER = [("bad_update", "not_owner")]
+
+
+def test_nobody_writes_under_another_users_client_id() -> None:
+    lab = Lab()
+    writer = theirs(lab)
+    assert pushes_as(lab, "bob", writer) == NOT_OWNER
+    assert len(lab.durable(SHARED)) == 1
+
+
+def test_devices_of_one_user_share_client_ids() -> None:
+    lab = Lab()
+    assert pushes_as(lab, "alice", theirs(lab)) == []
+
+
+def test_what_others_wrote_may_be_sent_again_by_anybody() -> None:
+    """A diff carries what its maker did not write; what the server has of it is skipped."""
+    lab = Lab()
+    writer = theirs(lab)
+    bob, handle = joined(lab, "bob")
+    lab.push(bob, handle, 1, writer.replica.diff(EMPTY_STATE_VECTOR))
+    lab.settle()
+    assert refusals(lab, bob) == []
+
+
+def test_ownership_outlives_compaction() -> None:
+    lab = Lab()
+    writer = theirs(lab)
+    lab.start()
+    lab.held.append(effects.Compact(SHARED))
+    lab.settle()
+    lab.start()
+    assert pushes_as(lab, "bob", writer) == NOT_OWNER
+
+
+def test_ownership_outlives_a_restart() -> None:
+    lab = Lab()
+    writer = theirs(lab)
+    lab.start()
+    assert pushes_as(lab, "bob", writer) == NOT_OWNER
+
+
+def test_a_refused_client_id_is_not_taken() -> None:
+    """Bob's update fails for another reason; the client id in it is not his for that."""
+    lab = Lab()
+    bob, handle = joined(lab, "bob")
+    writer = Writer(7)
+    lab.push(bob, handle, 1, writer.type("x") + b"junk")
+    lab.settle()
+    lab.received(bob)
+    assert pushes_as(lab, "alice", Writer(7)) == []
+
+
+def in_a_new_epoch(lab: Lab) -> Writer:
+    """The store was set back: nobody owns anything, and Alice's edit is gone."""
+    alice, _ = joined(lab, "alice")
+    ahead = Cursor(lab.epoch(SHARED), 99)
+    lab.send(alice, Open(2, str(SHARED), ahead, EMPTY_STATE_VECTOR))
+    lab.settle()
+    return Writer(7)
+
+
+def test_in_a_new_epoch_whoever_comes_first_owns() -> None:
+    lab = Lab()
+    theirs(lab)
+    in_a_new_epoch(lab)
+    assert pushes_as(lab, "bob", Writer(8)) == []
+    bobs = Writer(8)
+    bobs.type("x")
+    assert pushes_as(lab, "carol", bobs) == NOT_OWNER
+
+
+def test_a_healing_push_binds_nothing() -> None:
+    lab = Lab()
+    lost = in_a_new_epoch(lab)
+    bob, handle = joined(lab, "bob")
+    lab.send(bob, Push(handle, 1, (lost.type("hers"),), heal=True))
+    lab.settle()
+    assert refusals(lab, bob) == []
+    lab.start()
+    assert pushes_as(lab, "alice", lost) == []
+    assert pushes_as(lab, "carol", lost) == NOT_OWNER
