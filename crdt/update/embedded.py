@@ -36,11 +36,11 @@ def _check_depth(value: Any, left: int, depth_max: int) -> None:
 
 
 def _integer(digits: str) -> int:
-    """Whole numbers below -2^63 come out of the library as another one, those from 2^63 to 2^64 not at all."""
+    """The library reads no whole number from 2^63 to 2^64; others beyond 64 bits as floats, which JavaScript's all are."""
     if len(digits) <= _DIGITS_SAFE:
         return 0
     _float(digits)
-    if int(digits) < -(1 << 63) or 1 << 63 <= int(digits) < 1 << 64:
+    if 1 << 63 <= int(digits) < 1 << 64:
         raise BadUpdate("unsupported", "a whole number in JSON that the library can not hold")
     return 0
 

@@ -236,7 +236,7 @@ class Layout:
         container = place >> _KEY_BITS
         kind = self.kinds[container]
         if place & _KEY_MASK:
-            if struct.content not in UNDER_KEY[kind] or (struct.length > 1 and struct.content is Content.ANY):
+            if struct.content not in UNDER_KEY[kind]:
                 raise BadUpdate("schema", f"content of kind {struct.content} under a key of a {Kind(kind).name}")
             if struct.right_origin is not None:
                 raise BadUpdate("schema", "a value before another one of its key")
