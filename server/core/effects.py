@@ -167,8 +167,6 @@ class Log:
 
 
 Effect: TypeAlias = (
-    Send | Publish | Close | AwaitDrain | PauseReading | ResumeReading | HelloAccepted | Load | Append | Compact
-    | Rehearse | ReadDigest | Quarantine | BeginEpoch | ImportFinished | Drained | DoubtKeys | Log
-    | DeviceSeen
-    | BeginEpoch | ImportFinished | Drained | DoubtKeys | Log
+    Send | Publish | Close | AwaitDrain | PauseReading | ResumeReading | HelloAccepted | DeviceSeen | Load | Append
+    | Compact | Rehearse | ReadDigest | Quarantine | BeginEpoch | ImportFinished | Drained | DoubtKeys | Log
 )  # fmt: skip

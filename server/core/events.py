@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from crdt.errors import PeerError
-from crdt.ids import DocumentId
-from crdt.protocol.frames import Cursor
 from crdt.ids import DeviceId, DocumentId
+from crdt.protocol.frames import Cursor
 from server.core.records import AppendResult, StoredDocument
 
 SessionId: TypeAlias = int
@@ -162,7 +161,6 @@ class TimePassed:
 
 Event: TypeAlias = (
     ClockRead | SocketOpened | MessageReceived | SocketClosed | OutboxOverfull | OutboxDrained
-    | DocumentLoaded | LoadFailed | Appended | AppendFailed | Compacted | CompactionFailed
-    | Rehearsed | DigestRead | EpochBegun | EpochFailed | ImportRequested | DrainRequested | TimePassed
+    | DocumentLoaded | LoadFailed | Appended | AppendFailed | Compacted | CompactionFailed | Rehearsed | DigestRead
     | EpochBegun | EpochFailed | ImportRequested | RevocationsRead | DrainRequested | TimePassed
 )  # fmt: skip

@@ -28,8 +28,8 @@ from server.core.hub import Hub
 from server.core.options import CoreOptions
 from server.core.ports import CorruptDocument, Storage, StorageError
 from server.runtime.connection import Connection
-from server.runtime.rehearsal import REHEARSAL_S_MAX, document_digest, rehearse
 from server.runtime.devices import DeviceBook
+from server.runtime.rehearsal import REHEARSAL_S_MAX, document_digest, rehearse
 from server.runtime.telemetry import Telemetry
 from server.runtime.wire import encode_message
 from server.runtime.worker import Worker, WorkerDied
