@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias, assert_never
+from typing import assert_never
 
 from client_sim.core import events, greeting, naming
 from client_sim.core.backoff import Backoff
@@ -22,9 +22,11 @@ from client_sim.core.effects import (
     Problem,
     StatusChanged,
 )
-from client_sim.core.ports import DeviceStore, Identity, Randomness, StoreDamaged, StoreError
-from client_sim.core.session import GREETING_S, Session
-from client_sim.core.status import LINKS, Link, Phase, State, Status, move
+from client_sim.core.login import Login
+from client_sim.core.ports import DeviceStore, Identity, Randomness, Signer, StoreDamaged, StoreError
+from client_sim.core.routing import DocumentFrame, answered_by, deliver
+from client_sim.core.session import GREETING_S, NONCE_S, Session
+from client_sim.core.status import CONNECTED, LINKS, Link, Phase, State, Status, move
 from crdt.errors import PeerError
 from crdt.ids import DocumentId
 from crdt.protocol import codec
@@ -64,9 +66,6 @@ GIVEN_UP = {
 """Close codes after which the device stays away until the app asks, with the reason that the app sees."""
 
 
-DocumentFrame: TypeAlias = Opened | Delta | Ack | Chunk | Audited | DevicePresence
-
-
 class Device:
     """One device of a user, with `store` as its own. A new store's device is called `name`.
 
@@ -74,7 +73,15 @@ class Device:
     be in its tokens. The app may go on giving the old one.
     """
 
-    def __init__(self, name: str, store: DeviceStore, rng: Randomness, *, agent: str = "syncline-python/0.1") -> None:
+    def __init__(
+        self,
+        name: str,
+        store: DeviceStore,
+        rng: Randomness,
+        *,
+        key: Signer | None = None,
+        agent: str = "syncline-python/0.1",
+    ) -> None:
         """Raises StoreError and StoreDamaged, the latter also for a store that is another device's."""
         self.documents: dict[str, Document] = {}
         self._given_name = name
@@ -85,9 +92,7 @@ class Device:
         self._link = Link.IDLE
         self._reason: str | None = None
         self._session = Session()
-        self._token: str | None = None
-        self._token_since = 0.0
-        self._refused_token: str | None = None
+        self._login = Login(key)
         self._floor_s = 0.0
         self._retry_at: float | None = None
         self._told: dict[str | None, Status] = {}
@@ -118,7 +123,7 @@ class Device:
         match self._link:
             case Link.IDLE | Link.WAITING:
                 return Status(State.OFFLINE)
-            case Link.FETCHING | Link.CONNECTING | Link.GREETING:
+            case Link.FETCHING | Link.CONNECTING | Link.UPGRADED | Link.GREETING:
                 return Status(State.CONNECTING)
             case Link.STOPPED:
                 return Status(State.BLOCKED, self._reason)
@@ -137,7 +142,7 @@ class Device:
         deadlines = [document.retry_at for document in self.documents.values() if document.retry_at is not None]
         if self._link is Link.WAITING and self._retry_at is not None:
             deadlines.append(self._retry_at)
-        if self._link in (Link.GREETING, Link.OPEN) and (due := self._session.deadline()) is not None:
+        if self._link in CONNECTED and (due := self._session.deadline()) is not None:
             deadlines.append(due)
         return min(deadlines, default=None)
 
@@ -200,7 +205,7 @@ class Device:
                 if device == self.name:
                     self._on_token_failed(reason, now, refused=refused)
             case events.ConnectionMade():
-                self._greet(now)
+                self._on_upgraded(now)
             case events.ConnectionLost(code, reason):
                 self._on_lost(code, reason, now)
             case events.MessageReceived(data):
@@ -215,7 +220,8 @@ class Device:
     def _on_wish(self, event: events.Started | events.Stopped | events.NetworkBack) -> None:
         match event:
             case events.Started() if self._link in (Link.IDLE, Link.STOPPED, Link.WAITING):
-                self._reason = self._refused_token = None
+                self._reason = None
+                self._login.forgive()
                 self._connect()
             case events.Stopped() if self._link is not Link.IDLE:
                 self._hang_up(1000, "")
@@ -228,7 +234,7 @@ class Device:
 
     def _connect(self) -> None:
         self._retry_at = None
-        if self._token is None:
+        if self._login.token is None:
             self._move(Link.FETCHING)
             self._context.emit(FetchToken(self.name))
         else:
@@ -237,11 +243,10 @@ class Device:
 
     def _on_token(self, token: str, now: float) -> None:
         self._session.token_fetched()
-        self._token_since = now
-        if self._link is Link.FETCHING and token == self._refused_token:
+        if self._link is Link.FETCHING and self._login.is_refused(token):
             self._give_up(self._login_reason)
             return
-        self._token = token
+        self._login.take(token, now)
         if self._link is Link.FETCHING:
             self._connect()
         elif self._link is Link.OPEN:
@@ -264,20 +269,25 @@ class Device:
         """Why there is no token: the login is over, or it is not for what this device is called since it was cloned."""
         return EXPIRED_LOGIN if self.name == self._given_name else Code.DEVICE_FORKED
 
-    def _greet(self, now: float) -> None:
+    def _on_upgraded(self, now: float) -> None:
+        if self._login.needs_nonce:
+            self._move(Link.UPGRADED)
+            self._session = Session.greeting(now + NONCE_S)
+        else:
+            self._greet(None, now)
+
+    def _greet(self, nonce: bytes | None, now: float) -> None:
         self._move(Link.GREETING)
         self._session = Session.greeting(now + GREETING_S)
         self._context.pushing = True
-        assert self._token is not None
+        token, options = self._login.token, {"deflate": True, **self._login.proof(nonce)}
+        assert token is not None
         opens = greeting.opens(self.documents.values(), self._context.limits)
-        options = {"deflate": True}
-        self._context.send(Hello(PROTOCOL_VERSION, self._token, self.name, self._agent, options, opens))
+        self._context.send(Hello(PROTOCOL_VERSION, token, self.name, self._agent, options, opens))
 
     def _on_lost(self, code: int | None, reason: str, now: float) -> None:
         if code == AUTHENTICATE_AGAIN:
-            if reason != Code.AUTH_TIMEOUT:
-                self._refused_token = self._token
-            self._token = None
+            self._login.refuse(reason)
         if code == REVOKED:
             self._wipe()
         elif code in GIVEN_UP:
@@ -294,7 +304,7 @@ class Device:
             self._wait(now)
 
     def _hang_up(self, code: int, reason: str) -> None:
-        if self._link in (Link.CONNECTING, Link.GREETING, Link.OPEN):
+        if self._link is Link.CONNECTING or self._link in CONNECTED:
             self._context.emit(CloseConnection(code, reason))
 
     def _wait(self, now: float) -> None:
@@ -319,7 +329,7 @@ class Device:
             self._store.change_identity(identity)
         self._context.emit(Problem(Code.DEVICE_FORKED, f"{message}: {self.name} is {identity.device} from now on"))
         self.name = identity.device
-        self._token = self._refused_token = None
+        self._login.forget()
         for document in self.documents.values():
             document.lose_numbers()
         self.counters.forks += 1
@@ -338,7 +348,9 @@ class Device:
     def _on_time(self, now: float) -> None:
         if self._link is Link.WAITING and self._retry_at is not None and now >= self._retry_at:
             self._connect()
-        if self._link in (Link.GREETING, Link.OPEN):
+        if self._link is Link.UPGRADED and self._session.is_silent(now):
+            self._greet(None, now)
+        elif self._link in CONNECTED:
             self._keep_alive(now)
         if self._link is Link.OPEN:
             for document in self.documents.values():
@@ -356,11 +368,13 @@ class Device:
     # --- messages
 
     def _on_message(self, data: bytes, now: float) -> None:
-        assert self._link in (Link.GREETING, Link.OPEN), f"a message while {self._link}"
+        assert self._link in CONNECTED, f"a message while {self._link}"
         self._context.counters.bytes_down += len(data)
         self._session.heard(now)
         frame = codec.decode_server_frame(data)
         match frame:
+            case Nonce(nonce) if self._link is Link.UPGRADED:
+                self._greet(nonce, now)
             case None | Nonce() | Pong():
                 pass
             case Welcome():
@@ -371,17 +385,20 @@ class Device:
                 self._floor_s = frame.retry_after_ms / 1000
                 self._context.pushing = False
             case Expiring():
-                self._session.expires_in(frame.seconds, now - self._token_since, now)
+                self._session.expires_in(frame.seconds, self._login.age_s(now), now)
                 self._keep_alive(now)
             case Opened() | Delta() | Ack() | Chunk() | Audited() | DevicePresence():
-                if self._link is not Link.OPEN:
-                    raise codec.bad_frame("before WELCOME")
-                try:
-                    self._on_document_frame(frame, now)
-                except Forked as exc:
-                    self._change_name(str(exc), now)
+                self._on_document_frame(frame, now)
             case _:
                 assert_never(frame)
+
+    def _on_document_frame(self, frame: DocumentFrame, now: float) -> None:
+        if self._link is not Link.OPEN:
+            raise codec.bad_frame("before WELCOME")
+        try:
+            deliver(self.documents.values(), frame, now)
+        except Forked as exc:
+            self._change_name(str(exc), now)
 
     def _on_welcome(self, welcome: Welcome, now: float) -> None:
         if self._link is not Link.GREETING:
@@ -389,7 +406,7 @@ class Device:
         if self.user not in (None, welcome.user):
             self._context.emit(Problem(OTHER_USER, f"this device's data is {self.user}'s, not {welcome.user}'s"))
             self._hang_up(1000, OTHER_USER)
-            self._token = None
+            self._login.forget()
             self._give_up(OTHER_USER)
             return
         if self.user is None:
@@ -397,50 +414,23 @@ class Device:
                 self._store.save_identity(Identity(self.name, welcome.user))
             self.user = welcome.user
         self._move(Link.OPEN)
-        self._refused_token = None
+        self._login.forgive()
         self._context.counters.connections += 1
-        self._context.limits = self._session.welcomed(welcome, now - self._token_since, now)
+        self._context.limits = self._session.welcomed(welcome, self._login.age_s(now), now)
         self._open_closed()
 
     def _on_error(self, error: Error, now: float) -> None:
         if error.code == Code.DEVICE_FORKED:
             self._change_name(error.message, now)
             return
-        for document in self.documents.values():
-            if document.is_answered_by(error):
-                document.on_error(error, now)
-                return
+        if document := answered_by(self.documents.values(), error):
+            document.on_error(error, now)
+            return
         self._context.emit(Problem(error.code, error.message))
         self._floor_s = (error.retry_after_ms or 0) / 1000
         if error.retry == Retry.AFTER_AUTH and self._link is Link.OPEN:
             self._session.token_refused(now)
             self._keep_alive(now)
-
-    def _on_document_frame(self, frame: DocumentFrame, now: float) -> None:
-        document = self._document_of(frame)
-        if document is None:  # closed by the app, or by a refusal, while this was on its way
-            return
-        match frame:
-            case Opened():
-                document.on_opened(frame, now)
-            case Delta():
-                document.on_delta(frame)
-            case Ack():
-                document.on_ack(frame, now)
-            case Chunk():
-                document.on_chunk(frame, now)
-            case Audited():
-                document.on_audited(frame)
-            case DevicePresence():
-                document.on_presence(frame)
-            case _:
-                assert_never(frame)
-
-    def _document_of(self, frame: DocumentFrame) -> Document | None:
-        for document in self.documents.values():
-            if document.is_answered_by(frame) if isinstance(frame, Opened) else document.handle == frame.handle:
-                return document
-        return None
 
     # --- documents
 

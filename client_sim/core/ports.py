@@ -1,4 +1,4 @@
-"""What the device needs of the outside: a durable store of its own, and randomness."""
+"""What the device needs of the outside: a durable store of its own, randomness, and perhaps a key."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from crdt.chain import OPS_START, OpState
+from crdt.protocol.proof import PublicKey
 
 
 class StoreError(Exception):
@@ -125,6 +126,17 @@ class DeviceStore(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class Signer(Protocol):
+    """The device's key pair, for proof of possession: ES256, as `crdt.protocol.proof` says."""
+
+    @property
+    def public(self) -> PublicKey: ...
+
+    def sign(self, data: bytes) -> bytes:
+        """64 bytes: r || s."""
+        ...
 
 
 class Randomness(Protocol):

@@ -34,6 +34,8 @@ class Link(StrEnum):
     FETCHING = "fetching"
     """A token was asked for."""
     CONNECTING = "connecting"
+    UPGRADED = "upgraded"
+    """The socket is up, NONCE awaited: HELLO will have a proof of possession."""
     GREETING = "greeting"
     """HELLO is out, WELCOME awaited."""
     OPEN = "open"
@@ -56,13 +58,16 @@ class Phase(StrEnum):
     BLOCKED = "blocked"
 
 
+CONNECTED = (Link.UPGRADED, Link.GREETING, Link.OPEN)
+"""A socket is up."""
 _DOWN = (Link.WAITING, Link.STOPPED, Link.IDLE)
 
 LINKS: dict[Link, tuple[Link, ...]] = {
     Link.IDLE: (Link.FETCHING, Link.CONNECTING),
     Link.WAITING: (Link.FETCHING, Link.CONNECTING, Link.IDLE),
     Link.FETCHING: (Link.CONNECTING, *_DOWN),
-    Link.CONNECTING: (Link.GREETING, *_DOWN),
+    Link.CONNECTING: (Link.UPGRADED, Link.GREETING, *_DOWN),
+    Link.UPGRADED: (Link.GREETING, *_DOWN),
     Link.GREETING: (Link.OPEN, *_DOWN),
     Link.OPEN: _DOWN,
     Link.STOPPED: (Link.FETCHING, Link.CONNECTING, Link.IDLE),

@@ -11,5 +11,8 @@ from client_sim.core.effects import Problem
 from client_sim.core.roots import Roots
 from client_sim.core.status import State, Status
 from client_sim.live.device import AsyncDevice, AsyncDocument, Blocked, LoginRefused
+from client_sim.live.keys import DeviceKey
 
-__all__ = ["AsyncDevice", "AsyncDocument", "Blocked", "LoginRefused", "Problem", "Roots", "State", "Status"]
+__all__ = [
+    "AsyncDevice", "AsyncDocument", "Blocked", "DeviceKey", "LoginRefused", "Problem", "Roots", "State", "Status",
+]  # fmt: skip

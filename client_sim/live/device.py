@@ -19,6 +19,7 @@ from client_sim.core.ports import DeviceStore
 from client_sim.core.roots import Roots
 from client_sim.core.status import State, Status
 from client_sim.live.connection import Connection
+from client_sim.live.keys import DeviceKey
 from client_sim.store import MemoryStore, SqliteStore
 from crdt.replica import Values
 
@@ -49,6 +50,8 @@ class AsyncDevice:
     `token` must be made out to `device`; a function is told for which name. `store` is a file that only this device
     uses; None keeps all in memory. Every edit is one synced transaction of that file, made in the calling thread.
 
+    `key` proves that a token bound to it (`cnf.jkt`) is used by this device.
+
     The callbacks are called in the event loop: `on_change(document)` when content changed, here or elsewhere;
     `on_status(document, status)`, with None for the device itself; `on_error(problem)`. What they raise ends the
     `async with` block, as does a store that can not be read.
@@ -61,6 +64,7 @@ class AsyncDevice:
         token: str | TokenSource,
         device: str,
         store: str | Path | None = None,
+        key: DeviceKey | None = None,
         on_change: Callable[[AsyncDocument], object] | None = None,
         on_status: Callable[[AsyncDocument | None, Status], object] | None = None,
         on_error: Callable[[Problem], object] | None = None,
@@ -73,6 +77,7 @@ class AsyncDevice:
         self._source = _always(token, device) if isinstance(token, str) else token
         self._name = device
         self._path = None if store is None else Path(store)
+        self._key = key
         self._rng = rng or SystemRandom()
         self._documents: dict[str, AsyncDocument] = {}
         self._connection: Connection | None = None
@@ -85,7 +90,7 @@ class AsyncDevice:
         self._news = asyncio.Event()
         self._store: DeviceStore = MemoryStore() if self._path is None else SqliteStore(self._path)
         try:
-            self._core = Device(self._name, self._store, self._rng)
+            self._core = Device(self._name, self._store, self._rng, key=self._key)
             self._group = await asyncio.TaskGroup().__aenter__()
         except BaseException:
             self._store.close()

@@ -11,6 +11,7 @@ from client_sim.core import events
 from client_sim.core.device import Device
 from client_sim.core.document import Document
 from client_sim.core.effects import CloseConnection, Connect, Effect, FetchToken, Send
+from client_sim.core.ports import Signer
 from client_sim.core.roots import Roots
 from client_sim.core.status import Status
 from client_sim.store import MemoryStore
@@ -32,10 +33,12 @@ class Rig:
         seed: int = 1,
         documents: tuple[str, ...] = ("main",),
         user: str = "alice",
+        key: Signer | None = None,
     ) -> None:
         self.server = server
         self.name = name
         self.user = user
+        self.key = key
         self.now = 0.0
         self.rng = Random(seed)
         self.store = store or MemoryStore()
@@ -49,7 +52,7 @@ class Rig:
         self.device = self._boot()
 
     def _boot(self) -> Device:
-        device = Device(self.name, self.store, self.rng)
+        device = Device(self.name, self.store, self.rng, key=self.key)
         self.device = device
         for name in self.names:
             self.feed(events.OpenRequested(name))

@@ -1,0 +1,83 @@
+"""The device's token, and how it shows that the token is its own."""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64decode
+from typing import Any
+
+from client_sim.core.ports import Signer
+from crdt.protocol import proof
+from crdt.protocol.codes import Code
+
+
+class Login:
+    """One token at a time. Nothing of it is verified here: that is the server's part."""
+
+    def __init__(self, key: Signer | None) -> None:
+        self.token: str | None = None
+        self._key = key
+        self._since = 0.0
+        self._refused: str | None = None
+        self._nonce_was_late = False
+
+    def take(self, token: str, now: float) -> None:
+        self.token = token
+        self._since = now
+
+    def refuse(self, reason: str) -> None:
+        """The server takes the token no more: another one is needed.
+
+        The same will do where the server did not come to judge it: HELLO was late, or the nonce for its proof.
+        """
+        was_judged = reason != Code.AUTH_TIMEOUT and not (reason == Code.REPLAYED and self._nonce_was_late)
+        self._refused, self.token = self.token if was_judged else None, None
+
+    def is_refused(self, token: str) -> bool:
+        """True for the last one that was refused: whoever fetches it again has nothing better."""
+        return token == self._refused
+
+    def forgive(self) -> None:
+        """A token was accepted, or the app asks to try again."""
+        self._refused = None
+
+    def forget(self) -> None:
+        """Another name or another user needs another token."""
+        self.token = self._refused = None
+
+    def age_s(self, now: float) -> float:
+        return now - self._since
+
+    # --- proof of possession
+
+    @property
+    def needs_nonce(self) -> bool:
+        """True if HELLO waits for the server's nonce: the token is bound to a key, and there is one."""
+        return self._key is not None and self._bound_jti is not None
+
+    def proof(self, nonce: bytes | None) -> dict[str, Any]:
+        """HELLO's options that prove the possession of the key, as far as that is asked for and can be done."""
+        jti = self._bound_jti
+        self._nonce_was_late = nonce is None and self.needs_nonce
+        if self._key is None or nonce is None or jti is None:
+            return {}
+        signature = self._key.sign(proof.signed_bytes(nonce, jti))
+        return {proof.OPTION_PROOF: signature, proof.OPTION_KEY: self._key.public.jwk}
+
+    @property
+    def _bound_jti(self) -> str | None:
+        """The `jti` of a token that only the holder of a key may use (`cnf.jkt`, RFC 9449); None for any other."""
+        claims = _claims(self.token or "")
+        confirmation, jti = claims.get("cnf"), claims.get("jti")
+        is_bound = isinstance(confirmation, dict) and "jkt" in confirmation and isinstance(jti, str)
+        return jti if is_bound else None
+
+
+def _claims(token: str) -> dict[str, Any]:
+    """The payload of a JWT; nothing for what is none."""
+    try:
+        payload = token.split(".")[1].encode()
+        claims = json.loads(urlsafe_b64decode(payload + b"=" * (-len(payload) % 4)))
+    except (IndexError, ValueError, RecursionError):
+        return {}
+    return claims if isinstance(claims, dict) else {}

@@ -1,0 +1,42 @@
+"""Which document a frame of the server is for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeAlias, assert_never
+
+from client_sim.core.document import Document
+from crdt.protocol.frames import Ack, Audited, Chunk, Delta, DevicePresence, Error, Opened
+
+DocumentFrame: TypeAlias = Opened | Delta | Ack | Chunk | Audited | DevicePresence
+
+
+def answered_by(documents: Iterable[Document], error: Error) -> Document | None:
+    """The document that an ERROR is about; None if it is about the connection."""
+    return next((document for document in documents if document.is_answered_by(error)), None)
+
+
+def deliver(documents: Iterable[Document], frame: DocumentFrame, now: float) -> None:
+    """Let its document have the frame; nobody, if the app or a refusal closed it in the meantime. Raises Forked."""
+    document = next((document for document in documents if _is_for(document, frame)), None)
+    if document is None:
+        return
+    match frame:
+        case Opened():
+            document.on_opened(frame, now)
+        case Delta():
+            document.on_delta(frame)
+        case Ack():
+            document.on_ack(frame, now)
+        case Chunk():
+            document.on_chunk(frame, now)
+        case Audited():
+            document.on_audited(frame)
+        case DevicePresence():
+            document.on_presence(frame)
+        case _:
+            assert_never(frame)
+
+
+def _is_for(document: Document, frame: DocumentFrame) -> bool:
+    return document.is_answered_by(frame) if isinstance(frame, Opened) else document.handle == frame.handle
