@@ -36,7 +36,7 @@ def _check_depth(value: Any, left: int, depth_max: int) -> None:
 
 
 def _integer(digits: str) -> int:
-    """The library reads no whole number from 2^63 to 2^64; others beyond 64 bits as floats, which JavaScript's all are."""
+    """The library reads no whole number from 2^63 to 2^64, and others beyond 64 bits as floats, as JavaScript does."""
     if len(digits) <= _DIGITS_SAFE:
         return 0
     _float(digits)

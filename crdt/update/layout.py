@@ -148,6 +148,8 @@ class Layout:
         client, clock, _, content, origin, right_origin, _, _ = struct
         if content is not Content.STRING or origin != (client, clock - 1) or update.pairs or clock != known.get(client):
             return False
+        if right_origin is not None and right_origin.client == client:
+            return False
         code = self.writers[client].codes[-1]
         if code & CLASS_MASK != Class.TEXT:
             return False
@@ -155,9 +157,7 @@ class Layout:
             return True
         beside = self.writers[right_origin.client]
         return not (
-            (beside.code_at(right_origin.clock) ^ code) >> LANE_SHIFT
-            or (right_origin.client == client and right_origin.clock >= clock)
-            or beside.is_second_half(right_origin.clock)
+            (beside.code_at(right_origin.clock) ^ code) >> LANE_SHIFT or beside.is_second_half(right_origin.clock)
         )
 
     def _check_size(self, update: Update, known: Mapping[int, int]) -> None:
@@ -220,7 +220,8 @@ class Layout:
             self._check_content(struct, lane, undo)
             if content in TYPES:
                 self._make_container(writer, max(clock, floor), content, lane)
-        writer.add(max(clock, floor), lane << LANE_SHIFT | first | CLASS_OF_CONTENT[content])
+        in_chain = clock < floor or origin == (client, clock - 1) or (lane == _DEAD and writer.is_dead_at_end())
+        writer.add(max(clock, floor), lane << LANE_SHIFT | first | CLASS_OF_CONTENT[content], in_chain)
 
     def _check_first(self, writer: Writer, lane: int) -> int:
         """A client names no neighbours in a lane only where it finds none: never twice, while the lane is there."""
@@ -277,12 +278,19 @@ class Layout:
             if writer.halves and writer.is_second_half(right_origin.clock):
                 raise BadUpdate("surrogate_split", "a right neighbour is half a surrogate pair")
             found = self._common(found, writer.code_at(right_origin.clock) >> LANE_SHIFT)
+            if origin is not None and origin.client == right_origin.client and origin.clock >= right_origin.clock:
+                self._check_order(writer, origin.clock, right_origin.clock)
         if parent is not None:
             found = self._lane(parent, key)
         if clock < floor:
             found = self._common(found, self.writers[client].code_at(floor - 1) >> LANE_SHIFT)
         assert found is not None
         return found
+
+    def _check_order(self, writer: Writer, left: int, right: int) -> None:
+        """Neighbours the wrong way round: in a chain the library confuses them, and finds others when it reloads."""
+        if writer.chain_at(left) == writer.chain_at(right) and writer.code_at(left) >> LANE_SHIFT != _DEAD:
+            raise BadUpdate("malformed", "the right neighbour of a struct is before the left one")
 
     def _common(self, one: int | None, other: int) -> int:
         if one is None or one == other:

@@ -35,7 +35,7 @@ def _placed(update: Update) -> Iterator[Struct]:
                 on_stack.remove(stack.pop())
                 continue
             struct = queue.structs[queue.next]
-            blocker = _blocker(struct, placed)
+            blocker = _blocker(struct, placed, update.sections)
             if blocker is None:
                 queue.next += 1
                 placed[client] = struct.clock + struct.length
@@ -59,11 +59,13 @@ class _Queue:
         self.next = 0
 
 
-def _blocker(struct: Struct, placed: dict[int, int]) -> int | None:
+def _blocker(struct: Struct, placed: dict[int, int], sections: dict[int, tuple[int, int]]) -> int | None:
     """The client of which more must be placed first; None if nothing is in the way."""
     _check_own(struct)
     for ref in (struct.origin, struct.right_origin, struct.parent):
-        if type(ref) is Id and ref.client != struct.client and ref.clock >= placed.get(ref.client, ref.clock + 1):
+        if type(ref) is not Id or ref.client == struct.client or ref.client not in sections:
+            continue
+        if placed[ref.client] <= ref.clock < sections[ref.client][1]:
             return ref.client
     return None
 

@@ -30,6 +30,7 @@ def pack(layout: Layout) -> bytes:
         array("I", (len(writer.type_ids) for writer in writers)),
         _joined(_steps(writer.starts) for writer in writers),
         _joined(writer.codes for writer in writers),
+        _joined(array("I", map(sub, writer.starts, writer.chains)) for writer in writers),
         _joined(_steps(writer.halves) for writer in writers),
         _joined(_steps(writer.type_clocks) for writer in writers),
         _joined(writer.type_ids for writer in writers),
@@ -62,14 +63,15 @@ def unpack(packed: bytes, layout: Layout) -> None:
     layout.keys = {key: number for number, key in enumerate(keys, 1)}
     layout.roots = dict(roots)
     layout.kinds, layout.depths = bytearray(kinds), bytearray(depths)
-    clients, runs, halves, types, *columns = map(_array, "QIIIIIIIIQII", tables[6:])
-    starts, codes, half_steps, type_steps, type_ids, layout.lanes, layout.outer, deleted = columns
+    clients, runs, halves, types, *columns = map(_array, "QIIIIIIIIIQII", tables[6:])
+    starts, codes, into_chains, half_steps, type_steps, type_ids, layout.lanes, layout.outer, deleted = columns
     layout.lane_ids = dict(zip(layout.lanes, range(len(layout.lanes)), strict=True))
     layout.deleted = set(deleted)
     cuts = zip(
         *(
             _cut(starts, runs),
             _cut(codes, runs),
+            _cut(into_chains, runs),
             _cut(half_steps, halves),
             _cut(type_steps, types),
             _cut(type_ids, types),
@@ -81,10 +83,16 @@ def unpack(packed: bytes, layout: Layout) -> None:
 
 
 def _writer(
-    starts: array[int], codes: array[int], halves: array[int], type_clocks: array[int], type_ids: array[int]
+    starts: array[int],
+    codes: array[int],
+    into_chains: array[int],
+    halves: array[int],
+    type_clocks: array[int],
+    type_ids: array[int],
 ) -> Writer:
     writer = Writer()
     writer.starts, writer.codes = array("I", accumulate(starts)), codes
+    writer.chains = array("I", map(sub, writer.starts, into_chains))
     writer.halves = array("I", accumulate(halves))
     writer.type_clocks, writer.type_ids = array("I", accumulate(type_clocks)), type_ids
     writer.firsts = {code >> LANE_SHIFT for code in codes if code & FIRST}

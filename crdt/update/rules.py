@@ -76,6 +76,6 @@ UNDER_KEY: dict[int, frozenset[Content]] = {
     Kind.TEXT: _OF_KEYS,
     Kind.ARRAY: frozenset(),
     Kind.MAP: _OF_KEYS,
-    Kind.XML_ELEMENT: _OF_KEYS,
+    Kind.XML_ELEMENT: _OF_KEYS - TYPES - {Content.DOC},  # the library reads neither in attributes
     Kind.XML_FRAGMENT: _OF_KEYS,
 }

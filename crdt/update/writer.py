@@ -5,8 +5,9 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 
-# A run is where a client's clocks go on in another lane or with content of another class. Its code says which:
-# the lane, whether it is the lane's first of this client that names no neighbours, the class.
+# A run begins where a client's clocks go on in another lane, with content of another class, or not right behind what
+# it wrote before. Its code says in which lane, whether it is the first there of this client that names no neighbours,
+# and which class. A *chain* is runs that each begin right behind the one before: they stand in the order of clocks.
 LANE_SHIFT = 3
 FIRST = 4
 CLASS_MASK = 3
@@ -15,11 +16,13 @@ CLASS_MASK = 3
 class Writer:
     """What one client wrote: its runs, the second halves of its surrogate pairs, and the types it made, by clock."""
 
-    __slots__ = ("codes", "firsts", "halves", "starts", "type_clocks", "type_ids")
+    __slots__ = ("chains", "codes", "firsts", "halves", "starts", "type_clocks", "type_ids")
 
     def __init__(self) -> None:
         self.starts = array("I")
         self.codes = array("I")
+        self.chains = array("I")
+        """Where the chain of each run begins."""
         self.halves = array("I")
         self.type_clocks = array("I")
         self.type_ids = array("I")
@@ -28,11 +31,20 @@ class Writer:
     def code_at(self, clock: int) -> int:
         return self.codes[bisect_right(self.starts, clock) - 1]
 
-    def add(self, clock: int, code: int) -> None:
-        """Go on at `clock` with `code`: nothing changes if that is what went before."""
-        if not self.codes or (self.codes[-1] ^ code) & ~FIRST:
-            self.starts.append(clock)
-            self.codes.append(code)
+    def chain_at(self, clock: int) -> int:
+        return self.chains[bisect_right(self.starts, clock) - 1]
+
+    def add(self, clock: int, code: int, in_chain: bool) -> None:
+        """Go on at `clock` with `code`, right behind what went before or not."""
+        if in_chain and not (self.codes[-1] ^ code) & ~FIRST:
+            return
+        self.starts.append(clock)
+        self.codes.append(code)
+        self.chains.append(self.chains[-1] if in_chain else clock)
+
+    def is_dead_at_end(self) -> bool:
+        """True if nobody knows the place of what it wrote last."""
+        return bool(self.codes) and not self.codes[-1] >> LANE_SHIFT
 
     def is_second_half(self, clock: int) -> bool:
         halves = self.halves
@@ -57,6 +69,7 @@ class Writer:
         del self.type_clocks[kept:], self.type_ids[kept:]
         while self.starts and self.starts[-1] >= clock:
             self.starts.pop()
+            self.chains.pop()
             code = self.codes.pop()
             if code & FIRST:
                 self.firsts.discard(code >> LANE_SHIFT)
