@@ -127,6 +127,12 @@ def test_a_nonce_that_came_too_late_is_not_held_against_the_token() -> None:
     assert rig.settle().device.status.state is State.CURRENT
 
 
+def test_a_token_whose_proof_was_refused_once_a_nonce_came_is_refused() -> None:
+    rig = rig_with(KEY).wait().lose(4401, "replayed").wait()
+    say(rig, Nonce(NONCES[1])).lose(4401, "replayed").wait()
+    assert rig.device.status.state is State.BLOCKED
+
+
 @pytest.mark.parametrize("key", [None, KEY])
 def test_a_replayed_token_is_fetched_anew(key: DeviceKey | None) -> None:
     rig = rig_with(key)
