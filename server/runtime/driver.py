@@ -21,6 +21,7 @@ from crdt.ids import DocumentId
 from crdt.protocol.codes import Code
 from crdt.protocol.frames import Cursor
 from server.core import effects, events
+from server.core.arrivals import TURN_BYTES
 from server.core.auth import Authority
 from server.core.effects import Effect
 from server.core.events import Event, SessionId
@@ -118,8 +119,12 @@ class Driver:
     async def import_update(self, document: DocumentId, update: bytes) -> int:
         """Put an update into a document as a device would; the seq of its entry, 0 if it changed nothing.
 
-        Raises ImportRefused.
+        A large one is rehearsed first. Raises ImportRefused.
         """
+        if len(update) > TURN_BYTES:
+            _, error = await self._rehearsed(document, (update,))
+            if error is not None:
+                raise ImportRefused(error.message)
         request = next(self._import_ids)
         answer: asyncio.Future[int] = self._loop.create_future()
         self._imports[request] = answer
@@ -298,16 +303,19 @@ class Driver:
             self.feed(events.Compacted(document, snapshot.seq, len(snapshot.state)))
 
     async def _rehearse(self, document: DocumentId, updates: tuple[bytes, ...]) -> None:
+        self.feed(events.Rehearsed(document, *await self._rehearsed(document, updates)))
+
+    async def _rehearsed(self, document: DocumentId, updates: tuple[bytes, ...]) -> tuple[int, PeerError | None]:
+        """How many of the updates do no harm to the document, and what is wrong with the one after them."""
         try:
             stored = await self._storage.load(document)
-            tried, error = await self.worker.run_within(REHEARSAL_S_MAX, rehearse, stored, updates)
+            return await self.worker.run_within(REHEARSAL_S_MAX, rehearse, stored, updates)
         except WorkerDied as exc:
             self._log.warning("rehearsal_failed", document=str(document), reason=str(exc))
-            tried, error = 0, PeerError(Code.TOO_EXPENSIVE, "the push takes more time or memory than is allowed")
+            return 0, PeerError(Code.TOO_EXPENSIVE, "the push takes more time or memory than is allowed")
         except (StorageError, CorruptDocument, ReplicaBroken) as exc:
             self._log.error("rehearsal_failed", document=str(document), reason=str(exc))
-            tried, error = 0, PeerError(Code.NOT_SAVED, "the document could not be read: send it again")
-        self.feed(events.Rehearsed(document, tried, error))
+            return 0, PeerError(Code.NOT_SAVED, "the document could not be read: send it again")
 
     async def _read_digest(self, document: DocumentId) -> None:
         cursor = digest = None

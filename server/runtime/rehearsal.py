@@ -9,6 +9,7 @@ from crdt.errors import BadUpdate, PeerError, ReplicaBroken
 from crdt.protocol.codes import Code
 from crdt.replica import Replica
 from crdt.update import read_update, write_state_vector
+from server.core.inspector import NOBODY, Inspector
 from server.core.records import StoredDocument
 
 APPLY_S_MAX = 0.25
@@ -22,10 +23,10 @@ def rehearse(stored: StoredDocument, updates: Sequence[bytes]) -> tuple[int, Pee
 
     Raises ReplicaBroken where it is the document that can not be loaded.
     """
-    replica = Replica.load(stored.state_updates())
+    replica, inspector = Replica.load(stored.state_updates()), Inspector(stored)
     for tried, update in enumerate(updates):
         try:
-            _apply(replica, update)
+            _apply(replica, inspector, update)
         except PeerError as exc:
             return tried, exc
     return len(updates), None
@@ -36,12 +37,13 @@ def document_digest(stored: StoredDocument) -> bytes:
     return Replica.load(stored.state_updates()).digest()
 
 
-def _apply(replica: Replica, update: bytes) -> None:
+def _apply(replica: Replica, inspector: Inspector, update: bytes) -> None:
     """Raises PeerError."""
     parsed, known = read_update(update), replica.state_vector()
     if (missing := parsed.missing(known)) is not None:
         message = f"client {missing.client} is unknown at {missing.clock}"
         raise PeerError(Code.MISSING_DEPS, message, sv=write_state_vector(known))
+    inspector.admit(parsed, known, NOBODY)  # whose client ids they are is seen when the push is admitted
     parsed.advance(known)
     started_s = time.process_time()
     try:

@@ -86,6 +86,24 @@ class ServerProcess:
     def is_running(self) -> bool:
         return self._process is not None and self._process.is_alive()
 
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        assert self._process is not None
+        assert self._process.pid is not None
+        return self._process.pid
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return "127.0.0.1", self.port
+
+    @property
+    def resident_bytes(self) -> int:
+        """The memory of the running process."""
+        assert self._process is not None
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) << 10
+
     async def start(self, *, crash: str | None = None) -> None:
         """Returns when devices can connect. `crash` names one of `crash_points`."""
         assert not self.is_running

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
 
 import pytest
 
-from server.runtime.worker import Worker
-from server.storage.compaction import CompactionError
+from server.runtime.worker import Worker, WorkerDied
 from tests.support import wait_until
 
 
@@ -31,21 +31,42 @@ async def test_a_worker_that_was_killed_is_replaced() -> None:
         while second == first:
             try:
                 second = await worker.run(os.getpid)
-            except CompactionError:
+            except WorkerDied:
                 continue  # one piece of work may be lost with it
         assert not _is_gone(second)
 
 
 async def test_a_worker_that_dies_at_work_is_an_error_of_that_work() -> None:
     with Worker() as worker:
-        with pytest.raises(CompactionError):
+        with pytest.raises(WorkerDied):
             await worker.run(os.kill, await worker.run(os.getpid), signal.SIGKILL)
         for _ in range(3):
             try:
                 assert await worker.run(abs, -1) == 1
                 break
-            except CompactionError:
+            except WorkerDied:
                 continue
+
+
+async def test_work_that_swells_dies_of_it_and_the_next_is_done() -> None:
+    with Worker(memory_bytes_max=1 << 30) as worker:
+        with pytest.raises(WorkerDied):
+            await worker.run(bytearray, 2 << 30)
+        assert await worker.run(abs, -1) == 1
+
+
+async def test_work_that_hangs_is_given_up_and_others_go_on() -> None:
+    with Worker() as worker:
+        await worker.run(abs, -1)
+        async with asyncio.TaskGroup() as tasks:
+            hung = tasks.create_task(_is_given_up(worker))
+            assert await worker.run(abs, -2) == 2
+            assert not hung.done()
+
+
+async def _is_given_up(worker: Worker) -> None:
+    with pytest.raises(WorkerDied):
+        await worker.run_within(1.0, pow, 3, 10**9)
 
 
 async def test_what_the_work_raises_is_raised() -> None:
