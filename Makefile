@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: serve test check demo bench soak lint format clean
+.PHONY: serve test check demo bench soak lint format yjs-fixtures clean
 
 serve: $(STAMP)
 	$(BIN)/syncline serve --insecure-dev
@@ -37,6 +37,10 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
+
+# Needs node and npm; what they write is committed.
+yjs-fixtures:
+	cd tests/conformance/yjs13 && npm install --silent --no-package-lock --no-audit --no-fund && npm run --silent fixtures
 
 clean:
 	rm -rf $(VENV) build *.egg-info
