@@ -177,6 +177,8 @@ class Layout:
         for struct in in_order(update):
             if struct.clock + struct.length > known.get(struct.client, 0):
                 self._take_struct(struct, known.get(struct.client, 0), undo)
+            else:  # Yjs splits what is beside it all the same
+                self._check_neighbours(struct)
         if len(self.kinds) > undo.containers:
             self._delete(update.deletes, undo)
         self._check_ranges(update.deletes)
@@ -267,29 +269,44 @@ class Layout:
     def _lane_of(self, struct: Struct, floor: int) -> int:
         """The one lane that a struct's neighbours, parent and beginning are in."""
         client, clock, _, _, origin, right_origin, parent, key = struct
-        found: int | None = None
+        found = None if parent is None else self._lane(parent, key)
         if origin is not None:
-            writer = self.writers[origin.client]
-            if writer.halves and writer.is_second_half(origin.clock + 1):
-                raise BadUpdate("surrogate_split", "a left neighbour is half a surrogate pair")
-            found = writer.code_at(origin.clock) >> LANE_SHIFT
+            found = self._common(found, self._lane_left(origin))
+        if clock < floor:  # the rest of a struct goes right behind its beginning
+            found = self._common(found, self._lane_left(Id(client, floor - 1)))
         if right_origin is not None:
-            writer = self.writers[right_origin.client]
-            if writer.halves and writer.is_second_half(right_origin.clock):
-                raise BadUpdate("surrogate_split", "a right neighbour is half a surrogate pair")
-            found = self._common(found, writer.code_at(right_origin.clock) >> LANE_SHIFT)
-            if origin is not None and origin.client == right_origin.client and origin.clock >= right_origin.clock:
-                self._check_order(writer, origin.clock, right_origin.clock)
-        if parent is not None:
-            found = self._lane(parent, key)
-        if clock < floor:
-            found = self._common(found, self.writers[client].code_at(floor - 1) >> LANE_SHIFT)
+            found = self._common(found, self._lane_right(right_origin))
+            if found != _DEAD:
+                self._check_order(origin, right_origin)
+                if clock < floor:
+                    self._check_order(Id(client, floor - 1), right_origin)
         assert found is not None
         return found
 
-    def _check_order(self, writer: Writer, left: int, right: int) -> None:
+    def _check_neighbours(self, struct: Struct) -> None:
+        if struct.origin is not None:
+            self._lane_left(struct.origin)
+        if struct.right_origin is not None:
+            self._lane_right(struct.right_origin)
+
+    def _lane_left(self, ref: Id) -> int:
+        writer = self.writers[ref.client]
+        if writer.halves and writer.is_second_half(ref.clock + 1):
+            raise BadUpdate("surrogate_split", "a left neighbour is half a surrogate pair")
+        return writer.code_at(ref.clock) >> LANE_SHIFT
+
+    def _lane_right(self, ref: Id) -> int:
+        writer = self.writers[ref.client]
+        if writer.halves and writer.is_second_half(ref.clock):
+            raise BadUpdate("surrogate_split", "a right neighbour is half a surrogate pair")
+        return writer.code_at(ref.clock) >> LANE_SHIFT
+
+    def _check_order(self, left: Id | None, right: Id) -> None:
         """Neighbours the wrong way round: in a chain the library confuses them, and finds others when it reloads."""
-        if writer.chain_at(left) == writer.chain_at(right) and writer.code_at(left) >> LANE_SHIFT != _DEAD:
+        if left is None or left.client != right.client or left.clock < right.clock:
+            return
+        writer = self.writers[left.client]
+        if writer.chain_at(left.clock) == writer.chain_at(right.clock):
             raise BadUpdate("malformed", "the right neighbour of a struct is before the left one")
 
     def _common(self, one: int | None, other: int) -> int:
