@@ -16,8 +16,10 @@ from crdt.protocol.codes import CLOSE, Code
 from server.core.events import SessionId
 from server.runtime.transport import Shared
 
-SLICE_BYTES: Final = 2048
+SLICE_BYTES: Final = 512
 TURN_FRAMES: Final = 64
+LATE_BYTES_MAX: Final = 2 << 20
+"""What a peer may send before it takes notice of our close frame."""
 
 
 class Phase(Enum):
@@ -46,6 +48,7 @@ class Connection(asyncio.Protocol):
         "_fragments",
         "_heard_at",
         "_idle_frames",
+        "_late_bytes",
         "_outbox",
         "_overfull",
         "_paused",
@@ -75,6 +78,7 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._heard_at = shared.loop.time()
         self._idle_frames = 0
+        self._late_bytes = 0
 
         self._fragments = bytearray()
         self._paused = False
@@ -167,7 +171,7 @@ class Connection(asyncio.Protocol):
         if self._paused and self._phase is Phase.OPEN:
             self._paused = False
             self._heard_at = self._shared.loop.time()
-            self._shared.loop.call_soon(self._go_on)
+            self._shared.rounds.add(self)
 
     def await_drain(self) -> None:
         """Ask for one `outbox_drained`, in a later turn: as soon as no more than `outbox_drained_bytes` wait."""
@@ -195,6 +199,8 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._heard_at = self._shared.loop.time()
         self._shared.counters.bytes_received += len(data)
+        if self._phase is Phase.CLOSING and self._is_too_late(data):
+            return
         self._take(self._unread + data if self._unread else data)
         if not self._verified:
             unfinished_bytes = len(self._unread) + len(self._fragments) + len(self._protocol.reader.buffer)
@@ -237,7 +243,7 @@ class Connection(asyncio.Protocol):
         self._unread = data[taken_bytes:]
         if self._unread and not self._paused:
             self._transport.pause_reading()
-            self._shared.loop.call_soon(self._go_on)
+            self._shared.rounds.add(self)
 
     def _parse(self, data: bytes) -> int:
         """Parse, deliver and answer; how many frames that were."""
@@ -255,7 +261,7 @@ class Connection(asyncio.Protocol):
             self._send_answers()
         return len(frames)
 
-    def _go_on(self) -> None:
+    def go_on(self) -> None:
         """Deliver what was kept while the sink paused, then take what was read and not yet parsed, then read again."""
         while self._backlog and not self._paused:
             self._tell(self._sink.message_received, self._backlog.popleft())
@@ -265,6 +271,14 @@ class Connection(asyncio.Protocol):
             self._take(self._unread)
         if not self._unread and not self._paused:
             self._transport.resume_reading()
+
+    def _is_too_late(self, data: bytes) -> bool:
+        """Whether nothing that comes matters any more. A peer that goes on and on is cut."""
+        self._late_bytes += len(data)
+        if self._late_bytes > LATE_BYTES_MAX:
+            self._cut()
+            return True
+        return self._protocol.eof_sent
 
     def _take_other(self, frame: Frame) -> None:
         """A control frame, a fragment, or text."""
@@ -332,7 +346,7 @@ class Connection(asyncio.Protocol):
         self._backlog.clear()
         self._awaiting_drain = False
         self._paused = False
-        self._shared.loop.call_soon(self._go_on)  # for the peer's close frame
+        self._shared.rounds.add(self)  # for the peer's close frame
 
     def _fail(self, code: int, reason: str) -> None:
         """Close, and parse nothing more of what comes."""

@@ -12,7 +12,7 @@ from server.runtime.acceptor import Acceptor, listening_sockets
 from server.runtime.handshake import Handshake
 from server.runtime.http import HttpServer
 from server.runtime.lobby import Lobby, Sockets
-from server.runtime.transport import Flusher, Shared, Sink, TransportCounters, TransportOptions
+from server.runtime.transport import Flusher, Rounds, Shared, Sink, TransportCounters, TransportOptions
 
 
 class Listener:
@@ -46,7 +46,7 @@ class Listener:
         address = sockets[0].getsockname()[:2]
         lobby = Lobby(options.unverified_max, options.unverified_bytes_max)
         census = Sockets(options.sockets_max, options.sockets_per_address_max, options.proxies)
-        shared = Shared(loop, sink, options, on_error, Flusher(loop), lobby, census)
+        shared = Shared(loop, sink, options, on_error, Flusher(loop), Rounds(loop), lobby, census)
         http = HttpServer(app, shared)
         acceptor = Acceptor(sockets, shared, tls, lambda: Handshake(shared, http.protocol))
         return cls(acceptor, address, shared, http)

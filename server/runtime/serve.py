@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -29,6 +30,8 @@ from server.runtime.tls import server_tls
 from server.runtime.transport import TransportOptions
 from server.storage import database_file, open_storage
 
+GIL_SWITCH_S: Final = 0.0005
+"""A commit is several steps of another thread, each of which waits so long for a loop that is busy; Python: 5 ms."""
 DESCRIPTORS_MAX: Final = 1 << 20
 DESCRIPTORS_RESERVED: Final = 128
 """For the store, worker processes, the control socket and what libraries open."""
@@ -40,6 +43,7 @@ def run(settings: ServeSettings, announce: Callable[[tuple[str, int]], None] | N
     Raises StorageError, BadKeys, BadSetting, OSError where the server can not start.
     """
     configure_logging(settings.log_format, settings.log_level)
+    sys.setswitchinterval(GIL_SWITCH_S)
     return uvloop.run(serve(settings, announce))
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from time import monotonic
+from typing import TYPE_CHECKING, Final, Protocol
 
 from crdt.limits import Limits
 from server.core.events import SessionId
@@ -13,6 +15,10 @@ from server.runtime.lobby import Lobby, Network, Sockets
 
 if TYPE_CHECKING:
     from server.runtime.connection import Connection
+
+ROUND_S: Final = 0.001
+REST_S: Final = 0.001
+"""After each: the loop polls, and threads that commit get the interpreter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +46,9 @@ class TransportOptions:
     """One message, before `accept_large_messages`."""
     message_bytes_max: int = Limits().message_bytes
     """One message, after it."""
-    idle_frames_max: int = 10_000
-    """Frames that complete no message (pings, fragments) within `ping_interval_s`: more of them are an attack."""
+    idle_frames_max: int = 4096
+    """Frames that complete no message (pings, fragments) within `ping_interval_s`: more of them are an attack.
+    A message of 4 MiB may come in fragments of 1 KiB."""
     unverified_idle_frames_max: int = 256
     """The same before the token was verified."""
     ping_interval_s: float = 20.0
@@ -122,6 +129,35 @@ class Flusher:
             connection.flush()
 
 
+class Rounds:
+    """Gives connections with more to parse one short turn after another, for `ROUND_S` at a time: however many of them
+    there are, all others wait little longer.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: deque[Connection] = deque()
+        self._is_scheduled = False
+
+    def add(self, connection: Connection) -> None:
+        self._waiting.append(connection)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if self._waiting and not self._is_scheduled:
+            self._is_scheduled = True
+            self._loop.call_later(REST_S, self._run)
+
+    def _run(self) -> None:
+        self._is_scheduled = False
+        ends_at = monotonic() + ROUND_S  # the loop's clock stands still within a turn
+        try:
+            while self._waiting and monotonic() < ends_at:
+                self._waiting.popleft().go_on()
+        finally:
+            self._schedule()
+
+
 class Member(Protocol):
     """A connection of any kind, as its listener sees it."""
 
@@ -173,6 +209,7 @@ class Shared:
     on_error: Callable[[Exception], None]
     """Told of each exception that the sink raised."""
     flusher: Flusher
+    rounds: Rounds
     lobby: Lobby
     sockets: Sockets
     members: Members = field(default_factory=Members)

@@ -120,11 +120,25 @@ class Peer:
 
     @classmethod
     @asynccontextmanager
-    async def tcp(cls, served: Served, tls: ssl.SSLContext | None = None) -> AsyncIterator[Peer]:
-        """A TCP connection on which nothing was said."""
-        host, port = served.listener.address
+    async def tcp(
+        cls, served: Served, tls: ssl.SSLContext | None = None, source: str | None = None
+    ) -> AsyncIterator[Peer]:
+        """A TCP connection on which nothing was said, perhaps from another address of this machine."""
+        async with cls.at(served.listener.address, tls, source) as peer:
+            yield peer
+
+    @classmethod
+    @asynccontextmanager
+    async def at(
+        cls, address: tuple[str, int], tls: ssl.SSLContext | None = None, source: str | None = None
+    ) -> AsyncIterator[Peer]:
+        """The same to any server."""
         reader, writer = await asyncio.open_connection(
-            host, port, ssl=tls, server_hostname="localhost" if tls else None, limit=1 << 22
+            *address,
+            ssl=tls,
+            server_hostname="localhost" if tls else None,
+            local_addr=(source, 0) if source else None,
+            limit=1 << 22,
         )
         try:
             yield cls(reader, writer)
