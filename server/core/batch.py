@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from crdt.errors import ReplicaBroken
 from crdt.replica import Replica
-from crdt.update import StateVector
+from crdt.update import StateVector, read_update
 from server.core.intake import Op
 from server.core.records import LogEntry
 
@@ -21,6 +21,15 @@ class Flight:
     @property
     def ops(self) -> list[Op]:
         return [op for run in self.runs for op in run]
+
+
+def expected_after(replica: Replica, runs: list[list[Op]]) -> StateVector:
+    """The replica's state vector once these runs are in, where others are queued behind them."""
+    expected = replica.state_vector()
+    for run in runs:
+        for op in run:
+            read_update(op.update).advance(expected)
+    return expected
 
 
 def apply_runs(replica: Replica, runs: list[list[Op]], expected: StateVector) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from server.core.records import LogEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,14 @@ class LogGrowth:
     entries: int = 0
     update_bytes: int = 0
     since_ms: int = 0
+
+    @classmethod
+    def since(cls, snapshot_bytes: int, entries: Iterable[LogEntry]) -> LogGrowth:
+        """By these entries, since a snapshot of that size."""
+        growth = cls(snapshot_bytes)
+        for entry in entries:
+            growth.add(entry.update_bytes, entry.time_ms)
+        return growth
 
     def add(self, update_bytes: int, time_ms: int) -> None:
         """One more entry."""

@@ -116,6 +116,13 @@ class Rehearse:
 
 
 @dataclass(frozen=True, slots=True)
+class Inspect:
+    """Read what the check has to know of a document. Answer with Inspected."""
+
+    document: DocumentId
+
+
+@dataclass(frozen=True, slots=True)
 class ReadDigest:
     """Answer with DigestRead."""
 
@@ -168,5 +175,5 @@ class Log:
 
 Effect: TypeAlias = (
     Send | Publish | Close | AwaitDrain | PauseReading | ResumeReading | HelloAccepted | DeviceSeen | Load | Append
-    | Compact | Rehearse | ReadDigest | Quarantine | BeginEpoch | ImportFinished | Drained | DoubtKeys | Log
+    | Compact | Rehearse | Inspect | ReadDigest | Quarantine | BeginEpoch | ImportFinished | Drained | DoubtKeys | Log
 )  # fmt: skip

@@ -111,6 +111,15 @@ class Rehearsed:
 
 
 @dataclass(frozen=True, slots=True)
+class Inspected:
+    """Answers Inspect: an `Inspector` of the document at `cursor`, packed; None if it can not be had that way."""
+
+    document: DocumentId
+    cursor: Cursor | None
+    packed: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class DigestRead:
     """Answers ReadDigest: the digest of the document at `cursor`; None if its values can not be read."""
 
@@ -161,6 +170,7 @@ class TimePassed:
 
 Event: TypeAlias = (
     ClockRead | SocketOpened | MessageReceived | SocketClosed | OutboxOverfull | OutboxDrained
-    | DocumentLoaded | LoadFailed | Appended | AppendFailed | Compacted | CompactionFailed | Rehearsed | DigestRead
+    | DocumentLoaded | LoadFailed | Appended | AppendFailed | Compacted | CompactionFailed
+    | Rehearsed | Inspected | DigestRead
     | EpochBegun | EpochFailed | ImportRequested | RevocationsRead | DrainRequested | TimePassed
 )  # fmt: skip

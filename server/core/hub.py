@@ -107,6 +107,8 @@ class Hub:
                 self._with_room(document, lambda room: room.load_failed(corrupt))
             case events.Rehearsed(document, tried, error):
                 self._with_room(document, lambda room: room.rehearsed(tried, error))
+            case events.Inspected(document, cursor, packed):
+                self._with_room(document, lambda room: room.inspected(cursor, packed))
             case events.DigestRead(document, cursor, digest):
                 self._with_room(document, lambda room: room.members.digest_read(cursor, digest))
             case events.Compacted(document, seq, snapshot_bytes):
@@ -118,7 +120,7 @@ class Hub:
             case events.EpochBegun(document):
                 self._with_room(document, Room.epoch_begun)
             case events.EpochFailed(document):
-                self._with_room(document, Room.epoch_failed)
+                self._with_room(document, lambda room: room.load_failed(None))
             case events.ImportRequested(request, document, update):
                 self._import(request, document, update)
             case events.RevocationsRead(devices):

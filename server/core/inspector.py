@@ -7,6 +7,7 @@ that it need not be told from the whole document; and nothing of it is needed to
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Self
 
 import msgpack
 
@@ -17,23 +18,43 @@ from server.core.records import LogEntry, Snapshot, StoredDocument
 NOBODY = ""
 """The user of what no user wrote: it owns nothing, and may write under any client id."""
 
+LIGHT_BYTES = 64 << 10
+"""So many bytes of updates are read on the spot, in some tens of milliseconds at most."""
+
+
+def _say_nothing(reason: str) -> None:
+    pass
+
 
 class Inspector:
-    """What the check knows of one document. Made from what is stored; read at the first update."""
+    """What the check knows of one document. Made from what is stored; read at the first update.
 
-    def __init__(self, stored: StoredDocument | None = None, warn: Callable[[str], None] = lambda reason: None) -> None:
+    `is_light`: reading it takes no longer than others can wait.
+    """
+
+    def __init__(self, stored: StoredDocument | None = None, warn: Callable[[str], None] = _say_nothing) -> None:
         self._stored = stored
         self._warn = warn
         self._layout: Layout | None = Layout()
         self._owners: dict[int, str] = {}
+        self.is_light = stored is None or _unread_bytes(stored) <= LIGHT_BYTES
+
+    @classmethod
+    def unpack(cls, packed: bytes, warn: Callable[[str], None]) -> Self:
+        """What another process has read and packed."""
+        inspector = cls(None, warn)
+        _, layout, inspector._owners = _unpacked(packed)
+        try:
+            inspector._layout = Layout.unpack(layout)
+        except ValueError as exc:
+            inspector._weaken(exc)
+        return inspector
 
     @property
     def resident_bytes(self) -> int:
         """About how much memory it takes."""
         if self._stored is not None:
-            snapshot = self._stored.snapshot
-            waiting = sum(entry.update_bytes for entry in self._stored.entries)
-            return waiting + (len(snapshot.check or snapshot.state) if snapshot else 0)
+            return _unread_bytes(self._stored)
         return 100 * len(self._owners) + (self._layout.resident_bytes if self._layout else 0)
 
     def goes_on(self, client: int) -> bool:
@@ -46,14 +67,14 @@ class Inspector:
         Raises BadUpdate: then nothing has changed. A healing update binds no client ids to its user.
         """
         self._wake()
-        fresh = [client for client, (_, end) in update.sections.items() if end > known.get(client, 0)]
-        if user:
+        fresh = _fresh(update, known)
+        if user != NOBODY:
             for client in fresh:
                 if self._owners.get(client, user) != user:
                     raise BadUpdate("not_owner", f"another user wrote under client id {client}")
         if self._layout is not None:
             self._layout.admit(update, known)
-        if user and not heal:
+        if user != NOBODY and not heal:
             self._owners.update(dict.fromkeys(fresh, user))
 
     def truncate(self, known: Mapping[int, int]) -> None:
@@ -64,52 +85,87 @@ class Inspector:
             self._layout.truncate(known)
         self._owners = {client: user for client, user in self._owners.items() if client in known}
 
-    def pack(self, known: StateVector) -> bytes:
-        """To be kept beside a snapshot with this state vector."""
-        self._wake()
-        layout = self._layout.pack() if self._layout else b""
+    def pack(self) -> bytes:
+        """All that it knows of what is stored, to be kept beside a snapshot of just that."""
+        known = self._wake()
         owned: dict[str, list[int]] = {}
         for client in sorted(self._owners):
             owned.setdefault(self._owners[client], []).append(client)
+        layout = self._layout.pack() if self._layout else b""
         packed: bytes = msgpack.packb([write_state_vector(known), layout, owned])
         return packed
 
-    def _wake(self) -> None:
-        """Read what is stored.
+    def _wake(self) -> StateVector:
+        """Read what is stored; the state vector of that, the first time.
 
         What does not pass the check was stored before there was one: the document goes on, without this part of it.
         """
+        known: StateVector = {}
         if self._stored is None:
-            return
-        stored, self._stored = self._stored, None
-        try:
-            known = self._read_snapshot(stored.snapshot, stored.epoch)
-            for entry in stored.unsnapshotted:
-                self._read_entry(entry, known, binds=entry.seq > stored.epoch_seq and not entry.heal)
-        except (BadUpdate, ValueError) as exc:
-            self._warn(str(exc))
-            self._layout = None
-
-    def _read_snapshot(self, snapshot: Snapshot | None, epoch: bytes) -> StateVector:
-        """What was known at the snapshot; returns its state vector."""
-        if snapshot is None:
-            return {}
-        if snapshot.check is None:
-            self._layout = Layout.of((snapshot.state,))
-            known: StateVector = {}
-            read_update(snapshot.state).advance(known)
             return known
-        state_vector, layout, owned = msgpack.unpackb(snapshot.check)
-        if snapshot.epoch == epoch:
-            self._owners = {client: user for user, clients in owned.items() for client in clients}
-        try:
-            self._layout = Layout.unpack(layout)
-        except ValueError:  # another version packed it, or could not make it
-            self._layout = Layout.of((snapshot.state,))
-        return read_state_vector(state_vector)
+        stored, self._stored = self._stored, None
+        self.is_light = True
+        if stored.snapshot is not None:
+            self._read_snapshot(stored.snapshot, stored.epoch, known)
+        for entry in stored.unsnapshotted:
+            binds = entry.seq > stored.epoch_seq and not entry.heal
+            self._read_entry(entry, known, entry.device.user if binds else NOBODY)
+        return known
 
-    def _read_entry(self, entry: LogEntry, known: StateVector, *, binds: bool) -> None:
+    def _read_snapshot(self, snapshot: Snapshot, epoch: bytes, known: StateVector) -> None:
+        layout = b""
+        if snapshot.check is not None:
+            state_vector, layout, owners = _unpacked(snapshot.check)
+            known.update(read_state_vector(state_vector))
+            if snapshot.epoch == epoch:
+                self._owners = owners
+        else:
+            read_update(snapshot.state).advance(known)
+        try:
+            self._layout = _layout_of(snapshot.state, layout)
+        except BadUpdate as exc:
+            self._weaken(exc)
+
+    def _read_entry(self, entry: LogEntry, known: StateVector, user: str) -> None:
         for data in entry.updates:
             update = read_update(data)
-            self.admit(update, known, entry.device.user if binds else NOBODY)
+            if user != NOBODY:
+                for client in _fresh(update, known):
+                    self._owners.setdefault(client, user)
+            try:
+                if self._layout is not None:
+                    self._layout.admit(update, known)
+            except BadUpdate as exc:
+                self._weaken(exc)
             update.advance(known)
+
+    def _weaken(self, exc: Exception) -> None:
+        self._layout = None
+        self._warn(str(exc))
+
+
+def _fresh(update: Update, known: Mapping[int, int]) -> list[int]:
+    """The clients under which it has something new."""
+    return [client for client, (_, end) in update.sections.items() if end > known.get(client, 0)]
+
+
+def _layout_of(state: bytes, packed: bytes) -> Layout:
+    """As it was packed; told from the state where it was not, or by another version. Raises BadUpdate."""
+    try:
+        return Layout.unpack(packed)
+    except ValueError:
+        return Layout.of((state,))
+
+
+def _unread_bytes(stored: StoredDocument) -> int:
+    """How much has to be read, one update after the other."""
+    unread = sum(entry.update_bytes for entry in stored.unsnapshotted)
+    if stored.snapshot is not None and stored.snapshot.check is None:
+        unread += len(stored.snapshot.state)
+    return unread
+
+
+def _unpacked(packed: bytes) -> tuple[bytes, bytes, dict[int, str]]:
+    """The state vector, the layout, and the owners of client ids."""
+    state_vector, layout, owned = msgpack.unpackb(packed)
+    return state_vector, layout, {client: user for user, clients in owned.items() for client in clients}

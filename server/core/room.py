@@ -19,13 +19,13 @@ from crdt.ids import DeviceId, DocumentId
 from crdt.protocol.codes import Code
 from crdt.protocol.frames import EPOCH_BYTES, Access, Cursor, Push
 from crdt.replica import Replica
-from crdt.update import EMPTY_STATE_VECTOR, StateVector, read_update
+from crdt.update import EMPTY_STATE_VECTOR
 from server.core.arrivals import Arrival, Arrivals, fits_a_turn
-from server.core.batch import Flight, apply_runs, entries_of
+from server.core.batch import Flight, apply_runs, entries_of, expected_after
 from server.core.catchup import Tail
 from server.core.compaction import LogGrowth
 from server.core.desk import Desk
-from server.core.effects import BeginEpoch, Load, Quarantine, Rehearse
+from server.core.effects import BeginEpoch, Inspect, Load, Quarantine, Rehearse
 from server.core.events import SessionId
 from server.core.imports import IMPORTER, Imports
 from server.core.inspector import Inspector
@@ -84,6 +84,7 @@ class Room:
         self._recovery = Recovery.RETRY
         self._one_by_one = 0
         self._failed_loads = 0
+        self._inspecting = False
 
     # --- what the room is
 
@@ -150,6 +151,26 @@ class Room:
         self.members.answer(self._replica, fresh=fresh)
         if self._phase is not Phase.READY:  # a request knew more than we do
             return
+        if (self._arrivals or self._imports.are_waiting) and self._can_inspect():
+            self._take_turns()
+
+    def _can_inspect(self) -> bool:
+        """The check knows the document, or soon will; where that is much to read it is read elsewhere first."""
+        if not (self._intake.inspector.is_light or self._inspecting):
+            self._inspecting = True
+            self._desk.emit(Inspect(self.document))
+        return self._intake.inspector.is_light
+
+    def inspected(self, cursor: Cursor | None, packed: bytes) -> None:
+        """What the check knows of the document at `cursor` has been read; None if it could not be."""
+        self._inspecting = False
+        if cursor is None:
+            self._intake.inspector.is_light = True
+        elif cursor == self.cursor:
+            self._intake.inspector = Inspector.unpack(packed, self._warn_of_check)
+        self.advance()
+
+    def _take_turns(self) -> None:
         self._intake.expect_again(IMPORTER)
         while op := self._imports.next(self._intake.last(IMPORTER).op + 1):
             self._queue((op,))
@@ -164,7 +185,8 @@ class Room:
         member = self.members.get(device)
         if member is not None and member.is_outdated:
             return
-        if self._replica is not None and self._phase is Phase.READY and not self._arrivals and fits_a_turn(push):
+        ready = self._replica is not None and self._phase is Phase.READY and self._intake.inspector.is_light
+        if ready and not self._arrivals and fits_a_turn(push):
             self._admit(session, device, access, push, self._desk.now)
             return
         self._arrivals.add(Arrival(session, device, access, push, self._desk.now))
@@ -270,7 +292,8 @@ class Room:
         for run in runs:
             self._release(run)
         try:
-            apply_runs(self._replica, runs, self._expected_after(runs, self._replica))
+            expected = expected_after(self._replica, runs) if self._intake.queue else self._intake.expected
+            apply_runs(self._replica, runs, expected)
         except ReplicaBroken as exc:
             self._suspect(runs, exc)
             return None
@@ -278,16 +301,6 @@ class Room:
         entries = entries_of(runs, self.head_seq, self._desk.wall_ms())
         self._flight = Flight(entries, runs)
         return DocumentAppend(self.document, self.epoch, entries)
-
-    def _expected_after(self, runs: list[list[Op]], replica: Replica) -> StateVector:
-        """The state vector once these runs are in."""
-        if not self._intake.queue:
-            return self._intake.expected
-        expected = replica.state_vector()
-        for run in runs:
-            for op in run:
-                read_update(op.update).advance(expected)
-        return expected
 
     def _suspect(self, runs: list[list[Op]], reason: ReplicaBroken) -> None:
         """The library stumbled over a batch: find the culprit by trying the ops one at a time (I6)."""
@@ -378,7 +391,7 @@ class Room:
         self.ops.clear()
         self.ops.update(stored.ops())
         self.tail.restart(entry for entry in stored.entries if entry.seq > stored.epoch_seq)
-        self.growth = _growth_of(stored)
+        self.growth = LogGrowth.since(len(stored.snapshot.state) if stored.snapshot else 0, stored.unsnapshotted)
         self._intake.restart(replica.state_vector(), Inspector(stored, self._warn_of_check))
         held, self._held = self._held, []
         if self._recovery is Recovery.RESEND:
@@ -469,9 +482,6 @@ class Room:
         """Storage has answered BeginEpoch."""
         self._load()
 
-    def epoch_failed(self) -> None:
-        self.load_failed(corrupt=None)
-
     @property
     def compaction_due(self) -> bool:
         """The log has grown enough to be folded into a snapshot."""
@@ -479,17 +489,8 @@ class Room:
 
     def compacted(self, seq: int, snapshot_bytes: int) -> None:
         """Entries up to `seq` are in a snapshot now."""
-        self.growth = LogGrowth(snapshot_bytes)
-        for entry in self.tail.after(seq) or ():
-            self.growth.add(entry.update_bytes, entry.time_ms)
+        self.growth = LogGrowth.since(snapshot_bytes, self.tail.after(seq) or ())
 
     def compaction_failed(self) -> None:
         """It is tried again when the log has grown as much once more."""
         self.growth = LogGrowth(self.growth.snapshot_bytes)
-
-
-def _growth_of(stored: StoredDocument) -> LogGrowth:
-    growth = LogGrowth(len(stored.snapshot.state) if stored.snapshot else 0)
-    for entry in stored.unsnapshotted:
-        growth.add(entry.update_bytes, entry.time_ms)
-    return growth

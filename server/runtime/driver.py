@@ -30,7 +30,7 @@ from server.core.options import CoreOptions
 from server.core.ports import CorruptDocument, Storage, StorageError
 from server.runtime.connection import Connection
 from server.runtime.devices import DeviceBook
-from server.runtime.rehearsal import REHEARSAL_S_MAX, document_digest, rehearse
+from server.runtime.rehearsal import REHEARSAL_S_MAX, document_digest, packed_inspector, rehearse
 from server.runtime.telemetry import Telemetry
 from server.runtime.wire import encode_message
 from server.runtime.worker import Worker, WorkerDied
@@ -210,6 +210,8 @@ class Driver:
                 self._start(self._compact(document))
             case effects.Rehearse(document, updates):
                 self._start(self._rehearse(document, updates))
+            case effects.Inspect(document):
+                self._start(self._inspect(document))
             case effects.ReadDigest(document):
                 self._start(self._read_digest(document))
             case effects.Quarantine(document, reason):
@@ -316,6 +318,16 @@ class Driver:
         except (StorageError, CorruptDocument, ReplicaBroken) as exc:
             self._log.error("rehearsal_failed", document=str(document), reason=str(exc))
             return 0, PeerError(Code.NOT_SAVED, "the document could not be read: send it again")
+
+    async def _inspect(self, document: DocumentId) -> None:
+        cursor, packed = None, b""
+        try:
+            stored = await self._storage.load(document)
+            packed = await self.worker.run(packed_inspector, stored)
+            cursor = Cursor(stored.epoch, stored.head_seq)
+        except (StorageError, CorruptDocument, WorkerDied) as exc:
+            self._log.warning("inspection_failed", document=str(document), reason=str(exc))
+        self.feed(events.Inspected(document, cursor, packed))
 
     async def _read_digest(self, document: DocumentId) -> None:
         cursor = digest = None

@@ -32,6 +32,11 @@ def rehearse(stored: StoredDocument, updates: Sequence[bytes]) -> tuple[int, Pee
     return len(updates), None
 
 
+def packed_inspector(stored: StoredDocument) -> bytes:
+    """What the check knows of a document."""
+    return Inspector(stored).pack()
+
+
 def document_digest(stored: StoredDocument) -> bytes:
     """The digest that an AUDIT is compared with. Raises ReplicaBroken, BadUpdate."""
     return Replica.load(stored.state_updates()).digest()

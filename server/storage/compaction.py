@@ -30,7 +30,7 @@ def build_snapshot(stored: StoredDocument, time_ms: int) -> Snapshot:
     """All of a document as one update, by way of a replica. Raises CompactionError."""
     try:
         replica = Replica.load(stored.state_updates())
-        state, check = replica.state(), Inspector(stored).pack(replica.state_vector())
+        state, check = replica.state(), Inspector(stored).pack()
     except ReplicaBroken as exc:
         raise CompactionError(f"the document cannot be loaded: {exc}") from exc
     return Snapshot(stored.head_seq, stored.epoch, state, stored.ops(), time_ms, check)

@@ -27,7 +27,7 @@ from server.core.hub import Hub
 from server.core.options import CoreOptions
 from server.core.ports import CorruptDocument, StorageError
 from server.core.records import AppendResult, LogEntry
-from server.runtime.rehearsal import document_digest, rehearse
+from server.runtime.rehearsal import document_digest, packed_inspector, rehearse
 from server.storage.compaction import verified_snapshot
 from server.storage.memory import MemoryStorage
 
@@ -159,7 +159,7 @@ class Lab:
                 self.closed[session] = (code, reason)
             case (
                 effects.Load() | effects.Append() | effects.Compact() | effects.BeginEpoch()
-                | effects.Rehearse() | effects.ReadDigest() | effects.Quarantine()
+                | effects.Rehearse() | effects.Inspect() | effects.ReadDigest() | effects.Quarantine()
             ):  # fmt: skip
                 self.held.append(effect)
             case effects.Log():
@@ -226,7 +226,7 @@ class Lab:
         self.held.rotate(1)
         self.answer()
 
-    async def _answer(self, effect: Effect) -> Event:
+    async def _answer(self, effect: Effect) -> Event:  # noqa: C901 - one case for each effect
         match effect:
             case effects.Load(document):
                 try:
@@ -239,6 +239,9 @@ class Lab:
                 return events.Appended(tuple(await self.storage.append(batch)))
             case effects.Rehearse(document, updates):
                 return events.Rehearsed(document, *rehearse(await self.storage.load(document), updates))
+            case effects.Inspect(document):
+                stored = await self.storage.load(document)
+                return events.Inspected(document, Cursor(stored.epoch, stored.head_seq), packed_inspector(stored))
             case effects.ReadDigest(document):
                 stored = await self.storage.load(document)
                 try:
