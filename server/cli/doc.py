@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from server.cli.excision import attribute, excise
 from server.cli.options import AsJson, takes_settings
 from server.cli.store import operations_on, perform
 from server.cli.table import print_table
@@ -90,6 +91,10 @@ def compact(settings: StoreSettings, documents: Documents = None, as_json: AsJso
     """Fold logs into snapshots now. Exit code 1 if a document could not be compacted."""
     reports = asyncio.run(_each(settings, "compact", documents))
     return _print_reports(reports, ("document", "snapshot_bytes", "problem"), as_json=as_json)
+
+
+app.command()(attribute)
+app.command()(excise)
 
 
 async def _each(settings: StoreSettings, command: str, documents: list[str] | None) -> list[dict[str, Any]]:

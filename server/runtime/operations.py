@@ -6,6 +6,7 @@ Every result is made of what msgpack and JSON can hold, so that it can cross the
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -16,8 +17,9 @@ from crdt.ids import DeviceId, DocumentId, is_name
 from crdt.replica import Replica, canonical_json
 from crdt.update import StateVector, read_update
 from server.core.ports import CorruptDocument, Storage
-from server.core.records import DeviceInfo, DocumentInfo, StoredDocument
+from server.core.records import DeviceInfo, DocumentInfo, History, StoredDocument
 from server.runtime.driver import ImportRefused
+from server.runtime.excision import Culprit, attribution, excision
 from server.storage.backup import backup
 from server.storage.compaction import CompactionError, Run, compact, verified_snapshot
 
@@ -27,13 +29,16 @@ T = TypeVar("T")
 ImportUpdate: TypeAlias = Callable[[DocumentId, bytes], Awaitable[int]]
 """Puts an update into a document as a device would: the seq of its entry, 0 if it changed nothing; or ImportRefused."""
 
-
 RevocationsChanged: TypeAlias = Callable[[], Awaitable[None]]
 """Has the server let go of the devices that are shut out now."""
 
 
 async def _nobody_is_here() -> None:
     """Without a server there is no connection to close."""
+
+
+_CLIENT_BITS: Final = 32
+"""Of a client id that is drawn, as Yjs draws them."""
 
 
 class OperationRefused(Exception):
@@ -94,6 +99,20 @@ class Operations:
         except ImportRefused as exc:
             raise OperationRefused(f"{document} does not take the update: {exc}") from exc
 
+    async def attribute(self, document: str, device: str, since_ms: int, text: bool) -> dict[str, Any]:
+        """Who wrote what since then: one device, or all if `device` is empty; see `excision.attribution`."""
+        named = _parse_own_device(device, document) if device else None
+        return await self._calculate(attribution, await self._history(document), named, since_ms, text=text)
+
+    async def excise(self, document: str, device: str, since_ms: int, until_ms: int, dry_run: bool) -> dict[str, Any]:
+        """Take a device's edits out by an edit; see `excision.excision`. `seq` is that edit's log entry, or nil."""
+        culprit = Culprit(_parse_own_device(device, document), since_ms, until_ms)
+        history = await self._history(document)
+        report = await self._calculate(excision, history, culprit, secrets.randbits(_CLIENT_BITS))
+        update = report.pop("update")
+        seq = None if update is None or dry_run else await self.import_update(document, update)
+        return {"document": document, "device": str(culprit.device), "seq": seq, **report}
+
     async def verify(self, document: str) -> dict[str, Any]:
         """Read a document and rebuild it in several ways, which have to agree; `problem` is nil if all is well."""
         try:
@@ -142,9 +161,15 @@ class Operations:
             raise OperationRefused(f"there is no document {document}")
         return stored
 
-    async def _calculate(self, function: Callable[[StoredDocument], T], stored: StoredDocument) -> T:
+    async def _history(self, document: str) -> History:
+        history = await self._storage.history(_parse(document))
+        if not history.entries:
+            raise OperationRefused(f"there is no document {document}")
+        return history
+
+    async def _calculate(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
-            return await self._run(function, stored)
+            return await self._run(function, *args, **kwargs)
         except (ReplicaBroken, BadUpdate, CompactionError) as exc:
             raise OperationRefused(f"the document cannot be read: {exc}") from exc
 
@@ -161,6 +186,11 @@ COMMANDS: Final[Mapping[str, tuple[_Method, Mapping[str, type]]]] = {
     "devices": (Operations.list_devices, {"user": str}),
     "revoke": (Operations.revoke, {"devices": list}),
     "restore": (Operations.restore, {"devices": list}),
+    "attribute": (Operations.attribute, {"document": str, "device": str, "since_ms": int, "text": bool}),
+    "excise": (
+        Operations.excise,
+        {"document": str, "device": str, "since_ms": int, "until_ms": int, "dry_run": bool},
+    ),
     "backup": (Operations.backup, {"target": str}),
 }
 """What the control socket takes, with the types of the arguments."""
@@ -249,3 +279,8 @@ def _parse(document: str) -> DocumentId:
         return DocumentId.parse(document)
     except ValueError as exc:
         raise OperationRefused(str(exc)) from exc
+
+
+def _parse_own_device(device: str, document: str) -> DeviceId:
+    """`user/device`, or the device alone of the document's owner."""
+    return _parse_device(device if "/" in device else f"{_parse(document).owner}/{device}")

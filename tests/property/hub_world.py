@@ -30,19 +30,19 @@ class RecordingStorage(MemoryStorage):
 
     def __init__(self) -> None:
         super().__init__(b"s" * 16)
-        self.history: list[LogEntry] = []
+        self.written: list[LogEntry] = []
 
     async def append(self, batch: Sequence[DocumentAppend]) -> list[AppendResult]:
         results = await super().append(batch)
         for append, result in zip(batch, results, strict=True):
             if result.committed:
-                self.history.extend(append.entries)
+                self.written.extend(append.entries)
         return results
 
     def replay(self) -> Replica:
         """The log taken in order: every update fits when its turn comes."""
         replica = Replica()
-        for entry in self.history:
+        for entry in self.written:
             for update in entry.updates:
                 assert read_update(update).missing(replica.state_vector()) is None, f"entry {entry.seq} comes too early"
                 replica.apply((update,))
@@ -61,12 +61,12 @@ class WatchedLab(Lab):
     def _watch(self, data: bytes) -> None:
         match decode_server_frame(data):
             case Delta(_, seq, updates):
-                assert self.storage.history[seq - 1].updates == updates
+                assert self.storage.written[seq - 1].updates == updates
             case Ack(_, op, seq, hash_) if seq:
-                entry = self.storage.history[seq - 1]
+                entry = self.storage.written[seq - 1]
                 assert (entry.last_op, entry.chain) == (op, hash_)
             case Opened() as opened:
-                assert opened.cursor.seq <= len(self.storage.history)
+                assert opened.cursor.seq <= len(self.storage.written)
                 durable = self.storage.replay().state_vector()
                 for update in opened.updates:
                     for client, (_, end) in read_update(update).sections.items():
@@ -368,7 +368,7 @@ class World:
     def _set_back(self, lab: WatchedLab) -> None:
         """A device turns up that knows more than the log: as after a restore from a backup."""
         self._intruders += 1
-        cursor = Cursor(lab.epoch(), len(self.storage.history) + 5)
+        cursor = Cursor(lab.epoch(), len(self.storage.written) + 5)
         lab.hello("alice", f"intruder{self._intruders}", Open(1, "main", cursor, EMPTY_STATE_VECTOR), ttl_s=1e6)
 
     # --- what must be true
@@ -429,9 +429,9 @@ class World:
     def _check_log(self) -> None:
         self.check_acknowledged()
         stored = now_of(self.storage.load(MAIN))
-        assert [entry.seq for entry in self.storage.history] == list(range(1, len(self.storage.history) + 1))
+        assert [entry.seq for entry in self.storage.written] == list(range(1, len(self.storage.written) + 1))
         last: dict[DeviceId, int] = {}
-        for entry in self.storage.history:
+        for entry in self.storage.written:
             if entry.seq > stored.epoch_seq:
                 assert entry.first_op == last.get(entry.device, 0) + 1
                 last[entry.device] = entry.last_op

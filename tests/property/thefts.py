@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import NamedTuple
 
 from crdt.replica import Replica
-from tests.property.histories import EDITS
+from tests.property.histories import EDITS, Edit
 
 THIEF = 1
 DEVICES = 3
 
 
-class Edit(NamedTuple):
-    """An edit in the order of the log. `stolen`: the thief made it, not the owner of the device."""
+class Entry(NamedTuple):
+    """An edit, in the order of the log. `stolen`: the thief made it, not the owner of the device."""
 
     device: int
     update: bytes
@@ -23,7 +24,7 @@ class Edit(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Theft:
-    log: tuple[Edit, ...]
+    log: tuple[Entry, ...]
     replicas: tuple[Replica, ...]
 
     def updates(self, *, stolen: bool = True) -> list[bytes]:
@@ -31,7 +32,7 @@ class Theft:
         return [edit.update for edit in self.log if stolen or not edit.stolen]
 
 
-def happen(seed: int, *, unseen: bool, steps: int = 60) -> Theft:
+def happen(seed: int, *, unseen: bool, edits: Sequence[Edit] = EDITS, steps: int = 60) -> Theft:
     """A history drawn from `seed`. `unseen`: no other device gets to see what the thief does.
 
     Devices edit offline, and now and then get what the log has and put into it what they have done.
@@ -46,7 +47,7 @@ def happen(seed: int, *, unseen: bool, steps: int = 60) -> Theft:
         device = random.randrange(DEVICES)
         if random.random() < 0.5:
             world.sync(device)
-        world.edit(device, random)
+        world.edit(device, random.choice(edits), random)
     world.sync_all()
     return Theft(tuple(world.log), tuple(world.replicas))
 
@@ -55,13 +56,12 @@ class _World:
     def __init__(self, unseen: bool) -> None:
         self.thief_is_here = False
         self.replicas = [Replica(number + 1) for number in range(DEVICES)]
-        self.log: list[Edit] = []
+        self.log: list[Entry] = []
         self.pending: list[list[bytes]] = [[] for _ in range(DEVICES)]
         self._unseen = unseen
         self._cursors = [0] * DEVICES
 
-    def edit(self, device: int, random: Random) -> None:
-        edit = random.choice(EDITS)
+    def edit(self, device: int, edit: Edit, random: Random) -> None:
         update = self.replicas[device].edit(lambda doc: edit(doc, random))
         self.pending[device] += [update] if update else []
 
@@ -72,7 +72,7 @@ class _World:
             edit.update for edit in news if edit.device != device and not (hides and edit.stolen)
         )
         stolen = device == THIEF and self.thief_is_here
-        self.log += [Edit(device, update, stolen) for update in self.pending[device]]
+        self.log += [Entry(device, update, stolen) for update in self.pending[device]]
         self.pending[device] = []
         self._cursors[device] = len(self.log)
 
