@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from crdt.errors import BadUpdate
 from crdt.update.embedded import check_json
-from crdt.update.model import CLIENT_MAX, CLOCK_MAX, Id
+from crdt.update.model import CLOCK_MAX
 
 DEPTH_MAX = 32
 """Lists and objects within lists and objects, in one embedded value or JSON text."""
@@ -18,19 +18,22 @@ def uint_at(data: bytes, at: int) -> tuple[int, int]:
 
     Raises IndexError at the end of the bytes, and BadUpdate for one that is too long or could be written shorter.
     """
-    byte = data[at]
-    value = byte & 0x7F
+    value = data[at]
+    if value < 0x80:
+        return value, at + 1
+    value &= 0x7F
     shift = 7
+    byte = data[at + 1]
     while byte >= 0x80:
-        if shift > _SHIFT_MAX:
+        if shift == _SHIFT_MAX:
             raise BadUpdate("malformed", "an integer is too long")
-        at += 1
-        byte = data[at]
         value |= (byte & 0x7F) << shift
         shift += 7
-    if not byte and shift > 7:
+        at += 1
+        byte = data[at + 1]
+    if not byte:
         raise BadUpdate("malformed", "an integer could be written shorter")
-    return value, at + 1
+    return value | byte << shift, at + 2
 
 
 class Decoder:
@@ -64,9 +67,6 @@ class Decoder:
         if not length:
             raise BadUpdate("malformed", "a struct or range has no length")
         return length
-
-    def id(self) -> Id:
-        return Id(self.uint(CLIENT_MAX), self.uint(CLOCK_MAX))
 
     def blob(self) -> bytes:
         """Bytes with their length in front."""

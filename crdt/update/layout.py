@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from crdt.errors import BadUpdate
 from crdt.update import packing
@@ -23,6 +23,9 @@ RANGES_MAX = 10_000
 _DEAD = 0
 """The lane of what nobody knows the place of: it was deleted with what it was in."""
 
+_TEXT = int(Class.TEXT)
+_OPEN = int(Kind.OPEN)
+
 _NOWHERE = (1 << 32) - 1
 """What a root is in."""
 
@@ -32,15 +35,14 @@ _KEY_MASK = (1 << _KEY_BITS) - 1
 
 @dataclass(slots=True)
 class _Undo:
-    """How the tables were before an update that may be refused."""
+    """How the tables were before an update that may be refused, and which roots and types it told or deleted."""
 
     containers: int
     lanes: int
     keys: int
     roots: int
-    told: list[int] = field(default_factory=list)
-    """Roots whose kind it told."""
-    deleted: list[int] = field(default_factory=list)
+    told: list[int]
+    deleted: list[int]
 
 
 class Layout:
@@ -112,7 +114,7 @@ class Layout:
     def goes_on(self, client: int) -> bool:
         """True if a string right behind the last thing that `client` wrote would change nothing here."""
         writer = self.writers.get(client)
-        return writer is not None and writer.codes[-1] & CLASS_MASK == Class.TEXT
+        return writer is not None and writer.codes[-1] & CLASS_MASK == _TEXT
 
     def admit(self, update: Update, known: Mapping[int, int]) -> None:
         """Check an update that lacks nothing (`Update.missing`) and take it in; `known` is the state vector before it.
@@ -148,16 +150,18 @@ class Layout:
         client, clock, _, content, origin, right_origin, _, _ = struct
         if content is not Content.STRING or origin != (client, clock - 1) or update.pairs or clock != known.get(client):
             return False
-        if right_origin is not None and right_origin.client == client:
-            return False
-        code = self.writers[client].codes[-1]
-        if code & CLASS_MASK != Class.TEXT:
+        writer = self.writers[client]
+        code = writer.codes[-1]
+        if code & CLASS_MASK != _TEXT:
             return False
         if right_origin is None:
             return True
         beside = self.writers[right_origin.client]
-        return not (
-            (beside.code_at(right_origin.clock) ^ code) >> LANE_SHIFT or beside.is_second_half(right_origin.clock)
+        run = beside.run_at(right_origin.clock)
+        return (
+            beside.codes[run] >> LANE_SHIFT == code >> LANE_SHIFT
+            and (beside is not writer or beside.chains[run] != writer.chains[-1])
+            and not beside.is_second_half(right_origin.clock)
         )
 
     def _check_size(self, update: Update, known: Mapping[int, int]) -> None:
@@ -173,15 +177,18 @@ class Layout:
     def _take(self, update: Update, known: Mapping[int, int], undo: _Undo) -> None:
         if update.pairs:
             self._take_pairs(update.pairs, known)
-        self._delete(update.deletes, undo)
+        if update.deletes:
+            self._delete(update.deletes, undo)
         for struct in in_order(update):
-            if struct.clock + struct.length > known.get(struct.client, 0):
-                self._take_struct(struct, known.get(struct.client, 0), undo)
+            floor = known.get(struct.client, 0)
+            if struct.clock + struct.length > floor:
+                self._take_struct(struct, floor, undo)
             else:  # Yjs splits what is beside it all the same
                 self._check_neighbours(struct)
-        if len(self.kinds) > undo.containers:
-            self._delete(update.deletes, undo)
-        self._check_ranges(update.deletes)
+        if update.deletes:
+            self._check_ranges(update.deletes)
+            if len(self.kinds) > undo.containers:
+                self._delete(update.deletes, undo)
         self.items += len(update.structs)
         self.ranges = max(self.ranges + min(len(update.deletes), _FEW), len(update.deletes))
 
@@ -214,16 +221,20 @@ class Layout:
         """Place what of a struct is at or after clock `floor`."""
         client, clock, _, content, origin, right_origin, _, _ = struct
         writer = self._writer(client)
+        in_chain = clock < floor or origin == (client, clock - 1)
+        if clock < floor:
+            clock = floor
         lane, first = _DEAD, 0
         if content is not Content.GC:
             lane = self._lane_of(struct, floor)
-            if origin is None and right_origin is None and clock >= floor and lane != _DEAD:
+            if origin is right_origin and not in_chain and lane:  # it names no neighbours
                 first = self._check_first(writer, lane)
             self._check_content(struct, lane, undo)
             if content in TYPES:
-                self._make_container(writer, max(clock, floor), content, lane)
-        in_chain = clock < floor or origin == (client, clock - 1) or (lane == _DEAD and writer.is_dead_at_end())
-        writer.add(max(clock, floor), lane << LANE_SHIFT | first | CLASS_OF_CONTENT[content], in_chain)
+                self._make_container(writer, clock, content, lane)
+        if not lane:
+            in_chain = writer.is_dead_at_end()
+        writer.add(clock, lane << LANE_SHIFT | first | CLASS_OF_CONTENT[content], in_chain)
 
     def _check_first(self, writer: Writer, lane: int) -> int:
         """A client names no neighbours in a lane only where it finds none: never twice, while the lane is there."""
@@ -246,7 +257,7 @@ class Layout:
             return
         if struct.content not in IN_LIST[kind]:
             raise BadUpdate("schema", f"content of kind {struct.content} in a {Kind(kind).name}")
-        if kind == Kind.OPEN and self._tell(container, CLASS_OF_CONTENT[struct.content]):
+        if kind == _OPEN and self._tell(container, CLASS_OF_CONTENT[struct.content]):
             undo.told.append(container)
 
     def _tell(self, container: int, content_class: int) -> bool:
@@ -269,13 +280,15 @@ class Layout:
     def _lane_of(self, struct: Struct, floor: int) -> int:
         """The one lane that a struct's neighbours, parent and beginning are in."""
         client, clock, _, _, origin, right_origin, parent, key = struct
-        found = None if parent is None else self._lane(parent, key)
+        found = None
+        if parent is not None:
+            found = self._lane(self._container(parent, struct), key)
         if origin is not None:
-            found = self._common(found, self._lane_left(origin))
+            found = self._beside(origin, origin.clock + 1, struct)
         if clock < floor:  # the rest of a struct goes right behind its beginning
-            found = self._common(found, self._lane_left(Id(client, floor - 1)))
+            found = self._common(found, self.writers[client].code_at(floor - 1) >> LANE_SHIFT)
         if right_origin is not None:
-            found = self._common(found, self._lane_right(right_origin))
+            found = self._common(found, self._beside(right_origin, right_origin.clock, struct))
             if found != _DEAD:
                 self._check_order(origin, right_origin)
                 if clock < floor:
@@ -285,21 +298,19 @@ class Layout:
 
     def _check_neighbours(self, struct: Struct) -> None:
         if struct.origin is not None:
-            self._lane_left(struct.origin)
+            self._beside(struct.origin, struct.origin.clock + 1, struct)
         if struct.right_origin is not None:
-            self._lane_right(struct.right_origin)
+            self._beside(struct.right_origin, struct.right_origin.clock, struct)
 
-    def _lane_left(self, ref: Id) -> int:
-        writer = self.writers[ref.client]
-        if writer.halves and writer.is_second_half(ref.clock + 1):
-            raise BadUpdate("surrogate_split", "a left neighbour is half a surrogate pair")
-        return writer.code_at(ref.clock) >> LANE_SHIFT
-
-    def _lane_right(self, ref: Id) -> int:
-        writer = self.writers[ref.client]
-        if writer.halves and writer.is_second_half(ref.clock):
-            raise BadUpdate("surrogate_split", "a right neighbour is half a surrogate pair")
-        return writer.code_at(ref.clock) >> LANE_SHIFT
+    def _beside(self, ref: Id, border: int, struct: Struct) -> int:
+        """The lane of a neighbour, before or behind which a border is wanted at clock `border`."""
+        client, clock = ref
+        if client == struct.client and clock >= struct.clock:
+            raise BadUpdate("malformed", "a struct refers to itself, or to what its client wrote later")
+        writer = self.writers[client]
+        if writer.halves and writer.is_second_half(border):
+            raise BadUpdate("surrogate_split", "a neighbour is half a surrogate pair")
+        return writer.code_at(clock) >> LANE_SHIFT
 
     def _check_order(self, left: Id | None, right: Id) -> None:
         """Neighbours the wrong way round: in a chain the library confuses them, and finds others when it reloads."""
@@ -323,33 +334,33 @@ class Layout:
                 return False
         return True
 
-    def _lane(self, parent: str | Id, key: str | None) -> int:
-        container = self._root(parent) if isinstance(parent, str) else self._container(parent)
+    def _lane(self, container: int, key: str | None) -> int:
         if not container:
             return _DEAD
-        key_id = 0 if key is None else self.keys.setdefault(key, len(self.keys) + 1)
-        place = container << _KEY_BITS | key_id
+        place = container << _KEY_BITS
+        if key is not None:
+            place |= self.keys.setdefault(key, len(self.keys) + 1)
         lane = self.lane_ids.get(place)
         if lane is None:
             lane = self.lane_ids[place] = len(self.lanes)
             self.lanes.append(place)
         return lane
 
-    def _root(self, name: str) -> int:
-        container = self.roots.get(name)
-        if container is None:
-            container = self.roots[name] = self._add_container(Kind.OPEN, 0, _NOWHERE)
-        return container
-
-    def _container(self, ref: Id) -> int:
-        """The type at an id; 0 if what is there was deleted before anyone told what it is."""
-        writer = self.writers[ref.client]
-        container = writer.container_at(ref.clock)
-        if container is not None:
+    def _container(self, parent: str | Id, struct: Struct) -> int:
+        """A root, or the type at an id; 0 if what is there was deleted before anyone told what it is."""
+        if isinstance(parent, str):
+            container = self.roots.get(parent)
+            if container is None:
+                container = self.roots[parent] = self._add_container(Kind.OPEN, 0, _NOWHERE)
             return container
-        if writer.code_at(ref.clock) & CLASS_MASK != Class.UNKNOWN:
+        client, clock = parent
+        if client == struct.client and clock >= struct.clock:
+            raise BadUpdate("malformed", "a struct refers to itself, or to what its client wrote later")
+        writer = self.writers[client]
+        made = writer.container_at(clock)
+        if made is None and writer.code_at(clock) & CLASS_MASK != Class.UNKNOWN:
             raise BadUpdate("schema", "a parent is no container")
-        return 0
+        return made or 0
 
     def _add_container(self, kind: Kind, depth: int, outer: int) -> int:
         self.kinds.append(kind)
@@ -366,7 +377,7 @@ class Layout:
     # --- taking back
 
     def _undo(self) -> _Undo:
-        return _Undo(len(self.kinds), len(self.lanes), len(self.keys), len(self.roots))
+        return _Undo(len(self.kinds), len(self.lanes), len(self.keys), len(self.roots), [], [])
 
     def _roll_back(self, undo: _Undo, update: Update, known: Mapping[int, int]) -> None:
         for client in update.sections:

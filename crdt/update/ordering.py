@@ -9,13 +9,11 @@ from crdt.update.model import Id, Struct, Update
 
 
 def in_order(update: Update) -> list[Struct]:
-    """The structs, each after those that it refers to, and each client's by clock.
+    """The structs, each after those of other clients that it refers to, and each client's by clock.
 
-    Raises BadUpdate where there is no such order: a struct beside or within itself, or several in a circle.
+    Raises BadUpdate where they refer to each other in a circle.
     """
-    if len(update.sections) == 1:
-        for struct in update.structs:
-            _check_own(struct)
+    if len(update.sections) <= 1:
         return update.structs
     return list(_placed(update))
 
@@ -61,16 +59,9 @@ class _Queue:
 
 def _blocker(struct: Struct, placed: dict[int, int], sections: dict[int, tuple[int, int]]) -> int | None:
     """The client of which more must be placed first; None if nothing is in the way."""
-    _check_own(struct)
     for ref in (struct.origin, struct.right_origin, struct.parent):
         if type(ref) is not Id or ref.client == struct.client or ref.client not in sections:
             continue
         if placed[ref.client] <= ref.clock < sections[ref.client][1]:
             return ref.client
     return None
-
-
-def _check_own(struct: Struct) -> None:
-    for ref in (struct.origin, struct.right_origin, struct.parent):
-        if type(ref) is Id and ref.client == struct.client and ref.clock >= struct.clock:
-            raise BadUpdate("malformed", "a struct refers to itself, or to what its client wrote later")

@@ -28,6 +28,10 @@ class Writer:
         self.type_ids = array("I")
         self.firsts: set[int] = set()
 
+    def run_at(self, clock: int) -> int:
+        """The index of a run."""
+        return bisect_right(self.starts, clock) - 1
+
     def code_at(self, clock: int) -> int:
         return self.codes[bisect_right(self.starts, clock) - 1]
 
