@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 import jwt
 from rich.console import Console
 
-from client_sim.core import events
 from client_sim.live import AsyncDevice, AsyncDocument, Blocked, Problem
 from crdt.protocol.frames import PATH
 
@@ -45,8 +44,8 @@ async def show(console: Console, url: str, tokens: Sequence[str]) -> int:
         ):
             await _perform(one, two)
             return _compare(one, two)
-    except ExceptionGroup as exc:  # a device's tasks are a group
-        raise NotPossible(_reason(exc)) from exc
+    except Blocked as exc:
+        raise NotPossible(f"the server refuses: {exc}") from exc
 
 
 def read_url(url: str) -> str:
@@ -55,19 +54,6 @@ def read_url(url: str) -> str:
     if parts.scheme not in ("ws", "wss") or not parts.netloc:
         raise NotPossible(f"{url} is no address of a server: write ws://host:port, or wss://host")
     return parts._replace(path=PATH).geturl() if parts.path in ("", "/") else url
-
-
-def _reason(exc: BaseException) -> str:
-    """The text of what is foreseen; everything else is raised on."""
-    match exc:
-        case BaseExceptionGroup(exceptions=[only]):
-            return _reason(only)
-        case NotPossible():
-            return str(exc)
-        case Blocked():
-            return f"the server refuses: {exc}"
-        case _:
-            raise exc
 
 
 def _compare(one: _Hand, two: _Hand) -> int:
@@ -143,10 +129,10 @@ class _Hand:
             raise NotPossible(f"{self.name}: the server acknowledged nothing for {SEEN_S:g} s") from exc
 
     def go_offline(self) -> None:
-        self._device.feed(events.Stopped())
+        self._device.disconnect()
 
     def go_online(self) -> None:
-        self._device.reconnect()
+        self._device.connect()
 
 
 async def _perform(one: _Hand, two: _Hand) -> None:
@@ -191,5 +177,5 @@ def _refusal(url: str, device: AsyncDevice, problems: Sequence[Problem]) -> str:
     if problems:
         return f"the server at {url} refuses: {problems[-1].message or problems[-1].code}"
     if not device.counters.connections:
-        return f"the server at {url} can not be reached"
+        return f"the server at {url} can not be reached ({device.status})"
     return f"the server at {url} does not answer ({device.status})"

@@ -93,7 +93,7 @@ class Device:
         self._reason: str | None = None
         self._session = Session()
         self._login = Login(key)
-        self._floor_s = 0.0
+        self._not_before = 0.0
         self._retry_at: float | None = None
         self._told: dict[str | None, Status] = {}
         self.name, self.user = self._claim_store()
@@ -122,7 +122,7 @@ class Device:
     def status(self) -> Status:
         match self._link:
             case Link.IDLE | Link.WAITING:
-                return Status(State.OFFLINE)
+                return Status(State.OFFLINE, self._reason)
             case Link.FETCHING | Link.CONNECTING | Link.UPGRADED | Link.GREETING:
                 return Status(State.CONNECTING)
             case Link.STOPPED:
@@ -197,7 +197,7 @@ class Device:
     def _handle_link(self, event: events.LinkEvent, now: float) -> None:
         match event:
             case events.Started() | events.Stopped() | events.NetworkBack():
-                self._on_wish(event)
+                self._on_wish(event, now)
             case events.TokenFetched(device, token):
                 if device == self.name:
                     self._on_token(token, now)
@@ -217,18 +217,18 @@ class Device:
 
     # --- the link
 
-    def _on_wish(self, event: events.Started | events.Stopped | events.NetworkBack) -> None:
+    def _on_wish(self, event: events.Started | events.Stopped | events.NetworkBack, now: float) -> None:
         match event:
             case events.Started() if self._link in (Link.IDLE, Link.STOPPED, Link.WAITING):
-                self._reason = None
                 self._login.forgive()
                 self._connect()
             case events.Stopped() if self._link is not Link.IDLE:
                 self._hang_up(1000, "")
-                self._go_down(Link.IDLE)
+                self._go_down(Link.IDLE, None)
             case events.NetworkBack() if self._link is Link.WAITING:
                 self._backoff.reset()
-                self._connect()
+                if now >= self._not_before:
+                    self._connect()
             case _:
                 pass  # it is so already
 
@@ -262,7 +262,7 @@ class Device:
             if refused:
                 self._give_up(self._login_reason)
             else:
-                self._wait(now)
+                self._wait(f"no token: {reason}", now)
 
     @property
     def _login_reason(self) -> str:
@@ -289,34 +289,38 @@ class Device:
         if code == AUTHENTICATE_AGAIN:
             self._login.refuse(reason)
         if code == REVOKED:
-            self._wipe()
+            self._wipe(now)
         elif code in GIVEN_UP:
             self._give_up(GIVEN_UP[code])
         else:
             if code in DEFECTS:
-                self._floor_s = max(self._floor_s, DEFECT_WAIT_S)
-            self._wait(now)
+                self._stay_away(DEFECT_WAIT_S, now)
+            how = "connection lost" if code is None else f"closed with {code}"
+            self._wait(f"{how}: {reason}" if reason else how, now)
 
     def _drop(self, code: int, reason: str, now: float) -> None:
         """Hang up, and come back after a while."""
         self._hang_up(code, reason)
         if self._link not in (Link.IDLE, Link.STOPPED, Link.WAITING):
-            self._wait(now)
+            self._wait(reason, now)
 
     def _hang_up(self, code: int, reason: str) -> None:
         if self._link is Link.CONNECTING or self._link in CONNECTED:
             self._context.emit(CloseConnection(code, reason))
 
-    def _wait(self, now: float) -> None:
-        self._go_down(Link.WAITING)
-        self._retry_at = now + self._backoff.next_wait_s(self._floor_s)
-        self._floor_s = 0.0
+    def _stay_away(self, seconds: float, now: float) -> None:
+        """Whatever happens, do not connect again sooner than that, unless the app wants it."""
+        self._not_before = max(self._not_before, now + seconds)
+
+    def _wait(self, reason: str, now: float) -> None:
+        self._go_down(Link.WAITING, reason)
+        self._retry_at = now + self._backoff.next_wait_s(max(0.0, self._not_before - now))
 
     def _give_up(self, reason: str) -> None:
-        self._reason = reason
-        self._go_down(Link.STOPPED)
+        self._go_down(Link.STOPPED, reason)
 
-    def _go_down(self, link: Link) -> None:
+    def _go_down(self, link: Link, reason: str | None) -> None:
+        self._reason = reason
         self._move(link)
         self._session = Session()
         for document in self.documents.values():
@@ -335,9 +339,11 @@ class Device:
         self.counters.forks += 1
         self._drop(1000, Code.DEVICE_FORKED, now)
 
-    def _wipe(self) -> None:
-        """The device was revoked: nothing of the user stays on it."""
+    def _wipe(self, now: float) -> None:
+        """The device was revoked: the app is told so, and nothing of the user stays here."""
         self._give_up(Code.DEVICE_REVOKED)
+        self._login.forget()
+        self._tell(now)
         with self._store.transaction():
             self._store.wipe()
         self.user = None
@@ -382,7 +388,7 @@ class Device:
             case Error():
                 self._on_error(frame, now)
             case GoAway():
-                self._floor_s = frame.retry_after_ms / 1000
+                self._stay_away(frame.retry_after_ms / 1000, now)
                 self._context.pushing = False
             case Expiring():
                 self._session.expires_in(frame.seconds, self._login.age_s(now), now)
@@ -426,8 +432,8 @@ class Device:
         if document := answered_by(self.documents.values(), error):
             document.on_error(error, now)
             return
-        self._context.emit(Problem(error.code, error.message))
-        self._floor_s = (error.retry_after_ms or 0) / 1000
+        self._context.emit(Problem.of(error))
+        self._stay_away((error.retry_after_ms or 0) / 1000, now)
         if error.retry == Retry.AFTER_AUTH and self._link is Link.OPEN:
             self._session.token_refused(now)
             self._keep_alive(now)

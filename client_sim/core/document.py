@@ -160,8 +160,9 @@ class Document:
     def forget(self) -> None:
         """The store was wiped: what it has now counts."""
         self.lose_numbers()
-        self._blocked = None
+        self._blocked = self.presence = None
         self._exchange = Exchange.CATCH_UP
+        self._context.emit(DocumentChanged(self.name, remote=True))
 
     def lose_numbers(self) -> None:
         """The device has another name, under which the store has made no op yet: what it has now counts."""
@@ -364,7 +365,7 @@ class Document:
 
     def on_error(self, error: Error, now: float) -> None:
         """An ERROR about this document. No other document minds."""
-        self._context.emit(Problem(error.code, error.message, self.name))
+        self._context.emit(Problem.of(error, self.name))
         op = (error.detail or {}).get("op")
         if isinstance(op, int):
             self._on_push_refused(error, op, now)

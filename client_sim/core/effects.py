@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from client_sim.core.status import Status
+from crdt.protocol.frames import Error
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +71,21 @@ class PresenceChanged:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that the app, or its developer, should know of. `code` is the protocol's, or one of the device's."""
+    """Something that the app, or its developer, should know of. `code` is the protocol's, or one of the device's.
+
+    `reason` says more of a refused update, in the protocol's words (`not_owner`, `limit`, ...).
+    """
 
     code: str
     message: str
     document: str | None = None
+    reason: str | None = None
+
+    @classmethod
+    def of(cls, error: Error, document: str | None = None) -> Problem:
+        """What the server says."""
+        reason = (error.detail or {}).get("reason")
+        return cls(error.code, error.message, document, reason if isinstance(reason, str) else None)
 
 
 @dataclass(frozen=True, slots=True)

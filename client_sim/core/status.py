@@ -15,7 +15,10 @@ class State(StrEnum):
 
 
 class Status(NamedTuple):
-    """What the app is told of a device or of a document. `reason` says why it is blocked, as a protocol code does."""
+    """What the app is told of a device or of a document.
+
+    `reason` says why it is blocked, as a protocol code does; of a device that is offline, in words, what went wrong.
+    """
 
     state: State
     reason: str | None = None

@@ -50,11 +50,13 @@ class Connection:
                 lost = await self._attempt()
         except TimeoutError:
             lost = ConnectionLost(None, "hung up")
+        finally:
+            self._running = False
         self._feed(self, lost)
 
     async def _attempt(self) -> ConnectionLost:
         try:
-            async with connect(
+            socket = await connect(
                 self._url,
                 subprotocols=[Subprotocol(SUBPROTOCOL)],
                 compression=None,
@@ -63,11 +65,12 @@ class Connection:
                 close_timeout=CLOSE_S,
                 ping_interval=None,
                 max_size=SERVER_MESSAGE_BYTES,
-            ) as socket:
-                self._up = True
-                return await self._talk(socket)
-        except (OSError, TimeoutError, WebSocketException) as exc:
+            )
+        except (OSError, TimeoutError, WebSocketException, ValueError) as exc:  # the last: the address is none
             return ConnectionLost(None, f"{type(exc).__name__}: {exc}")
+        async with socket:
+            self._up = True
+            return await self._talk(socket)
 
     async def _talk(self, socket: ClientConnection) -> ConnectionLost:
         self._feed(self, ConnectionMade())

@@ -54,7 +54,7 @@ class AsyncDevice:
 
     The callbacks are called in the event loop: `on_change(document)` when content changed, here or elsewhere;
     `on_status(document, status)`, with None for the device itself; `on_error(problem)`. What they raise ends the
-    `async with` block, as does a store that can not be read.
+    `async with` block and comes out of it, as does a store that can not be read.
     """
 
     def __init__(
@@ -104,6 +104,7 @@ class AsyncDevice:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.on_change = self.on_status = self.on_error = None
+        failure: BaseException | None = None
         try:
             self.feed(events.Stopped())
             self._clock_task.cancel()
@@ -112,8 +113,12 @@ class AsyncDevice:
         finally:
             try:
                 await self._group.__aexit__(exc_type, exc, traceback)
+            except BaseExceptionGroup as group:
+                failure = _only_one(group)
             finally:
                 self._store.close()
+        if failure is not None and failure is not exc:
+            raise failure
 
     # --- for the app
 
@@ -131,9 +136,17 @@ class AsyncDevice:
         self._documents.pop(name)
         self.feed(events.CloseRequested(name))
 
-    def reconnect(self) -> None:
-        """Try now: there is a network again, or the user has logged in or wants this device back."""
+    def disconnect(self) -> None:
+        """Be offline until `connect`. Edits go on, and wait in the store."""
+        self.feed(events.Stopped())
+
+    def connect(self) -> None:
+        """Be online again, or try now: there is a network again, the user has logged in or wants this device back."""
         self.feed(events.Started())
+
+    def reconnect(self) -> None:
+        """As `connect`."""
+        self.connect()
 
     @property
     def status(self) -> Status:
@@ -237,6 +250,13 @@ class AsyncDevice:
         except (OSError, TimeoutError) as exc:
             event = events.TokenFailed(device, str(exc), refused=False)
         self.feed(event)
+
+
+def _only_one(failure: BaseException) -> BaseException:
+    """What a task failed with, if nothing else did: a group of one says no more than its one."""
+    while isinstance(failure, BaseExceptionGroup) and len(failure.exceptions) == 1:
+        failure = failure.exceptions[0]
+    return failure
 
 
 def _always(token: str, owner: str) -> TokenSource:

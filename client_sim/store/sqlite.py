@@ -43,6 +43,7 @@ class SqliteStore:
     def __init__(self, path: Path) -> None:
         """Open `path`, or begin it. Raises StoreError and StoreDamaged."""
         self._path = path
+        self._wiping = False
         with self._reported():
             self._connection = sqlite3.connect(path, isolation_level=None, timeout=0.0)
         try:
@@ -75,9 +76,12 @@ class SqliteStore:
                 yield
                 self._connection.execute("COMMIT")
             except BaseException:
+                self._wiping = False
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+            if self._wiping:
+                self._empty_log()
 
     def identity(self) -> Identity | None:
         row = self._row("SELECT device, user FROM identity")
@@ -149,11 +153,17 @@ class SqliteStore:
         self._execute("DELETE FROM aside WHERE document = ?", (document,))
 
     def wipe(self) -> None:
-        """Forget every document, and who the user was. Freed pages are overwritten."""
+        """Forget every document, and who the user was. Freed pages are overwritten, and the log is emptied."""
+        self._wiping = True
         self._execute("PRAGMA secure_delete = ON")
         for table in ("documents", "updates", "outbox", "aside"):
             self._execute(f"DELETE FROM {table}")
         self._execute("UPDATE identity SET user = NULL")
+
+    def _empty_log(self) -> None:
+        """The write-ahead log has the pages as they were before."""
+        self._wiping = False
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
         self._connection.close()

@@ -6,8 +6,16 @@ import pytest
 
 from client_sim.core import events, greeting
 from client_sim.core.device import Device
-from client_sim.core.effects import CloseConnection, Connect, DataWiped, FetchToken, Problem, StatusChanged
-from client_sim.core.ports import Identity, StoreDamaged
+from client_sim.core.effects import (
+    CloseConnection,
+    Connect,
+    DataWiped,
+    DocumentChanged,
+    FetchToken,
+    Problem,
+    StatusChanged,
+)
+from client_sim.core.ports import Identity, StoreDamaged, StoreError
 from client_sim.core.status import LINKS, PHASES, Link, Phase, State, Status, move
 from client_sim.store import MemoryStore
 from crdt.protocol.frames import Auth, Error, Expiring, GoAway, Hello, Leave, Ping, Pong, Presence, Push
@@ -59,13 +67,47 @@ def test_goaway_is_a_floor_for_the_next_try() -> None:
     assert rig.settle().device.status.state is State.CURRENT
 
 
-def test_an_error_before_the_close_is_a_floor_too() -> None:
+@pytest.mark.parametrize(("code", "close"), [("overloaded", 1013), ("rate_limited", 4429)])
+def test_an_error_before_the_close_is_a_floor_too(code: str, close: int) -> None:
     rig = Rig(FakeServer()).start()
+    assert rig.session is not None
+    rig.session.send(Error(None, None, code, "", "later", 9000))
+    rig.session.close(close, code)
+    rig.settle().wait()
+    assert 9 <= rig.now <= 9.5
+
+
+def test_devices_that_are_told_the_same_do_not_come_back_at_once() -> None:
+    times = set()
+    for seed in range(20):
+        rig = Rig(FakeServer(), seed=seed).begin()
+        assert rig.session is not None
+        rig.session.send(Error(None, None, "overloaded", "", "later", 9000))
+        rig.session.close(1013, "overloaded")
+        times.add(rig.settle().wait().now)
+    assert len(times) == 20
+    assert all(9 <= time <= 9.5 for time in times)
+
+
+def test_a_network_that_is_back_does_not_overrule_the_server() -> None:
+    rig = Rig(FakeServer()).begin()
     assert rig.session is not None
     rig.session.send(Error(None, None, "overloaded", "", "later", 9000))
     rig.session.close(1013, "overloaded")
-    rig.settle().wait()
-    assert 9 <= rig.now <= 9.5
+    rig.settle().feed(events.NetworkBack())
+    assert rig.device.link is Link.WAITING
+    rig.start()  # the user does
+    assert rig.device.status.state is State.CURRENT
+
+
+def test_what_the_server_asked_for_is_over_once_it_is_over() -> None:
+    rig = Rig(FakeServer()).start()
+    assert rig.session is not None
+    rig.session.send(Error(None, None, "rate_limited", "", "later", 7000))
+    rig.settle()
+    rig.now = 100
+    rig.lose().wait()
+    assert rig.now <= 100.5
 
 
 @pytest.mark.parametrize("code", [1000, 1006, 1011, 1012, 1013, 4400, 4413, 4429, None])
@@ -122,13 +164,52 @@ def test_a_superseded_device_stays_away_until_the_app_asks() -> None:
     assert rig.start().device.status.state is State.CURRENT
 
 
-def test_a_revoked_device_wipes_its_data() -> None:
-    rig = Rig(FakeServer()).start().type("secret").settle().lose(4403, "device_revoked")
-    assert rig.device.status == Status(State.BLOCKED, "device_revoked")
-    assert rig.told_of(DataWiped)
+def test_a_revoked_device_tells_the_app_and_wipes_its_data() -> None:
+    rig = Rig(FakeServer()).start().type("secret").settle().type("pending")
+    rig.feed(events.PresenceSet("main", b"secret"))
+    assert rig.session is not None
+    rig.up.clear()
+    rig.session.send(Error(None, None, "device_revoked", "shut out", "never"))
+    rig.session.close(4403, "device_revoked")
+    rig.settle()
+    blocked = Status(State.BLOCKED, "device_revoked")
+    assert rig.device.status == blocked
+    assert [effect for effect in rig.told[-5:] if not isinstance(effect, StatusChanged) or effect.document is None] == [
+        Problem("device_revoked", "shut out"),
+        StatusChanged(None, blocked),
+        DocumentChanged("main", remote=True),
+        DataWiped(),
+    ]
     assert rig.store.documents() == []
-    assert rig.text == ""
-    assert rig.store.identity() == Identity("phone", None)
+    assert (rig.text, rig.document.pending, rig.document.presence) == ("", 0, None)
+    assert (rig.device.user, rig.store.identity()) == (None, Identity("phone", None))
+    assert rig.device.next_deadline() is None
+
+
+def test_a_revoked_device_that_is_let_in_again_needs_a_token_and_begins_anew() -> None:
+    server = FakeServer()
+    rig = Rig(server).start().type("here").settle().lose(4403, "device_revoked")
+    rig.token = "of the new login"
+    rig.start()
+    hello = rig.frames(Hello)[-1]
+    assert isinstance(hello, Hello)
+    assert hello.token == "of the new login"
+    assert (rig.text, rig.device.status.state) == ("here", State.CURRENT)
+
+
+def test_a_wipe_that_the_disk_refuses_is_tried_again_at_the_next_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(FakeServer()).start().type("secret").settle()
+
+    def fail() -> None:
+        raise StoreError("the disk is broken")
+
+    monkeypatch.setattr(rig.store, "wipe", fail)
+    rig.lose(4403, "device_revoked")
+    monkeypatch.undo()
+    assert rig.device.status == Status(State.BLOCKED, "device_revoked")
+    assert not rig.told_of(DataWiped)
+    rig.begin().lose(4403, "device_revoked")
+    assert rig.store.documents() == []
 
 
 def test_a_token_is_refreshed_before_its_end() -> None:
@@ -200,6 +281,25 @@ def test_after_goaway_nothing_more_is_pushed() -> None:
     assert not rig.frames(Push)
     rig.lose(1012, "shutting_down").wait().settle()
     assert rig.document.pending == 0
+
+
+def test_what_went_wrong_is_told_until_it_goes_well() -> None:
+    rig = Rig(FakeServer()).start().lose(None, "the cable")
+    assert str(rig.device.status) == "offline (connection lost: the cable)"
+    rig.reachable = False
+    assert str(rig.wait().device.status) == "offline (connection lost)"
+    rig.reachable = True
+    assert str(rig.wait().settle().device.status) == "current"
+    assert str(rig.lose(1013, "overloaded").device.status) == "offline (closed with 1013: overloaded)"
+    rig.feed(events.Stopped())
+    assert str(rig.device.status) == "offline"
+
+
+def test_a_token_that_does_not_come_is_a_reason_as_well() -> None:
+    rig = Rig(FakeServer())
+    rig.token = None
+    rig.begin().feed(events.TokenFailed("phone", "no route", refused=False))
+    assert str(rig.device.status) == "offline (no token: no route)"
 
 
 @pytest.mark.parametrize("code", [4400, 4413, 1009])

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import ssl
+from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
 
 from client_sim.core.ports import StoreError
 from client_sim.live import AsyncDevice, AsyncDocument, Blocked, LoginRefused, Problem, State, Status
@@ -13,6 +22,7 @@ from crdt.protocol.frames import DeviceFrame, Hello, Push
 from tests.support import wait_until
 from tests.unit.client_sim.fake_server import FakeServer, Session
 from tests.unit.client_sim.live.socket_server import serving
+from tests.unit.client_sim.rig import Rig
 
 NOWHERE = "ws://127.0.0.1:1/v1/sync"
 
@@ -196,9 +206,8 @@ async def test_what_a_callback_raises_ends_the_block() -> None:
                 draft.edit(lambda roots: roots.text("body").append("x"))
                 await asyncio.Event().wait()
 
-        with pytest.raises(ExceptionGroup) as raised:
+        with pytest.raises(KeyError, match="the app's mistake"):
             await use_phone()
-        assert raised.group_contains(KeyError)
 
 
 async def test_a_store_has_one_device_at_a_time(tmp_path: Path) -> None:
@@ -218,3 +227,198 @@ async def test_nothing_runs_on_after_the_block() -> None:
             await (await phone.open()).wait_current(within_s=5)
         await wait_until(lambda: not server.sockets)
         await wait_until(lambda: asyncio.all_tasks() == before)
+
+
+async def test_what_the_body_raises_comes_out_as_it_is() -> None:
+    mistake = ValueError("the app's")
+    mistake.__cause__ = KeyError("its cause")
+
+    async def use_phone() -> None:
+        async with AsyncDevice(NOWHERE, token="t", device="phone"):
+            raise mistake
+
+    with pytest.raises(ValueError, match="the app's") as raised:
+        await use_phone()
+    assert raised.value is mistake
+    assert isinstance(mistake.__cause__, KeyError)
+
+
+async def test_two_failures_at_once_are_a_group() -> None:
+    def broken(document: AsyncDocument | None, status: Status) -> None:
+        if status.state is State.OFFLINE and document is None and status.reason:
+            raise KeyError("the callback's")
+
+    async def use_phone() -> None:
+        async with AsyncDevice(NOWHERE, token="t", device="phone", on_status=broken):
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                raise ValueError("the body's") from None
+
+    with pytest.raises(ExceptionGroup) as raised:
+        await use_phone()
+    assert raised.group_contains(KeyError)
+    assert raised.group_contains(ValueError)
+
+
+async def test_what_a_callback_raises_is_not_taken_for_a_lost_connection() -> None:
+    def broken(document: AsyncDocument | None, status: Status) -> None:
+        if document is not None and status.state is State.SYNCING:
+            raise OSError("the app's disk")
+
+    async def use_phone(url: str) -> None:
+        async with AsyncDevice(url, token="t", device="phone", on_status=broken) as phone:
+            await phone.open()
+            await asyncio.Event().wait()
+
+    async with serving(FakeServer()) as server:
+        with pytest.raises(OSError, match="the app's disk"):
+            await use_phone(server.url)
+
+
+# --- why it is offline
+
+
+async def reason_of(url: str) -> str:
+    """What a device that can not reach `url` says."""
+    reasons: list[str] = []
+
+    def on_status(document: AsyncDocument | None, status: Status) -> None:
+        if document is None and status.state is State.OFFLINE and status.reason:
+            reasons.append(status.reason)
+
+    async with AsyncDevice(url, token="t", device="phone", on_status=on_status) as phone:
+        await phone.wait(lambda: bool(reasons), within_s=5)
+        assert phone.counters.connections == 0
+    return reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        (NOWHERE, "ConnectionRefusedError"),
+        ("http://127.0.0.1:1/v1/sync", "scheme isn't ws or wss"),
+        ("ws://127.0.0.1:99999/", "Port out of range"),
+        ("ws://[::1", "Invalid IPv6 URL"),
+        ("", "valid URI"),
+        (f"ws://{'x' * 70}.invalid/", "label"),
+    ],
+)
+async def test_an_address_where_nobody_is_says_so(url: str, reason: str) -> None:
+    assert reason in await reason_of(url)
+
+
+async def test_a_server_that_speaks_something_else_says_so() -> None:
+    async def not_found(connection: ServerConnection, request: Request) -> Response:
+        return connection.respond(HTTPStatus.NOT_FOUND, "no such place")
+
+    async def handle(connection: ServerConnection) -> None:
+        await connection.wait_closed()
+
+    async with serve(handle, "127.0.0.1", 0, process_request=not_found) as server:
+        port = server.sockets[0].getsockname()[1]
+        assert "HTTP 404" in await reason_of(f"ws://127.0.0.1:{port}/wrong")
+
+
+async def test_a_certificate_of_nobody_known_says_so(tmp_path: Path) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(self_signed(tmp_path / "server.pem"))
+
+    async def handle(connection: ServerConnection) -> None:
+        await connection.wait_closed()
+
+    async with serve(handle, "127.0.0.1", 0, ssl=tls) as server:
+        port = server.sockets[0].getsockname()[1]
+        assert "CERTIFICATE_VERIFY_FAILED" in await reason_of(f"wss://127.0.0.1:{port}/v1/sync")
+
+
+def self_signed(path: Path) -> Path:
+    """A certificate and its key, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    validity = (datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), *validity)
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path.write_bytes(pem + builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+async def test_a_close_is_a_reason_until_the_next_connection() -> None:
+    async with serving(FakeServer()) as server, AsyncDevice(server.url, token="t", device="phone") as phone:
+        await (await phone.open()).wait_current(within_s=5)
+        assert phone.status == Status(State.CURRENT)
+        await server.close_all(1013, "overloaded")
+        await phone.wait(lambda: phone.status == Status(State.OFFLINE, "closed with 1013: overloaded"), within_s=5)
+        await phone.wait(lambda: phone.status == Status(State.CURRENT), within_s=5)
+
+
+async def test_an_app_can_go_offline_and_come_back() -> None:
+    core = FakeServer()
+    async with serving(core) as server, AsyncDevice(server.url, token="t", device="phone") as phone:
+        notes = await phone.open()
+        await notes.wait_current(within_s=5)
+        phone.disconnect()
+        assert phone.status == Status(State.OFFLINE)
+        await wait_until(lambda: not server.sockets)
+        notes.edit(lambda roots: roots.text("body").append("x"))
+        assert notes.pending == 1
+        phone.disconnect()
+        phone.connect()
+        phone.connect()
+        await notes.wait_durable(within_s=5)
+        assert phone.counters.connections == 2
+    assert core.room("main").replica.values() == {"body": "x"}
+
+
+# --- clones
+
+
+async def test_a_copied_store_takes_a_name_and_a_token_of_its_own(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    async def fetch(device: str) -> str:
+        asked.append(device)
+        return f"token of {device}"
+
+    original, copy = tmp_path / "phone.db", tmp_path / "restored.db"
+    core = FakeServer()
+    async with serving(core) as server:
+        async with AsyncDevice(server.url, token=fetch, device="phone", store=original) as phone:
+            notes = await phone.open()
+            notes.edit(lambda roots: roots.text("body").append("<both>"))
+            await notes.wait_durable(within_s=5)
+        shutil.copy(original, copy)
+        async with AsyncDevice(server.url, token=fetch, device="phone", store=original) as phone:
+            notes = await phone.open()
+            notes.edit(lambda roots: roots.text("body").append("<old>"))
+            await notes.wait_durable(within_s=5)
+            assert phone.name == "phone"
+        async with AsyncDevice(server.url, token=fetch, device="phone", store=copy) as phone:
+            notes = await phone.open()
+            notes.edit(lambda roots: roots.text("body").append("<new>"))
+            await notes.wait_durable(within_s=5)
+            assert phone.name.startswith("phone-")
+            assert asked[-1] == phone.name
+            assert all(word in notes.text("body") for word in ("<both>", "<old>", "<new>"))
+            name = phone.name
+        async with AsyncDevice(server.url, token=fetch, device="phone", store=copy) as phone:
+            assert phone.name == name
+
+
+async def test_a_clone_with_a_token_for_the_old_name_alone_is_blocked_and_keeps_its_edits() -> None:
+    core = FakeServer()
+    problems: list[Problem] = []
+    async with (
+        serving(core) as server,
+        AsyncDevice(server.url, token="t", device="phone", on_error=problems.append) as phone,
+    ):
+        notes = await phone.open()
+        await notes.wait_current(within_s=5)
+        phone.disconnect()
+        Rig(core, seed=9).start().type("theirs").settle()  # another store of the same device
+        notes.edit(lambda roots: roots.text("body").append("mine"))
+        phone.connect()
+        with pytest.raises(Blocked, match=r"the device is blocked \(device_forked\)"):
+            await notes.wait_durable(within_s=5)
+        assert (notes.text("body"), notes.pending) == ("mine", 1)
+        assert f"this device is {phone.name} since" in problems[-1].message

@@ -121,3 +121,25 @@ def test_a_full_disk_is_an_error_that_loses_nothing(tmp_path: Path) -> None:
 def test_a_path_that_can_not_be_opened_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError):
         SqliteStore(tmp_path / "nowhere" / "device.db")
+
+
+def test_a_wipe_leaves_no_byte_of_the_content_in_the_files(tmp_path: Path) -> None:
+    """Nor in the write-ahead log, though the store stays open."""
+    secret = b"my deepest secret"
+
+    def files_with_it() -> list[str]:
+        return [path.name for path in sorted(tmp_path.iterdir()) if secret in path.read_bytes()]
+
+    store = SqliteStore(tmp_path / "device.db")
+    with store.transaction():
+        store.append_updates("main", [secret * 1000])
+        store.save_outbox("main", [OutboxEntry(1, secret)])
+        store.put_aside("main", [secret])
+    assert files_with_it() != []
+    with store.transaction():
+        store.wipe()
+    assert files_with_it() == []
+    with store.transaction():
+        store.append_updates("main", [b"another user's"])
+    assert store.load("main").updates == (b"another user's",)
+    store.close()
