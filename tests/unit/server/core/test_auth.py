@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key as generate_rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwt.algorithms import RSAAlgorithm
 
 from crdt.errors import PeerError
 from crdt.ids import DocumentId
@@ -119,6 +120,23 @@ def nested(depth: int) -> bytes:
     return json.dumps(GOOD).encode()[:-1] + b', "x": ' + b"[" * depth + b"]" * depth + b"}"
 
 
+def _twice(claim: str, value: Any) -> bytes:
+    return json.dumps(GOOD).encode()[:-1] + f', "{claim}": {json.dumps(value)}}}'.encode()
+
+
+def _with_signature(algorithm: str, key_id: str, signature: bytes) -> str:
+    """Good but for that."""
+    return ".".join([*raw({"alg": algorithm, "kid": key_id}, GOOD).split(".")[:2], segment(signature)])
+
+
+def _jwk_of(key: RSAPrivateKey) -> dict[str, Any]:
+    return RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
+
+
+def _ec_pem() -> bytes:
+    return ec().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
 BAD_TOKENS: dict[str, tuple[Any, Code]] = {
     # --- claims that are not there
     **{
@@ -186,6 +204,12 @@ BAD_TOKENS: dict[str, tuple[Any, Code]] = {
     "a grant of a number": (lambda: having(docs={"bob/notes": 7}), Code.BAD_TOKEN),
     "a grant of a list": (lambda: having(docs={"bob/notes": ["r"]}), Code.BAD_TOKEN),
     "one good grant and one bad": (lambda: having(docs={"bob/notes": "r", "carol": "r"}), Code.BAD_TOKEN),
+    "cnf is null": (lambda: having(cnf=None), Code.BAD_TOKEN),
+    "cnf without jkt": (lambda: having(cnf={"kid": "phone"}), Code.BAD_TOKEN),
+    "cnf with more than jkt": (lambda: having(cnf={"jkt": "A" * 43, "kid": "phone"}), Code.BAD_TOKEN),
+    "cnf.jkt is a list": (lambda: having(cnf={"jkt": ["A" * 43]}), Code.BAD_TOKEN),
+    "cnf.jkt is too short": (lambda: having(cnf={"jkt": "A" * 42}), Code.BAD_TOKEN),
+    "expired, and bound to nothing": (lambda: having(exp=1, cnf={}), Code.BAD_TOKEN),
     # --- whose signature
     "alg none": (lambda: jwt.encode(GOOD, "", algorithm="none"), Code.BAD_TOKEN),
     "alg none, signed": (lambda: headed(alg="none"), Code.BAD_TOKEN),
@@ -213,6 +237,31 @@ BAD_TOKENS: dict[str, tuple[Any, Code]] = {
         lambda: raw({"alg": "HS256", "jwk": {"kty": "oct", "k": segment(OTHER_SECRET)}}, GOOD, OTHER_SECRET),
         Code.BAD_TOKEN,
     ),
+    "a key set by its URL": (
+        lambda: raw({"alg": "HS256", "jku": "https://evil.example/keys"}, GOOD, OTHER_SECRET),
+        Code.BAD_TOKEN,
+    ),
+    "a certificate by its URL": (
+        lambda: raw({"alg": "HS256", "x5u": "https://evil.example/cert"}, GOOD, OTHER_SECRET),
+        Code.BAD_TOKEN,
+    ),
+    "a public key in the header, and its signature": (
+        lambda: jwt.encode(GOOD, other_rsa(), "RS256", headers={"kid": "rsa-1", "jwk": _jwk_of(other_rsa())}),
+        Code.BAD_TOKEN,
+    ),
+    "ES256 under the kid of the Ed25519 key": (lambda: signed(ec(), "ES256", "ed-1"), Code.BAD_TOKEN),
+    "EdDSA under the kid of the EC key": (lambda: signed(ed25519(), "EdDSA", "ec-1"), Code.BAD_TOKEN),
+    "ES256 with a signature of zeros": (lambda: _with_signature("ES256", "ec-1", bytes(64)), Code.BAD_TOKEN),
+    "ES256 with an empty signature": (lambda: _with_signature("ES256", "ec-1", b""), Code.BAD_TOKEN),
+    "EdDSA with a signature of zeros": (lambda: _with_signature("EdDSA", "ed-1", bytes(64)), Code.BAD_TOKEN),
+    "RS256 with a signature of zeros": (lambda: _with_signature("RS256", "rsa-1", bytes(256)), Code.BAD_TOKEN),
+    "HS256 signed with the public EC key": (lambda: raw({"alg": "HS256"}, GOOD, _ec_pem()), Code.BAD_TOKEN),
+    "a kid that is a path": (lambda: raw({"alg": "HS256", "kid": "/dev/null"}, GOOD, b""), Code.BAD_TOKEN),
+    "alg is null": (lambda: headed(alg=None), Code.BAD_TOKEN),
+    "an encrypted token": (lambda: headed(alg="dir", enc="A256GCM"), Code.BAD_TOKEN),
+    "crit is a string": (lambda: headed(crit="exp"), Code.BAD_TOKEN),
+    "crit is empty": (lambda: headed(crit=[]), Code.BAD_TOKEN),
+    "a critical extension that nobody knows": (lambda: headed(crit=["x"], x=1), Code.BAD_TOKEN),
     "a critical extension": (lambda: headed(crit=["exp"], exp=1), Code.BAD_TOKEN),
     "a detached payload": (lambda: headed(b64=False, crit=["b64"]), Code.BAD_TOKEN),
     "a token of another type": (lambda: headed(typ="dpop+jwt"), Code.BAD_TOKEN),
@@ -236,6 +285,21 @@ BAD_TOKENS: dict[str, tuple[Any, Code]] = {
     "the payload is null": (lambda: with_payload(b"null"), Code.BAD_TOKEN),
     "the payload is not JSON": (lambda: with_payload(b"{"), Code.BAD_TOKEN),
     "the payload is not UTF-8": (lambda: with_payload(b'{"sub": "\xff"}'), Code.BAD_TOKEN),
+    "sub comes twice": (lambda: with_payload(_twice("sub", "bob")), Code.BAD_TOKEN),
+    "exp comes twice": (lambda: with_payload(_twice("exp", NOW_S + 7200)), Code.BAD_TOKEN),
+    "a grant comes twice": (
+        lambda: with_payload(json.dumps(GOOD).encode().replace(b'"docs": {', b'"docs": {"bob/notes": "rw", ')),
+        Code.BAD_TOKEN,
+    ),
+    "the payload is UTF-16": (lambda: with_payload(json.dumps(GOOD).encode("utf-16")), Code.BAD_TOKEN),
+    "the payload has a byte order mark": (
+        lambda: with_payload(json.dumps(GOOD).encode("utf-8-sig")),
+        Code.BAD_TOKEN,
+    ),
+    "a number that is none, in a claim that means nothing": (lambda: having(x=float("nan")), Code.BAD_TOKEN),
+    "sub in letters that look alike": (lambda: having(sub="\u0430lice"), Code.BAD_TOKEN),
+    "sub with a zero byte": (lambda: having(sub="alice\0"), Code.BAD_TOKEN),
+    "a lone surrogate in sub": (lambda: having(sub="\ud800"), Code.BAD_TOKEN),
     "the header is a list": (lambda: raw([], GOOD), Code.BAD_TOKEN),
     "the header is not JSON": (lambda: raw(b"{", GOOD), Code.BAD_TOKEN),
     "the payload is nested deep": (lambda: with_payload(nested(5_000)), Code.BAD_TOKEN),
