@@ -17,7 +17,7 @@ import structlog
 from server.runtime.handshake import Handshake
 from server.runtime.transport import Shared
 
-ACCEPTS_PER_TURN: Final = 16
+ACCEPTS_PER_TURN: Final = 8
 REST_S: Final = 0.1
 """How long to take nothing, where the kernel has no descriptor left for us."""
 

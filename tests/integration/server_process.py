@@ -100,8 +100,7 @@ class ServerProcess:
     @property
     def resident_bytes(self) -> int:
         """The memory of the running process."""
-        assert self._process is not None
-        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        status = Path(f"/proc/{self.pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0]) << 10
 
     async def start(self, *, crash: str | None = None) -> None:
