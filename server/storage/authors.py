@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 import msgpack
@@ -68,45 +68,43 @@ def folded(rows: Iterable[Authorship]) -> list[Authorship]:
         key = (row.device, row.heal, row.is_whole)
         group = latest.get(key)
         if group is None or not group.takes(row):
-            group = latest[key] = _Group(row)
-            groups.append(group)
-        else:
-            group.add(row)
+            latest[key] = _Group(row)
+            groups.append(latest[key])
     return [group.row() for group in groups]
 
 
 _Key: TypeAlias = tuple[DeviceId, bool, bool]
 
 
-@dataclass(slots=True)
 class _Group:
-    """Rows that are to be one. `head` has what is told of all of them, less the ranges."""
+    """Rows that are to be one."""
 
-    head: Authorship
-    rows: list[Authorship] = field(default_factory=list)
+    __slots__ = ("_first_ms", "_last_ms", "_next_op", "_rows")
 
-    def __post_init__(self) -> None:
-        self.rows.append(self.head)
+    def __init__(self, row: Authorship) -> None:
+        self._rows = [row]
+        self._first_ms, self._last_ms = row.first_ms, row.last_ms
+        self._next_op = row.last_op + 1
 
     def takes(self, row: Authorship) -> bool:
-        """True if `row` continues the device's ops, and all of it is within an hour."""
-        first_ms, last_ms = min(self.head.first_ms, row.first_ms), max(self.head.last_ms, row.last_ms)
-        return row.first_op == self.head.last_op + 1 and last_ms - first_ms <= SPAN_MS
-
-    def add(self, row: Authorship) -> None:
-        self.rows.append(row)
-        self.head = replace(
-            self.head,
-            last_seq=row.last_seq,
-            last_op=row.last_op,
-            first_ms=min(self.head.first_ms, row.first_ms),
-            last_ms=max(self.head.last_ms, row.last_ms),
-        )
+        """Take `row` in if it continues the device's ops, and all of it is within an hour."""
+        first_ms, last_ms = min(self._first_ms, row.first_ms), max(self._last_ms, row.last_ms)
+        if row.first_op != self._next_op or last_ms - first_ms > SPAN_MS:
+            return False
+        self._rows.append(row)
+        self._first_ms, self._last_ms, self._next_op = first_ms, last_ms, row.last_op + 1
+        return True
 
     def row(self) -> Authorship:
-        inserted = Ranges(part for row in self.rows for part in row.inserted)
-        deleted = Ranges(part for row in self.rows for part in row.deleted)
-        return replace(self.head, inserted=inserted, deleted=deleted)
+        return replace(
+            self._rows[0],
+            last_seq=self._rows[-1].last_seq,
+            last_op=self._next_op - 1,
+            inserted=Ranges(part for row in self._rows for part in row.inserted),
+            deleted=Ranges(part for row in self._rows for part in row.deleted),
+            first_ms=self._first_ms,
+            last_ms=self._last_ms,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,3 +173,31 @@ async def test_damage_in_what_overtook_an_append_is_no_foreign_entry(database: P
         assert (await storage.load(BOB)).entries == entries(1, 2)
         with pytest.raises(CorruptDocument):
             await storage.load(ALICE)
+
+
+@pytest.mark.parametrize("column", ["last_seq", "user", "ranges", "first_ms", "checksum"])
+async def test_damage_in_who_wrote_what_is_found_and_stops_no_compaction(database: Path, column: str) -> None:
+    await write(database, snapshot_seqs=(2, 4))
+    flip(database, "authors", column, "document_id = 1")
+    async with opened(database) as storage:
+        with pytest.raises(CorruptDocument):
+            await storage.history(ALICE)
+        stored = await storage.load(ALICE)
+        assert stored.head_seq == 6
+        await storage.save_snapshot(ALICE, snapshot(6, stored.epoch))
+        assert [kept.seq for kept in (await storage.load(ALICE)).entries] == [5, 6]
+
+
+async def test_a_damaged_entry_that_is_taken_out_leaves_word_that_it_was_there(database: Path) -> None:
+    await write(database, snapshot_seqs=(2, 4))
+    async with opened(database) as storage:
+        epoch = (await storage.load(ALICE)).epoch
+    flip(database, "log", "updates", "document_id = 1 AND seq = 3")
+    async with opened(database) as storage:
+        with pytest.raises(CorruptDocument):
+            await storage.load(ALICE)
+        await storage.save_snapshot(ALICE, snapshot(6, epoch))
+        told = (await storage.history(ALICE)).authors
+    assert [(row.first_seq, row.last_seq, row.device.name, row.is_whole) for row in told] == [
+        (1, 2, "phone", False), (3, 3, "unknown", False), (4, 4, "phone", False),
+    ]  # fmt: skip
