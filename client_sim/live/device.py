@@ -117,7 +117,7 @@ class AsyncDevice:
                 failure = _only_one(group)
             finally:
                 self._store.close()
-        if failure is not None and failure is not exc:
+        if failure is not None:
             raise failure
 
     # --- for the app

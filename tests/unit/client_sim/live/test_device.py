@@ -370,6 +370,28 @@ async def test_an_app_can_go_offline_and_come_back() -> None:
     assert core.room("main").replica.values() == {"body": "x"}
 
 
+async def test_a_token_that_was_asked_for_before_is_waited_for_no_longer() -> None:
+    asked: list[asyncio.Event] = []
+
+    async def fetch(device: str) -> str:
+        asked.append(asyncio.Event())
+        if len(asked) == 1:
+            await asked[0].wait()
+        return "t"
+
+    async with (
+        asyncio.timeout(5),
+        serving(FakeServer()) as server,
+        AsyncDevice(server.url, token=fetch, device="phone") as phone,
+    ):
+        notes = await phone.open()
+        await phone.wait(lambda: phone.status.state is State.CONNECTING)
+        await wait_until(lambda: len(asked) == 1)
+        phone.disconnect()
+        phone.connect()
+        await notes.wait_current()
+
+
 # --- clones
 
 
