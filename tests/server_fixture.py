@@ -67,13 +67,14 @@ async def running_server(
     port: int = 0,
     options: CoreOptions | None = None,
     transport: TransportOptions | None = None,
+    authority: Authority = AUTHORITY,
 ) -> AsyncIterator[RunningServer]:
     """A server on `folder/syncline.db`; closed by cutting all connections, as a crash would, but tidily."""
     telemetry = Telemetry()
     failures: list[Exception] = []
     async with (
         open_storage(f"sqlite+aiosqlite:///{folder / 'syncline.db'}") as storage,
-        Driver.running(storage, AUTHORITY, options or CoreOptions(), telemetry) as driver,
+        Driver.running(storage, authority, options or CoreOptions(), telemetry) as driver,
     ):
         listener = await Listener.open(
             "127.0.0.1", port,
