@@ -20,6 +20,7 @@ from server.runtime.listener import Listener
 from server.runtime.telemetry import Telemetry
 from server.runtime.transport import TransportOptions
 from server.storage import SqlStorage, open_storage
+from tests.log_watch import remember_token, watched_logs
 
 SECRET = "a secret that only tests know, long enough"
 AUDIENCE = "syncline"
@@ -36,7 +37,7 @@ def make_token(
         "sub": user, "did": device, "iat": now_s, "exp": now_s + ttl_s,
         "aud": AUDIENCE, "iss": ISSUER, "jti": f"{user}.{device}.{now_s:.6f}", "docs": dict(docs or {}),
     }  # fmt: skip
-    return jwt.encode(payload | claims, SECRET, algorithm="HS256")
+    return remember_token(jwt.encode(payload | claims, SECRET, algorithm="HS256"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,21 @@ async def running_server(
     """A server on `folder/syncline.db`; closed by cutting all connections, as a crash would, but tidily."""
     telemetry = Telemetry()
     failures: list[Exception] = []
+    with watched_logs():
+        async with _running(folder, port, options, transport, telemetry, failures) as server:
+            yield server
+    assert not failures, failures
+
+
+@asynccontextmanager
+async def _running(
+    folder: Path,
+    port: int,
+    options: CoreOptions | None,
+    transport: TransportOptions | None,
+    telemetry: Telemetry,
+    failures: list[Exception],
+) -> AsyncIterator[RunningServer]:
     async with (
         open_storage(f"sqlite+aiosqlite:///{folder / 'syncline.db'}") as storage,
         Driver.running(storage, authority, options or CoreOptions(), telemetry) as driver,
@@ -89,4 +105,3 @@ async def running_server(
         finally:
             listener.stop_accepting()
             await listener.wait_closed(0)
-    assert not failures, failures

@@ -11,6 +11,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from structlog.dev import plain_traceback
+from structlog.processors import ExceptionRenderer
+from structlog.tracebacks import ExceptionDictTransformer
 
 from server.core.hub import Levels
 from server.runtime.transport import TransportCounters
@@ -145,7 +148,10 @@ class _TransportCollector(Collector):
 
 
 def configure_logging(log_format: Literal["json", "console"], level: str) -> None:
-    """One line an event, on standard error, for our loggers and those of the libraries; debug is for ours alone."""
+    """One line an event, on standard error, for our loggers and those of the libraries; debug is for ours alone.
+
+    Tracebacks come without the values of variables: those are tokens, and what people wrote.
+    """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -153,9 +159,9 @@ def configure_logging(log_format: Literal["json", "console"], level: str) -> Non
         structlog.processors.StackInfoRenderer(),
     ]
     renderer: list[structlog.typing.Processor] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        [ExceptionRenderer(ExceptionDictTransformer(show_locals=False)), structlog.processors.JSONRenderer()]
         if log_format == "json"
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain_traceback)]
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

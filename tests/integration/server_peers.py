@@ -35,6 +35,7 @@ from crdt.protocol.frames import (
 from crdt.replica import Replica
 from server.core.records import StoredDocument
 from server.storage import open_storage
+from tests.log_watch import remember_text
 from tests.server_fixture import make_token
 from tests.support import wait_until
 
@@ -69,11 +70,13 @@ def new_device(
 
 def write(document: AsyncDocument, text: str, root: str = "body") -> None:
     """Append to a text, as one edit."""
+    remember_text(text)
     document.edit(lambda roots: roots.text(root).append(text))
 
 
 def put(document: AsyncDocument, key: str, value: Any, root: str = "data") -> None:
     """Set a key of a map, as one edit."""
+    remember_text(str(value))
 
     def change(roots: Roots) -> None:
         roots.map(root)[key] = value
@@ -98,6 +101,7 @@ def text_updates(client_id: int, texts: list[str]) -> list[bytes]:
     author = Replica(client_id)
     updates = []
     for text in texts:
+        remember_text(text)
         update = author.edit(lambda doc: Roots(doc).text("body").append(text))  # noqa: B023 - it runs now
         assert update is not None
         updates.append(update)

@@ -21,6 +21,7 @@ from typing import Any
 
 from server.cli import main
 from tests.integration import crash_points
+from tests.log_watch import told
 from tests.server_fixture import SECRET
 from tests.support import wait_until
 
@@ -57,7 +58,7 @@ def _forget_the_parents_tracker() -> None:
 class ServerProcess:
     """`syncline serve` on `folder/syncline.db`."""
 
-    def __init__(self, folder: Path, *, log_level: str = "warning", arguments: tuple[str, ...] = ()) -> None:
+    def __init__(self, folder: Path, *, log_level: str = "debug", arguments: tuple[str, ...] = ()) -> None:
         self.database = folder / "syncline.db"
         self.log = folder / "server.log"
         self.port = 0
@@ -122,6 +123,10 @@ class ServerProcess:
     def _announced(output: Path) -> re.Match[str] | None:
         return re.search(r"listens on ws://127\.0\.0\.1:(\d+)/", output.read_text()) if output.exists() else None
 
+    def logs(self) -> list[str]:
+        """What the server and all commands wrote to standard error."""
+        return [file.read_text() for file in (self.log, *self._folder.glob("command-*.err"))]
+
     def arm(self) -> None:
         """From now on the prepared crash happens."""
         self.trigger.touch()
@@ -173,7 +178,7 @@ class Outcome:
 
 @asynccontextmanager
 async def server_process(
-    folder: Path, *, log_level: str = "warning", arguments: tuple[str, ...] = (), crash: str | None = None
+    folder: Path, *, log_level: str = "debug", arguments: tuple[str, ...] = (), crash: str | None = None
 ) -> AsyncIterator[ServerProcess]:
     """A server that runs; none runs at the end."""
     server = ServerProcess(folder, log_level=log_level, arguments=arguments)
@@ -183,3 +188,5 @@ async def server_process(
     finally:
         if server.is_running:
             await server.kill()
+    for log in server.logs():
+        assert not told(log), told(log)
