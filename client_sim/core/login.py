@@ -19,7 +19,7 @@ class Login:
         self._key = key
         self._since = 0.0
         self._refused: str | None = None
-        self._nonce_was_late = False
+        self._has_proved = False
 
     def take(self, token: str, now: float) -> None:
         self.token = token
@@ -28,9 +28,11 @@ class Login:
     def refuse(self, reason: str) -> None:
         """The server takes the token no more: another one is needed.
 
-        The same will do where the server did not come to judge it: HELLO was late, or the nonce for its proof.
+        The same will do where it was not judged: HELLO was late, or this connection had no proof that it could have
+        had (the nonce was late, or an earlier token asked for none).
         """
-        was_judged = reason != Code.AUTH_TIMEOUT and not (reason == Code.REPLAYED and self._nonce_was_late)
+        could_prove = reason == Code.REPLAYED and self.needs_nonce and not self._has_proved
+        was_judged = reason != Code.AUTH_TIMEOUT and not could_prove
         self._refused, self.token = self.token if was_judged else None, None
 
     def is_refused(self, token: str) -> bool:
@@ -58,9 +60,10 @@ class Login:
     def proof(self, nonce: bytes | None) -> dict[str, Any]:
         """HELLO's options that prove the possession of the key, as far as that is asked for and can be done."""
         jti = self._bound_jti
-        self._nonce_was_late = nonce is None and self.needs_nonce
+        self._has_proved = False
         if self._key is None or nonce is None or jti is None:
             return {}
+        self._has_proved = True
         signature = self._key.sign(proof.signed_bytes(nonce, jti))
         return {proof.OPTION_PROOF: signature, proof.OPTION_KEY: self._key.public.jwk}
 

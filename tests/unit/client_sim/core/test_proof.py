@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from client_sim.core import events
 from client_sim.core.status import Link, State, Status
 from client_sim.live.keys import DeviceKey
-from crdt.protocol.frames import Error, GoAway, Hello, Nonce, Welcome
+from crdt.protocol.frames import Auth, Error, GoAway, Hello, Nonce, Welcome
 from crdt.protocol.proof import PublicKey, signed_bytes
 from tests.unit.client_sim.fake_server import FakeServer
 from tests.unit.client_sim.rig import Rig
@@ -120,10 +120,25 @@ def test_without_a_nonce_hello_goes_without_a_proof_soon() -> None:
     assert rig.settle().device.status.state is State.CURRENT
 
 
-def test_a_nonce_that_came_too_late_is_not_held_against_the_token() -> None:
-    rig = rig_with(KEY).wait().lose(4401, "replayed").wait()
+@pytest.mark.parametrize("earlier", [0, 1])
+def test_a_nonce_that_came_too_late_is_not_held_against_the_token(earlier: int) -> None:
+    rig = rig_with(KEY)
+    for _ in range(earlier):  # connections on which all went well
+        say(rig, Nonce(NONCES[0])).settle().lose().wait()
+    rig.wait().lose(4401, "replayed").wait()
     assert rig.device.link is Link.UPGRADED
     verify(last_hello(say(rig, Nonce(NONCES[1]))), NONCES[1], "token-1")
+    assert rig.settle().device.status.state is State.CURRENT
+
+
+def test_a_bound_token_in_the_middle_of_a_connection_without_proof_is_proved_on_the_next() -> None:
+    """The server can not take it here, and there is nothing wrong with it."""
+    rig = rig_with(KEY, token(jti="unbound")).settle()
+    rig.feed(events.TokenFetched("phone", BOUND))
+    assert rig.sent[-1] == Auth(BOUND)
+    rig.token = BOUND
+    rig.lose(4401, "replayed").wait()
+    verify(last_hello(say(rig, Nonce(NONCES[0]))), NONCES[0], "token-1")
     assert rig.settle().device.status.state is State.CURRENT
 
 
@@ -148,8 +163,9 @@ def test_a_replayed_token_is_fetched_anew(key: DeviceKey | None) -> None:
     assert rig.settle().device.status.state is State.CURRENT
 
 
-def test_a_replayed_token_that_is_all_there_is_blocks() -> None:
-    rig = say(rig_with(KEY), Nonce(NONCES[0])).lose(4401, "replayed").wait()
+@pytest.mark.parametrize("key", [None, KEY])
+def test_a_replayed_token_that_is_all_there_is_blocks(key: DeviceKey | None) -> None:
+    rig = say(rig_with(key), Nonce(NONCES[0])).lose(4401, "replayed").wait()
     assert rig.device.status == Status(State.BLOCKED, "expired_login")
 
 
