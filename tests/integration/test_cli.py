@@ -39,6 +39,7 @@ from server.runtime.telemetry import Telemetry
 from server.storage import open_storage
 from server.storage.lock import database_lock
 from tests.contract.storage_support import entry, put
+from tests.device_key import DeviceKey
 
 SECRET = "a secret of at least thirty-two bytes"
 
@@ -277,6 +278,17 @@ def test_a_token_says_what_was_asked_for(cli: Cli, monkeypatch: pytest.MonkeyPat
     assert (claims.user, claims.device) == ("alice", "phone")
     assert claims.expires_s == pytest.approx(_issued_s(minted) + 60)
     assert claims.grants == {DocumentId("bob", "notes"): Access.WRITE}
+
+
+def test_a_token_is_bound_to_the_key_in_a_file(folder: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SYNCLINE_JWT_SECRET", SECRET)
+    key = DeviceKey()
+    (folder / "phone.jwk").write_text(key.public.jwk)
+    for options in (("--key-file", "phone.jwk"), ("--jkt", key.public.thumbprint)):
+        minted = cli("token", "--user", "alice", "--device", "phone", *options).out.strip()
+        assert jwt.decode(minted, options={"verify_signature": False})["cnf"] == key.bound
+    assert "43 of" in cli("token", "--user", "alice", "--device", "phone", "--jkt", "x").complaint
+    assert "a device's key" in cli("token", "--user", "a", "--device", "b", "--key-file", __file__).complaint
 
 
 def _issued_s(token: str) -> float:
