@@ -124,6 +124,9 @@ def test_a_sqlite_url_gets_its_driver(given: str, read: str) -> None:
         ({"update_bytes": "1 parsec"}, "byte"),
         ({"log_level": "chatty"}, "'warning'"),
         ({"insecure_dev": "perhaps"}, "boolean"),
+        ({"origins": "https://app.example/"}, "without a path"),
+        ({"origins": "https://good.example,app.example"}, "https://app.example.com"),
+        ({"proxies": "10.0.0.0/99"}, "network"),
     ],
 )
 def test_a_bad_setting_is_named_in_one_line(given: dict[str, str], says: str) -> None:
