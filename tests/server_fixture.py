@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,10 +71,9 @@ async def running_server(
     authority: Authority = AUTHORITY,
 ) -> AsyncIterator[RunningServer]:
     """A server on `folder/syncline.db`; closed by cutting all connections, as a crash would, but tidily."""
-    telemetry = Telemetry()
     failures: list[Exception] = []
     with watched_logs():
-        async with _running(folder, port, options, transport, telemetry, failures) as server:
+        async with _running(folder, port, options or CoreOptions(), transport, authority, failures.append) as server:
             yield server
     assert not failures, failures
 
@@ -83,20 +82,21 @@ async def running_server(
 async def _running(
     folder: Path,
     port: int,
-    options: CoreOptions | None,
+    options: CoreOptions,
     transport: TransportOptions | None,
-    telemetry: Telemetry,
-    failures: list[Exception],
+    authority: Authority,
+    on_error: Callable[[Exception], None],
 ) -> AsyncIterator[RunningServer]:
+    telemetry = Telemetry()
     async with (
         open_storage(f"sqlite+aiosqlite:///{folder / 'syncline.db'}") as storage,
-        Driver.running(storage, authority, options or CoreOptions(), telemetry) as driver,
+        Driver.running(storage, authority, options, telemetry) as driver,
     ):
         listener = await Listener.open(
             "127.0.0.1", port,
             sink=driver,
             app=probes(telemetry.registry, lambda: True),
-            on_error=failures.append,
+            on_error=on_error,
             options=transport,
         )  # fmt: skip
         telemetry.watch(listener.counters)
