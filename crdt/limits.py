@@ -24,6 +24,8 @@ class Limits:
     presence_bytes: int = 4 << 10
     report_bytes: int = 4 << 10
     token_bytes: int = 8 << 10
+    document_bytes: int = 16 << 20
+    """All updates of one document, as they are stored."""
 
     def differing(self) -> dict[str, int]:
         """The limits that are not the documented defaults, by name."""

@@ -26,9 +26,11 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from crdt.limits import Limits
+from server.core.admission import AdmissionPolicy
 from server.core.auth import TOKEN_CHARS_MAX
 from server.core.compaction import CompactionPolicy
 from server.core.options import CoreOptions
+from server.core.rates import Rates
 from server.runtime.transport import TransportOptions
 
 ENV_PREFIX = "SYNCLINE_"
@@ -38,6 +40,8 @@ _CORE = CoreOptions()
 _LIMITS = Limits()
 _COMPACTION = CompactionPolicy()
 _TRANSPORT = TransportOptions()
+_RATES = Rates()
+_OVERLOAD = AdmissionPolicy()
 
 
 class BadSetting(Exception):
@@ -203,6 +207,57 @@ class ServeSettings(KeySettings):
     presence_bytes: Bytes = Field(default=ByteSize(_LIMITS.presence_bytes), description="Limit: a PRESENCE payload.")
     report_bytes: Bytes = Field(default=ByteSize(_LIMITS.report_bytes), description="Limit: a REPORT.")
     token_bytes: Bytes = Field(default=ByteSize(_LIMITS.token_bytes), le=TOKEN_CHARS_MAX, description="Limit: a token.")
+    document_bytes: Bytes = Field(
+        default=ByteSize(_LIMITS.document_bytes), description="Limit: all updates of one document."
+    )
+
+    sessions_per_user: Count = Field(default=_CORE.sessions_per_user, description="Devices of one user at a time.")
+    offences_max: Count = Field(
+        default=_CORE.offences_max, description="Bad updates and the like, after which a connection is closed."
+    )
+    asked_max: Count = Field(
+        default=_CORE.asked_max, description="Documents that a device asked for and waits for, beyond which it waits."
+    )
+    updates_per_s: Count = Field(
+        default=_RATES.updates_per_s, description="Rate: messages, and updates in them, of one device."
+    )
+    bytes_per_s: Bytes = Field(default=ByteSize(_RATES.bytes_per_s), description="Rate: bytes received, inflated.")
+    answer_bytes_per_s: Bytes = Field(
+        default=ByteSize(_RATES.answer_bytes_per_s), description="Rate: bytes of documents read for one device."
+    )
+    presences_per_s: Count = Field(default=_RATES.presences_per_s, description="Rate: PRESENCEs of one device.")
+    burst_s: Seconds = Field(
+        default=_RATES.burst_s, description="Rate: so many seconds' worth at once, from a device that was quiet."
+    )
+    session_queued_bytes_max: Bytes = Field(
+        default=ByteSize(_CORE.session_queued_bytes_max),
+        description="What of one device may wait for a commit, beyond which it is not read from.",
+    )
+    queued_bytes_max: Bytes = Field(
+        default=ByteSize(_CORE.queued_bytes_max), description="The same of all devices together."
+    )
+    payload_bytes_max: Bytes = Field(
+        default=ByteSize(_CORE.payload_bytes_max), description="Large answers under way, beyond which others wait."
+    )
+    overload_lag_s: Seconds = Field(
+        default=_OVERLOAD.lag_s, description="Nobody new is let in while the event loop is so late."
+    )
+    overload_memory_bytes: Bytes = Field(
+        default=ByteSize(_OVERLOAD.memory_bytes), description="Nor while the process takes so much memory."
+    )
+    overload_queued_bytes: Bytes = Field(
+        default=ByteSize(_OVERLOAD.queued_bytes), description="Nor while so much waits for a commit."
+    )
+    overload_loads: Count = Field(default=_OVERLOAD.loads, description="Nor while so many documents wait to be loaded.")
+    overload_hellos: Count = Field(
+        default=_OVERLOAD.hellos, description="Nor while so many wait to have their token verified."
+    )
+    overload_hellos_per_turn: Count = Field(
+        default=_OVERLOAD.hellos_per_turn, description="HELLOs looked at in one turn of the event loop."
+    )
+    overload_spread_s: Annotated[Seconds, Field(ge=0.001)] = Field(
+        default=_OVERLOAD.spread_s, description="Those who were refused come back spread over so long."
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -221,6 +276,16 @@ class ServeSettings(KeySettings):
             heartbeat_s=self.heartbeat_s,
             proof=self.proof == "offered",
             resident_bytes_max=int(self.resident_bytes_max),
+            sessions_per_user=self.sessions_per_user,
+            offences_max=self.offences_max,
+            asked_max=self.asked_max,
+            session_queued_bytes_max=int(self.session_queued_bytes_max),
+            queued_bytes_max=int(self.queued_bytes_max),
+            payload_bytes_max=int(self.payload_bytes_max),
+            rates=Rates(**{rate.name: getattr(self, rate.name) for rate in fields(Rates)}),
+            admission=AdmissionPolicy(
+                **{bound.name: getattr(self, f"overload_{bound.name}") for bound in fields(AdmissionPolicy)}
+            ),
             compaction=CompactionPolicy(
                 entries_max=self.compaction_entries_max,
                 bytes_min=int(self.compaction_bytes_min),

@@ -51,8 +51,8 @@ class Tail:
 
 def choose(
     tail: list[LogEntry] | None, device: DeviceId, state_vector: bytes | None, replica: Replica
-) -> tuple[Mode, tuple[bytes, ...]]:
-    """How to bring a device current that is behind, and the updates that do it.
+) -> tuple[Mode, tuple[bytes, ...], int]:
+    """How to bring a device current that is behind, the updates that do it, and the bytes that were read to find out.
 
     `tail` is what the log has after the device's cursor, if it has a valid one; the device's own ops are left out
     by device, never by state vector, which knows nothing of deletes. Without a tail or a state vector there is
@@ -61,13 +61,13 @@ def choose(
     updates = tuple(u for entry in tail or () if entry.device != device for u in entry.updates)
     tail_bytes = sum(map(len, updates))
     if tail is not None and (state_vector is None or tail_bytes <= TAIL_ALWAYS_BYTES):
-        return Mode.TAIL, updates
+        return Mode.TAIL, updates, tail_bytes
     if state_vector is None:
-        return Mode.NEED_SV, ()
+        return Mode.NEED_SV, (), 0
     diff = replica.diff(state_vector)
     if tail is not None and tail_bytes <= len(diff):
-        return Mode.TAIL, updates
-    return Mode.DIFF, (diff,)
+        return Mode.TAIL, updates, len(diff)
+    return Mode.DIFF, (diff,), len(diff)
 
 
 def _cost(entry: LogEntry) -> int:

@@ -164,6 +164,14 @@ class DrainRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class PressureMeasured:
+    """How late the event loop was, in seconds, and how much memory the process has (0: unknown). Repeated."""
+
+    lag_s: float
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class TimePassed:
     """`next_deadline()` has come."""
 
@@ -172,5 +180,6 @@ Event: TypeAlias = (
     ClockRead | SocketOpened | MessageReceived | SocketClosed | OutboxOverfull | OutboxDrained
     | DocumentLoaded | LoadFailed | Appended | AppendFailed | Compacted | CompactionFailed
     | Rehearsed | Inspected | DigestRead
-    | EpochBegun | EpochFailed | ImportRequested | RevocationsRead | DrainRequested | TimePassed
+    | EpochBegun | EpochFailed | ImportRequested | RevocationsRead | DrainRequested | PressureMeasured
+    | TimePassed
 )  # fmt: skip

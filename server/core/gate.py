@@ -5,16 +5,13 @@ from __future__ import annotations
 from crdt.errors import PeerError
 from crdt.ids import DeviceId
 from crdt.protocol import frames
-from crdt.protocol.codes import CLOSE_AFTER_OFFENCES, Code
+from crdt.protocol.codes import Code
 from crdt.protocol.frames import NONCE_BYTES, PROTOCOL_VERSION
 from server.core.auth import Authority, Claims, proves, verify
 from server.core.desk import Desk
 from server.core.effects import DeviceSeen, HelloAccepted
 from server.core.session import Session, SessionState
-from server.core.timers import Timer, Timers
-
-TIMER_SLACK_S = 0.001
-"""Adding and subtracting times rounds them."""
+from server.core.timers import TIMER_SLACK_S, Timer, Timers
 
 TOKEN_LOOK_S = 300.0
 """A token is looked at so often: a session that is gone leaves its timer behind for no longer."""
@@ -84,6 +81,7 @@ class Gate:
         session.device, session.agent = device, _shown(hello.agent)
         session.key_thumbprint = claims.key_thumbprint
         session.deflate = hello.options.get("deflate") is True
+        self._desk.enter(session)
         session.state = SessionState.READY
         self._devices[device] = session
         self._saw(session)
@@ -122,7 +120,6 @@ class Gate:
             wait_s = recent[0] + TAKEOVERS_WITHIN_S - self._desk.now
             error = PeerError(Code.RATE_LIMITED, "the device connects too often while it is connected")
             self._desk.refuse(session.id, error, retry_after_ms=round(wait_s * 1000))
-            self._desk.close(session, CLOSE_AFTER_OFFENCES[error.code], error.code)
             return False
         session.takeovers_s = (*recent, self._desk.now)
         self._desk.refuse(older.id, PeerError(Code.SUPERSEDED, "the device has connected again"))

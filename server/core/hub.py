@@ -15,18 +15,20 @@ from crdt.protocol import frames
 from crdt.protocol.codes import Code
 from crdt.protocol.frames import Access, DeviceFrame
 from server.core import events
+from server.core.admission import Door
 from server.core.auth import Authority
 from server.core.desk import Desk
-from server.core.effects import Append, DoubtKeys, Drained, Effect, ImportFinished, PauseReading
+from server.core.effects import Append, DoubtKeys, Drained, Effect, ImportFinished
 from server.core.events import Event, SessionId
 from server.core.gate import Gate
 from server.core.membership import AuditRequest, OpenRequest
 from server.core.options import CoreOptions
 from server.core.ports import Meter
+from server.core.presence import Presences
 from server.core.room import Room
 from server.core.rooms import Rooms
-from server.core.session import Session, SessionState
-from server.core.timers import Timer, Timers
+from server.core.session import Hold, Session, SessionState
+from server.core.timers import Timer
 
 WALL_JUMP_S = 1.0
 """A wall clock that moved more than this against ours was set, and deadlines in wall time are reckoned anew."""
@@ -41,6 +43,10 @@ class Levels:
     sessions: int
     rooms: int
     resident_bytes: int
+    queued_bytes: int
+    loads_waiting: int
+    hellos_waiting: int
+    is_overloaded: bool
 
 
 class Hub:
@@ -56,7 +62,9 @@ class Hub:
         self._committing: list[Room] = []
         self._commit_started_s = 0.0
         self._batch_entries = 0
-        self._timers = Timers()
+        self._timers = self._desk.timers
+        self._door = Door(options.admission, self._desk)
+        self._presences = Presences(self._desk)
         self._gate = Gate(self._desk, authority, self._timers)
         self._timers.set(AT_ONCE, Timer.SWEEP)
         self._drained = False
@@ -71,7 +79,7 @@ class Hub:
 
     def next_deadline(self) -> float | None:
         """When TimePassed is due at the latest; in the past when a commit can begin (as soon as the loop is idle)."""
-        if self._dirty and not self._committing:
+        if (self._dirty and not self._committing) or self._desk.waiting or self._desk.deferred or len(self._door):
             return AT_ONCE
         return self._timers.next()
 
@@ -80,7 +88,11 @@ class Hub:
         self._gate.authority = authority
 
     def levels(self) -> Levels:
-        return Levels(len(self._gate), len(self._rooms), self._rooms.resident_bytes)
+        desk, door = self._desk, self._door
+        return Levels(
+            len(self._gate), len(self._rooms), self._rooms.resident_bytes,
+            desk.queued_bytes, desk.loads_waiting, len(door), door.is_overloaded,
+        )  # fmt: skip
 
     def _dispatch(self, event: Event) -> None:  # noqa: C901 - one line for each thing that can happen
         match event:
@@ -101,10 +113,9 @@ class Hub:
             case events.OutboxDrained(session):
                 self._outbox_drained(session)
             case events.DocumentLoaded(document, stored):
-                self._with_room(document, lambda room: room.loaded(stored))
-                self._rooms.evict()
+                self._loaded(document, lambda room: room.loaded(stored))
             case events.LoadFailed(document, corrupt):
-                self._with_room(document, lambda room: room.load_failed(corrupt))
+                self._loaded(document, lambda room: room.load_failed(corrupt))
             case events.Rehearsed(document, tried, error):
                 self._with_room(document, lambda room: room.rehearsed(tried, error))
             case events.Inspected(document, cursor, packed):
@@ -129,6 +140,8 @@ class Hub:
                 self._drain()
             case events.ClockRead(wall_s):
                 self._clock_read(wall_s)
+            case events.PressureMeasured(lag_s, memory_bytes):
+                self._door.measured(lag_s, memory_bytes)
             case _:
                 assert_never(event)
 
@@ -139,9 +152,9 @@ class Hub:
         self._gate.opened(session)
 
     def _socket_closed(self, session_id: SessionId) -> None:
-        session = self._desk.sessions.pop(session_id, None)
+        session = self._desk.sessions.get(session_id)
         if session is not None:
-            self._desk.leave_all(session)
+            self._desk.depart(session)
             self._gate.closed(session)
 
     def _message(self, session_id: SessionId, data: bytes) -> None:
@@ -152,31 +165,34 @@ class Hub:
             frame = session.receive(data, self._options.limits)
             if frame is not None:
                 self._frame(session, frame, len(data))
+                if session.account is not None:
+                    self._desk.charge(session.account, self._desk.tariff.message_s(frame, len(data)))
         except PeerError as exc:
-            self._desk.refuse(session_id, exc)
-            if exc.code is Code.BAD_TOKEN:
-                self._desk.emit(DoubtKeys())
+            self._blame(session, exc)
 
-    def _frame(self, session: Session, frame: DeviceFrame, size: int) -> None:  # noqa: C901 - one line for each frame
+    def _blame(self, session: Session, error: PeerError) -> None:
+        self._desk.refuse(session.id, error)
+        if error.code is Code.BAD_TOKEN:
+            self._desk.emit(DoubtKeys())
+
+    def _frame(self, session: Session, frame: DeviceFrame, size: int) -> None:
         match frame:
             case frames.Push():
                 self._push(session, frame)
             case frames.Hello():
-                self._hello(session, frame)
-            case frames.Open():
-                self._open(session, frame)
+                if self._door.lets_in(session, frame):
+                    self._let_in(session, frame)
+            case frames.Open() | frames.Resync() | frames.Audit():
+                session.asks.append(frame)
+                self._serve(session)
             case frames.Leave(handle):
                 self._leave(session, handle)
             case frames.Presence(handle, payload):
-                self._presence(session, handle, payload)
+                self._presences.show(session, handle, payload)
             case frames.Auth(token):
                 self._auth(session, token)
             case frames.Ping(n):
                 self._desk.send(session.id, frames.Pong(n, self._desk.wall_ms()))
-            case frames.Resync():
-                self._resync(session, frame)
-            case frames.Audit():
-                self._audit(session, frame)
             case frames.Report(data):
                 self._report(data, size)
             case _:
@@ -184,11 +200,12 @@ class Hub:
 
     # --- who it is
 
-    def _hello(self, session: Session, hello: frames.Hello) -> None:
+    def _let_in(self, session: Session, hello: frames.Hello) -> None:
+        """Who it is, and what it has open. Raises PeerError."""
         self._gate.greet(session, hello)
-        for opened in hello.opens:
-            if session.state is SessionState.READY:  # one before may have been an offence too many
-                self._open(session, opened)
+        if session.state is SessionState.READY:
+            session.asks.extend(hello.opens)
+            self._serve(session)
 
     def _auth(self, session: Session, token: str) -> None:
         claims = self._gate.renew(session, token)
@@ -204,6 +221,25 @@ class Hub:
                     pass
 
     # --- documents on a session
+
+    def _serve(self, session: Session) -> None:
+        """Look at what a session asks for, as far as it may ask: what comes after that is not read yet."""
+        while session.asks and self._may_ask(session):
+            match session.asks.popleft():
+                case frames.Open() as opened:
+                    self._open(session, opened)
+                case frames.Resync() as resync:
+                    self._resync(session, resync)
+                case frames.Audit() as audit:
+                    self._audit(session, audit)
+        if session.asks:
+            self._desk.hold(session, Hold.ASKED)
+        else:
+            self._desk.release(session, Hold.ASKED)
+
+    def _may_ask(self, session: Session) -> bool:
+        is_free = session.state is SessionState.READY and session.holds <= {Hold.ASKED}
+        return is_free and session.asked < self._options.asked_max
 
     def _open(self, session: Session, opened: frames.Open) -> None:
         try:
@@ -251,16 +287,6 @@ class Hub:
         room = session.rooms.pop(handle, None)
         if room is not None:
             room.members.leave(session.id, session.device)
-
-    def _presence(self, session: Session, handle: int, payload: bytes | None) -> None:
-        room = session.rooms.get(handle)
-        member = room.members.get(session.device) if room is not None else None
-        if room is None or member is None:
-            return
-        if payload is not None and len(payload) > self._options.limits.presence_bytes:
-            self._desk.refuse(session.id, PeerError(Code.TOO_BIG, "the presence is over its limit"), handle=handle)
-            return
-        room.members.show(member, payload)
 
     def _resync(self, session: Session, resync: frames.Resync) -> None:
         room = session.rooms.get(resync.handle)
@@ -312,6 +338,19 @@ class Hub:
     # --- commits
 
     def _time_passed(self) -> None:
+        """A turn of the loop begins."""
+        sessions, rooms = self._desk.next_turn()
+        for room in rooms:
+            room.advance()
+            self._after(room)
+        for session in sessions:
+            self._desk.release(session, Hold.TURN)
+            self._serve(session)
+        for session, hello in self._door.next_turn():
+            try:
+                self._let_in(session, hello)
+            except PeerError as exc:
+                self._blame(session, exc)
         while due := self._timers.pop_due(self._desk.now):
             self._timer_fired(*due)
         if self._dirty and not self._committing:
@@ -355,6 +394,12 @@ class Hub:
             act(room)
             self._after(room)
 
+    def _loaded(self, document: DocumentId, act: Callable[[Room], None]) -> None:
+        """Storage has answered Load, one way or the other."""
+        self._desk.loads_waiting -= 1
+        self._with_room(document, act)
+        self._rooms.evict()
+
     def _after(self, room: Room) -> None:
         """A room has changed: commit what it has queued, compact it if that is due, count what it takes."""
         if room.wants_commit:
@@ -375,6 +420,9 @@ class Hub:
         if timer is Timer.SWEEP:
             self._sweep()
             return
+        if timer is Timer.PAYLOADS:
+            self._desk.payloads_are_due()
+            return
         session = self._desk.sessions.get(session_id)
         if session is None or session.state is SessionState.CLOSING:
             return
@@ -383,6 +431,10 @@ class Hub:
                 self._gate.hello_is_due(session)
             case Timer.TOKEN:
                 self._gate.watch_token(session)
+            case Timer.RATE:
+                self._desk.make_wait(session)
+            case Timer.PRESENCE:
+                self._presences.due(session)
             case _:
                 assert_never(timer)
 
@@ -398,17 +450,17 @@ class Hub:
             room.advance()
             self._after(room)
         self._rooms.forget_idle()
+        self._desk.accounts.forget_idle(self._desk.now)
         self._timers.set(self._desk.now + self._options.sweep_s, Timer.SWEEP)
 
     def _drain(self) -> None:
         self._desk.draining = True
         for session in self._desk.sessions.values():
-            if session.state is SessionState.GREETING:
+            if session.state in (SessionState.GREETING, SessionState.WAITING):
                 self._desk.close(session, 1012, Code.SHUTTING_DOWN)
             elif session.state is SessionState.READY:
                 self._desk.send(session.id, frames.GoAway(Code.SHUTTING_DOWN, self._spread_ms()))
-                session.paused = True
-                self._desk.emit(PauseReading(session.id))
+                self._desk.hold(session, Hold.DRAIN)
 
     def _spread_ms(self) -> int:
         """A delay of its own for each device, so that they do not all return at once."""

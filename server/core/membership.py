@@ -33,9 +33,10 @@ from crdt.protocol.frames import (
 from crdt.replica import Replica
 from crdt.update import read_state_vector
 from server.core.catchup import choose
-from server.core.desk import Desk, Payload
+from server.core.desk import Desk
 from server.core.effects import Publish, ReadDigest, Send
 from server.core.events import SessionId
+from server.core.payloads import Payload
 from server.core.records import LogEntry
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ class Member:
     deflate: bool
     live: bool = False
     sent_seq: int | None = None
-    payload: Payload | None = None
+    payload: bytes | None = None
+    """The id of an answer that goes out in chunks."""
     offset: int = 0
     """How much of `payload` went out in chunks."""
     presence: bytes | None = None
@@ -94,6 +96,7 @@ class AuditRequest:
     seq: int
     digest: bytes
     size: ClassVar[int] = REQUEST_BYTES
+    is_unasked: ClassVar[bool] = False
 
 
 class Membership:
@@ -127,14 +130,20 @@ class Membership:
     def request(self, request: OpenRequest | AuditRequest) -> None:
         """Answer at the next batch boundary. Until then it counts as queued: a session that asks on is not read."""
         self._requests.append(request)
-        self._desk.queued(request.session, request.size)
+        self._count(request, 1)
+
+    def _count(self, request: OpenRequest | AuditRequest, sign: int) -> None:
+        """It waits (1), or no longer (-1)."""
+        self._desk.queued(request.session, sign * request.size)
+        if not request.is_unasked:
+            self._desk.ask(request.session, sign)
 
     def _take_requests(self, taken: Callable[[OpenRequest | AuditRequest], bool]) -> list[OpenRequest | AuditRequest]:
         """The requests that are to wait no longer."""
         gone = [request for request in self._requests if taken(request)]
         self._requests = [request for request in self._requests if not taken(request)]
         for request in gone:
-            self._desk.queued(request.session, -request.size)
+            self._count(request, -1)
         return gone
 
     def answer(self, replica: Replica, *, fresh: bool) -> None:
@@ -147,9 +156,13 @@ class Membership:
                 else:  # another process may have written what the device knows
                     self._room.read_again()
                 return
+            if not self._may_answer(request, replica):
+                return
             self._requests.pop(0)
-            self._desk.queued(request.session, -request.size)
+            self._count(request, -1)
             if isinstance(request, AuditRequest):
+                if self._digest is None or self._digest[0] != self._room.cursor:
+                    self._desk.charge_answer(self._desk.sessions[request.session], replica.v1_bytes)
                 self._audit(request)
                 continue
             try:
@@ -161,6 +174,22 @@ class Membership:
                 self._refuse(request, PeerError(Code.INTERNAL, "the document could not be read"))
                 self._room.read_again()
                 return
+
+    def _may_answer(self, request: OpenRequest | AuditRequest, replica: Replica) -> bool:
+        """True if there is time for it in this turn, and memory for what may be large; else it is for a later one."""
+        if not self._desk.may_answer:
+            self._desk.defer(self._room)
+            return False
+        if not self._desk.payloads.have_room(self._desk.now) and self._may_be_large(request, replica):
+            self._desk.await_payload(self._room)
+            return False
+        return True
+
+    def _may_be_large(self, request: OpenRequest | AuditRequest, replica: Replica) -> bool:
+        """The answer may have to go out in chunks."""
+        if isinstance(request, AuditRequest) or replica.v1_bytes <= CHUNK_BYTES or request.cursor == self._room.cursor:
+            return False
+        return self._tail_for(request.cursor) is None
 
     def refuse_all(self, error: PeerError, retry_after_ms: int | None = None) -> None:
         """Nothing can be answered: the document could not be loaded. Members who asked for nothing wait if they can."""
@@ -215,18 +244,23 @@ class Membership:
             member.is_outdated = known.is_outdated and request.is_unasked
         self._members[request.device] = member
         if not self._resume(member, request):
+            if known is not None and known.payload is not None:
+                self._desk.payloads.done(known.payload)
             self._catch_up(member, request, replica)
         if session.congested:
             self.stall(request.device)
         for other in self._members.values():
             if other is not member and other.presence is not None:
+                self._desk.answered(session, len(other.presence))
                 self._desk.send(member.session, self._presence_of(other))
 
     def _resume(self, member: Member, request: OpenRequest) -> bool:
         """Go on with a chunked answer that was cut off, if it is still here."""
         if request.resume is None:
             return False
-        payload = self._desk.payloads.get(request.resume.payload_id, self._room.document, request.device)
+        payload = self._desk.payloads.use(
+            request.resume.payload_id, self._room.document, request.device, self._desk.now
+        )
         if payload is None or payload.cursor.epoch != self._room.epoch or request.resume.offset > len(payload.data):
             return False
         self._send_opened(member, request, Mode.DIFF, (), payload)
@@ -237,9 +271,9 @@ class Membership:
         room, cursor = self._room, request.cursor
         mode, updates = Mode.CURRENT, tuple[bytes, ...]()
         if cursor != room.cursor:
-            valid = cursor is not None and cursor.epoch == room.epoch and cursor.seq <= room.head_seq
-            tail = room.tail.after(cursor.seq) if valid and cursor is not None else None
-            mode, updates = choose(tail, request.device, request.state_vector, replica)
+            tail = self._tail_for(cursor)
+            mode, updates, read_bytes = choose(tail, request.device, request.state_vector, replica)
+            self._desk.answered(self._desk.sessions[member.session], read_bytes)
         if request.is_unasked and mode is Mode.CURRENT:
             member.live = True
             return
@@ -254,6 +288,13 @@ class Membership:
         payload = self._desk.new_payload(room.document, member.device, data, room.cursor)
         self._send_opened(member, request, mode, (), payload)
         self._begin_transfer(member, payload, 0)
+
+    def _tail_for(self, cursor: Cursor | None) -> list[LogEntry] | None:
+        """The log after a cursor, if that is one of this history and all of it is at hand."""
+        room = self._room
+        if cursor is None or cursor.epoch != room.epoch or cursor.seq > room.head_seq:
+            return None
+        return room.tail.after(cursor.seq)
 
     def _send_opened(
         self, member: Member, request: OpenRequest, mode: Mode, updates: tuple[bytes, ...], payload: Payload | None
@@ -275,19 +316,18 @@ class Membership:
         self._desk.send(member.session, opened, deflate=member.deflate)
 
     def _begin_transfer(self, member: Member, payload: Payload, offset: int) -> None:
-        member.payload, member.offset = payload, offset
+        member.payload, member.offset = payload.id, offset
         member.sent_seq = payload.cursor.seq
-        self._send_chunk(member)
+        self._send_chunk(member, payload)
 
-    def _send_chunk(self, member: Member) -> None:
+    def _send_chunk(self, member: Member, payload: Payload) -> None:
         """One slice; the next one when the session's outbox has drained."""
-        payload = member.payload
-        assert payload is not None
         data = payload.data[member.offset : member.offset + CHUNK_BYTES]
         self._desk.send(member.session, Chunk(self._room.handle, member.offset, len(payload.data), data))
         member.offset += len(data)
         if member.offset >= len(payload.data):
             member.payload = None
+            self._desk.payloads.done(payload.id)
         self._desk.await_drain(self._desk.sessions[member.session])
 
     def stall(self, device: DeviceId) -> None:
@@ -303,10 +343,20 @@ class Membership:
         if member is None or member.live or self._is_awaited(device):
             return
         if member.payload is not None:
-            self._send_chunk(member)
+            self._go_on(member, member.payload)
         elif member.sent_seq is not None:
             self._request_for(member, Cursor(self._room.epoch, member.sent_seq))
             self._room.advance()
+
+    def _go_on(self, member: Member, payload_id: bytes) -> None:
+        """The next chunk; if the answer had to give way to others, the device is asked what it has."""
+        payload = self._desk.payloads.use(payload_id, self._room.document, member.device, self._desk.now)
+        if payload is not None:
+            self._send_chunk(member, payload)
+            return
+        member.payload = member.sent_seq = None
+        self._request_for(member, None)
+        self._room.advance()
 
     def _is_awaited(self, device: DeviceId) -> bool:
         """An OPENED is due to the device already."""

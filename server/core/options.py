@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from crdt.limits import Limits
+from crdt.protocol.codes import OFFENCES_MAX
+from server.core.admission import AdmissionPolicy
 from server.core.compaction import CompactionPolicy
+from server.core.rates import Rates
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +25,21 @@ class CoreOptions:
     tail_bytes_max: int = 64 << 10
     """Recent log entries that a room keeps in memory to answer devices that are a little behind."""
     session_queued_bytes_max: int = 4 << 20
-    """A session with more than this not yet committed is not read from."""
+    """A device with more than this not yet committed is not read from."""
+    queued_bytes_max: int = 256 << 20
+    """With more than this not yet committed by all together, nobody is read from who has a part in it."""
     payload_bytes_max: int = 64 << 20
-    """Chunked answers that are kept so that they can be resumed."""
+    """Chunked answers under way, and those kept so that they can be resumed; those that find no room wait."""
+    asked_max: int = 8
+    """A session that waits for so many documents asks for no more."""
+    offences_max: int = OFFENCES_MAX
+    """Bad updates, bad state vectors and the like after which a session is closed."""
+    sessions_per_user: int = 64
+    """Devices of one user that are connected at a time."""
+    accounts_max: int = 10_000
+    """Devices that are remembered after they left, until they have paid for what they used."""
+    rates: Rates = field(default_factory=Rates)
+    admission: AdmissionPolicy = field(default_factory=AdmissionPolicy)
     goaway_spread_s: float = 10.0
     sweep_s: float = 60.0
     """How often idle documents are looked at for compaction."""

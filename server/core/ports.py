@@ -119,6 +119,12 @@ class Meter(Protocol):
     def caught_up(self, mode: str, update_bytes: int) -> None:
         """An OPENED went out with so many bytes of updates."""
 
+    def held(self, why: str) -> None:
+        """A session is not read from for now."""
+
+    def presence_dropped(self) -> None:
+        """A device showed itself so often that a PRESENCE was replaced by a later one."""
+
     def resynced(self) -> None:
         """A device, or a slow reader, asked for state again."""
 

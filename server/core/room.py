@@ -25,7 +25,7 @@ from server.core.batch import Flight, apply_runs, entries_of, expected_after
 from server.core.catchup import Tail
 from server.core.compaction import LogGrowth
 from server.core.desk import Desk
-from server.core.effects import BeginEpoch, Inspect, Load, Quarantine, Rehearse
+from server.core.effects import BeginEpoch, Inspect, Quarantine, Rehearse
 from server.core.events import SessionId
 from server.core.imports import IMPORTER, Imports
 from server.core.inspector import Inspector
@@ -370,7 +370,7 @@ class Room:
 
     def _load(self) -> None:
         self._phase = Phase.LOADING
-        self._desk.emit(Load(self.document))
+        self._desk.load(self.document)
 
     def loaded(self, stored: StoredDocument) -> None:
         """Storage has answered Load."""

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import TYPE_CHECKING
 
 from crdt.errors import PeerError
 from crdt.ids import DeviceId, DocumentId
 from crdt.protocol import frames
 from crdt.protocol.codec import decode_device_frame
-from crdt.protocol.codes import CLOSE, CLOSE_AFTER_OFFENCES, OFFENCES_MAX, Code
+from crdt.protocol.codes import CLOSE, CLOSE_AFTER_OFFENCES, Code
 from crdt.protocol.frames import Access, DeviceFrame
 from server.core.auth import Claims
 from server.core.events import SessionId
 
 if TYPE_CHECKING:
     from crdt.limits import Limits
+    from server.core.rates import Account
     from server.core.room import Room
 
 
@@ -29,6 +31,8 @@ class SessionState(StrEnum):
 
     GREETING = "greeting"
     """The socket is up, HELLO has not come."""
+    WAITING = "waiting"
+    """HELLO has come, and waits its turn."""
     READY = "ready"
     CLOSING = "closing"
     """We asked the transport to close; what still comes is ignored."""
@@ -36,12 +40,30 @@ class SessionState(StrEnum):
 
 _ALLOWED: dict[SessionState, tuple[type[DeviceFrame], ...]] = {
     SessionState.GREETING: (frames.Hello,),
+    SessionState.WAITING: (),
     SessionState.READY: (
         frames.Push, frames.Open, frames.Leave, frames.Presence, frames.Auth, frames.Ping, frames.Resync,
         frames.Audit, frames.Report,
     ),
     SessionState.CLOSING: (),
 }  # fmt: skip
+
+
+class Hold(Enum):
+    """Why a session is not read from."""
+
+    HELLO = "hello"
+    """Its HELLO waits its turn."""
+    ASKED = "asked"
+    """It waits for as many documents as it may."""
+    TURN = "turn"
+    """Others go first, once."""
+    RATE = "rate"
+    """Its device has used more than its share."""
+    QUEUE = "queue"
+    """Too much waits for a commit."""
+    DRAIN = "drain"
+    """The server shuts down."""
 
 
 @dataclass(slots=True)
@@ -65,9 +87,17 @@ class Session:
     awaiting_drain: bool = False
     congested: bool = False
     """More waits for its socket than may: its documents get no more until it has drained."""
-    paused: bool = False
-    """Its socket is not read, because so much of it is not committed yet."""
+    account: Account | None = None
+    """Its device's, from HELLO on."""
+    holds: set[Hold] = field(default_factory=set)
+    """Its socket is read only while there are none."""
+    asks: deque[frames.Open | frames.Resync | frames.Audit] = field(default_factory=deque)
+    """Requests that were not looked at yet."""
+    asked: int = 0
+    """Requests that were looked at, and wait for their answers."""
     queued_bytes: int = 0
+    presences: dict[int, bytes | None] = field(default_factory=dict)
+    """What it shows, by handle, and may not show yet."""
     offences: int = 0
     warned_of_s: float = 0.0
     """The token's end that EXPIRING has told of, in seconds since 1970."""
@@ -88,9 +118,10 @@ class Session:
             raise PeerError(Code.BAD_FRAME, f"{type(frame).__name__} is not allowed while {self.state}")
         return frame
 
-    def offend(self, code: Code) -> int | None:
-        """Count an error that the device made; the close code if it ends the connection."""
+    def offend(self, code: Code, offences_max: int) -> int | None:
+        """Count an error that the device made; the close code if it ends the connection, as any does before WELCOME."""
         if code in CLOSE_AFTER_OFFENCES:
             self.offences += 1
-            return CLOSE_AFTER_OFFENCES[code] if self.offences >= OFFENCES_MAX else None
+            is_over = self.offences >= offences_max or self.state is not SessionState.READY
+            return CLOSE_AFTER_OFFENCES[code] if is_over else None
         return CLOSE.get(code)

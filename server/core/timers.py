@@ -8,10 +8,16 @@ from itertools import count
 
 from server.core.events import SessionId
 
+TIMER_SLACK_S = 0.001
+"""Adding and subtracting times rounds them."""
+
 
 class Timer(Enum):
     HELLO = "HELLO is overdue"
     TOKEN = "the token ends, now or soon"
+    RATE = "the device has paid for what it used, or nearly"
+    PRESENCE = "the device may show itself again"
+    PAYLOADS = "there may be memory for chunked answers"
     SWEEP = "time to look at what lies idle"
 
 

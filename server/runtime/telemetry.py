@@ -53,6 +53,8 @@ class PrometheusMeter:
         self._quarantined = Counter("syncline_documents_quarantined", "Failed to load twice.", registry=registry)
         self._resyncs = Counter("syncline_resyncs", "Devices that lost track, and slow readers.", registry=registry)
         self._audits = Counter("syncline_audits", "Digests compared.", ["result"], registry=registry)
+        self._held = Counter("syncline_reading_paused", "Devices made to wait.", ["why"], registry=registry)
+        self._presences_dropped = Counter("syncline_presences_dropped", "Replaced by later ones.", registry=registry)
         self._reports = Counter("syncline_device_reports", "REPORT frames.", registry=registry)
 
     def refused(self, code: str) -> None:
@@ -82,6 +84,12 @@ class PrometheusMeter:
     def quarantined(self) -> None:
         self._quarantined.inc()
 
+    def held(self, why: str) -> None:
+        self._held.labels(why).inc()
+
+    def presence_dropped(self) -> None:
+        self._presences_dropped.inc()
+
     def resynced(self) -> None:
         self._resyncs.inc()
 
@@ -101,6 +109,11 @@ class Telemetry:
         self._sessions = Gauge("syncline_sessions", "Connections past HELLO.", registry=self.registry)
         self._rooms = Gauge("syncline_rooms", "Documents in memory.", registry=self.registry)
         self._resident = Gauge("syncline_resident_bytes", "Documents, estimated.", registry=self.registry)
+        self._queued = Gauge("syncline_queued_bytes", "Updates not committed yet.", registry=self.registry)
+        self._loads = Gauge("syncline_loads_waiting", "Documents being loaded.", registry=self.registry)
+        self._hellos = Gauge("syncline_hellos_waiting", "HELLOs not looked at yet.", registry=self.registry)
+        self._overloaded = Gauge("syncline_overloaded", "Nobody new is let in.", registry=self.registry)
+        self._memory = Gauge("syncline_memory_bytes", "Of the process.", registry=self.registry)
         self._lag = Histogram(
             "syncline_loop_lag_seconds",
             "How late the loop is.",
@@ -120,9 +133,15 @@ class Telemetry:
         self._sessions.set(levels.sessions)
         self._rooms.set(levels.rooms)
         self._resident.set(levels.resident_bytes)
+        self._queued.set(levels.queued_bytes)
+        self._loads.set(levels.loads_waiting)
+        self._hellos.set(levels.hellos_waiting)
+        self._overloaded.set(levels.is_overloaded)
 
-    def loop_lagged(self, seconds: float) -> None:
-        self._lag.observe(seconds)
+    def pressure(self, lag_s: float, memory_bytes: int) -> None:
+        """How late the loop was, and what the process takes."""
+        self._lag.observe(lag_s)
+        self._memory.set(memory_bytes)
 
     def compacted(self, snapshot_bytes: int) -> None:
         self._snapshots.observe(snapshot_bytes)

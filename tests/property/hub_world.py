@@ -423,8 +423,9 @@ class World:
 
     def _check_at_rest(self, lab: WatchedLab) -> None:
         assert lab.paused == []
-        for session in lab.hub._desk.sessions.values():
-            assert session.queued_bytes == 0
+        assert lab.hub._desk.queued_bytes == 0
+        assert all(account.queued_bytes == 0 for account in lab.hub._desk.accounts)
+        assert all(session.asked == 0 for session in lab.hub._desk.sessions.values())
 
     def _check_log(self) -> None:
         self.check_acknowledged()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from crdt.limits import Limits
+from crdt.protocol.codes import Code
 from server.config import (
     BadSetting,
     KeySettings,
@@ -20,8 +21,10 @@ from server.config import (
     read_settings,
     variable,
 )
+from server.core.admission import AdmissionPolicy
 from server.core.compaction import CompactionPolicy
 from server.core.options import CoreOptions
+from server.core.rates import Rates
 from server.runtime.telemetry import Telemetry
 from server.runtime.transport import TransportCounters, TransportOptions
 
@@ -62,6 +65,18 @@ def test_every_limit_and_every_part_of_the_compaction_policy_can_be_set() -> Non
     names = ServeSettings.model_fields
     assert all(limit.name in names for limit in fields(Limits))
     assert all(f"compaction_{part.name}" in names for part in fields(CompactionPolicy))
+
+
+def test_every_rate_and_every_bound_of_admission_can_be_set_and_arrives() -> None:
+    rates = {rate.name: 7 for rate in fields(Rates)}
+    bounds = {f"overload_{bound.name}": 5 for bound in fields(AdmissionPolicy)}
+    others = ("sessions_per_user", "offences_max", "asked_max", "session_queued_bytes_max", "queued_bytes_max")
+    core = read_settings(
+        ServeSettings, rates | bounds | dict.fromkeys((*others, "payload_bytes_max"), 3)
+    ).core_options()
+    assert set(asdict(core.rates).values()) == {7}
+    assert set(asdict(core.admission).values()) == {5}
+    assert {getattr(core, name) for name in (*others, "payload_bytes_max")} == {3}
 
 
 def test_what_is_set_arrives() -> None:
@@ -180,6 +195,19 @@ def _documented(row: SettingRow) -> str:
     cells = [row.variable, row.option, row.default]
     code = [f"`{cell}`" if cell else "" for cell in cells]
     return f"| {' | '.join(code)} | {row.description} |"
+
+
+def test_the_table_of_bounds_names_every_one_of_them_with_codes_that_there_are() -> None:
+    text = OPERATIONS.read_text()
+    table = text[text.index("## Limits") : text.index("### Admission")]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| `")]
+    named = [name for cells in rows for name in re.findall(r"`([a-z_]+)`", cells[0])]
+    rates = {rate.name for rate in fields(Rates)} | {f"overload_{bound.name}" for bound in fields(AdmissionPolicy)}
+    others = {"sessions_per_user", "offences_max", "asked_max", "session_queued_bytes_max", "queued_bytes_max"}
+    bounds = rates | others | {"payload_bytes_max", "outbox_bytes_max"} | {limit.name for limit in fields(Limits)}
+    assert sorted(named) == sorted(bounds - {"overload_spread_s"})
+    codes = {code for cells in rows for code in re.findall(r"`([a-z_]+)`", cells[2])}
+    assert codes <= {str(code) for code in Code}
 
 
 def test_every_metric_is_documented() -> None:

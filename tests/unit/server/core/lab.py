@@ -20,6 +20,7 @@ from crdt.protocol.frames import CHAIN_START, Cursor, DeviceFrame, Push, ServerF
 from crdt.replica import Replica
 from crdt.update import read_update
 from server.core import effects, events
+from server.core.admission import AdmissionPolicy
 from server.core.auth import Authority, VerificationKey
 from server.core.effects import Effect
 from server.core.events import Event
@@ -102,7 +103,7 @@ class Lab:
     ) -> None:
         self.meter = CountingMeter()
         self.storage = storage or MemoryStorage(b"s" * 16)
-        self.options = CoreOptions(**options)
+        self.options = CoreOptions(**{"admission": AdmissionPolicy(hellos_per_turn=1_000_000)} | options)
         self.now = 100.0
         self.sessions = 0
         self.inbox: dict[int, list[ServerFrame]] = {}
@@ -157,6 +158,7 @@ class Lab:
             case effects.Close(session, code, reason):
                 assert session not in self.closed, "closed twice"
                 self.closed[session] = (code, reason)
+                self.paused = [other for other in self.paused if other != session]
             case (
                 effects.Load() | effects.Append() | effects.Compact() | effects.BeginEpoch()
                 | effects.Rehearse() | effects.Inspect() | effects.ReadDigest() | effects.Quarantine()

@@ -287,6 +287,8 @@ def test_what_can_not_be_resumed_is_answered_from_the_start(why: str) -> None:
     laptop = lab.hello("alice", "laptop", Open(1, "main", None, EMPTY_STATE_VECTOR))
     first, sent, _ = chunks(lab, laptop)
     lab.disconnect(laptop)
+    if why == "evicted":
+        chunks(lab, lab.hello("alice", "tablet", Open(1, "main", None, EMPTY_STATE_VECTOR)))
     if why == "new epoch":
         lab.hello("alice", "phone", Open(1, "main", Cursor(lab.epoch(), 99), EMPTY_STATE_VECTOR))
         lab.settle()

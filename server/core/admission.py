@@ -1,0 +1,119 @@
+"""Who is let in when there is too much to do. Devices that are in stay, and are served first."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from crdt.errors import PeerError
+from crdt.protocol.codes import Code
+from crdt.protocol.frames import Hello
+from server.core.session import Hold, Session, SessionState
+
+if TYPE_CHECKING:
+    from server.core.desk import Desk
+
+CALM = 0.75
+"""A server that was overloaded is so until all is below this part of what made it so."""
+
+RETRY_AFTER_MS_MIN = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Pressure:
+    """What there is to do, and how well it goes. Sizes in bytes, times in seconds."""
+
+    lag_s: float = 0.0
+    """How late the event loop is."""
+    memory_bytes: int = 0
+    """Of the process, as the system sees it; 0 if that is not known."""
+    queued_bytes: int = 0
+    """Updates that wait for a commit."""
+    loads: int = 0
+    """Documents that wait to be loaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionPolicy:
+    """Above any of the first four nobody new is let in."""
+
+    lag_s: float = 0.5
+    memory_bytes: int = 2 << 30
+    queued_bytes: int = 128 << 20
+    loads: int = 1_000
+    hellos: int = 1_000
+    """HELLOs that wait for their turn; another one is refused without a look at its token."""
+    hellos_per_turn: int = 8
+    """HELLOs that are answered in one turn of the event loop, between which all others are served."""
+    spread_s: float = 10.0
+    """Those who are refused come back spread over so long."""
+
+    def is_overloaded(self, pressure: Pressure, *, was: bool) -> bool:
+        """`was`: it is so until all is calm again, so that it does not flutter."""
+        share = CALM if was else 1.0
+        return (
+            pressure.lag_s > share * self.lag_s
+            or pressure.memory_bytes > share * self.memory_bytes
+            or pressure.queued_bytes > share * self.queued_bytes
+            or pressure.loads > share * self.loads
+        )
+
+
+class Door:
+    """Through which every HELLO comes: at once, in its turn if many come, or not at all."""
+
+    def __init__(self, policy: AdmissionPolicy, desk: Desk) -> None:
+        self._policy = policy
+        self._desk = desk
+        self._waiting: deque[tuple[Session, Hello]] = deque()
+        self._let_in = 0
+        self._lags_s = (0.0, 0.0)
+        self._memory_bytes = 0
+        self.is_overloaded = False
+
+    def __len__(self) -> int:
+        """HELLOs that wait for their turn."""
+        return len(self._waiting)
+
+    def measured(self, lag_s: float, memory_bytes: int) -> None:
+        """How the process does. One late turn of the loop is nothing yet: two in a row count."""
+        self._lags_s = (self._lags_s[1], lag_s)
+        self._memory_bytes = memory_bytes
+        self._judge()
+
+    def _judge(self) -> None:
+        desk = self._desk
+        pressure = Pressure(min(self._lags_s), self._memory_bytes, desk.queued_bytes, desk.loads_waiting)
+        self.is_overloaded = self._policy.is_overloaded(pressure, was=self.is_overloaded)
+
+    def lets_in(self, session: Session, hello: Hello) -> bool:
+        """True if the HELLO is to be looked at now; else it waits, or was refused."""
+        self._judge()
+        if self.is_overloaded or len(self._waiting) >= self._policy.hellos:
+            error = PeerError(Code.OVERLOADED, "too much to do: come back later")
+            self._desk.refuse(session.id, error, retry_after_ms=self._retry_after_ms())
+            return False
+        if not self._waiting and self._let_in < self._policy.hellos_per_turn:
+            self._let_in += 1
+            return True
+        session.state = SessionState.WAITING
+        self._desk.hold(session, Hold.HELLO)
+        self._waiting.append((session, hello))
+        return False
+
+    def _retry_after_ms(self) -> int:
+        """Each comes back at a time of its own."""
+        random = int.from_bytes(self._desk.entropy(4))
+        return RETRY_AFTER_MS_MIN + random % (int(self._policy.spread_s * 1000) + 1)
+
+    def next_turn(self) -> Iterator[tuple[Session, Hello]]:
+        """Those whose turn it is now, in the order in which they came, and who are still there."""
+        self._let_in = 0
+        while self._waiting and self._let_in < self._policy.hellos_per_turn:
+            session, hello = self._waiting.popleft()
+            if session.state is SessionState.WAITING and session.id in self._desk.sessions:
+                self._let_in += 1
+                self._desk.release(session, Hold.HELLO)
+                yield session, hello

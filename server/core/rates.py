@@ -1,0 +1,154 @@
+"""How much of the server each device may use: an account a device, kept in seconds of its share.
+
+Whatever a device has the server do costs a part of a second: all that is allowed in one second costs one second,
+whether it is updates, bytes or answers. A device that was quiet has saved up `burst_s`; one that owes more is not read
+from until it has paid, which time does. Nothing here reads a clock.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from crdt.errors import PeerError
+from crdt.ids import DeviceId
+from crdt.protocol.codes import Code
+from crdt.protocol.frames import Audit, Auth, DeviceFrame, Hello, Open, Push, Resync
+
+if TYPE_CHECKING:
+    from server.core.session import Session
+
+DEBT_S_MAX = 20.0
+"""No device waits longer than this for what it used: its PINGs wait as well, and it would take the link for dead."""
+
+LAP_S = 0.25
+"""A device that has used so much lets others go first, once."""
+
+LOOKUP_UPDATES = 10
+"""What is looked up or verified counts as so many updates."""
+_LOOKUPS = frozenset({Hello, Auth, Open, Resync, Audit})
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What a device may have the server do in each second. Any one of them alone uses up its share."""
+
+    updates_per_s: int = 1_000
+    """Messages. A PUSH counts as many as it has updates; see also LOOKUP_UPDATES."""
+    bytes_per_s: int = 1 << 20
+    """Bytes received; of updates after they were inflated."""
+    answer_bytes_per_s: int = 4 << 20
+    """Bytes of documents read for it, and of errors told to it."""
+    presences_per_s: int = 10
+    """PRESENCE frames passed on; of those in between only the last one is. Kept apart from the share."""
+    burst_s: float = 10.0
+    """What a device that was quiet may use at once, in seconds of its share."""
+
+
+class Tariff:
+    """What things cost, in seconds of a device's share."""
+
+    def __init__(self, rates: Rates) -> None:
+        self._update_s = 1 / rates.updates_per_s
+        self._byte_s = 1 / rates.bytes_per_s
+        self._answer_byte_s = 1 / rates.answer_bytes_per_s
+        self.presence_s = 1 / rates.presences_per_s
+
+    def message_s(self, frame: DeviceFrame, size: int) -> float:
+        """A message of `size` bytes."""
+        if type(frame) is Push:
+            updates = frame.updates
+            return (len(updates) or 1) * self._update_s + max(size, sum(map(len, updates))) * self._byte_s
+        return (LOOKUP_UPDATES if type(frame) in _LOOKUPS else 1) * self._update_s + size * self._byte_s
+
+    def answer_s(self, size: int) -> float:
+        return size * self._answer_byte_s
+
+
+@dataclass(slots=True)
+class Bucket:
+    """What somebody owes, in seconds: nothing from `paid_at` on, on the caller's clock."""
+
+    paid_at: float = float("-inf")
+
+    def charge(self, cost_s: float, now: float) -> float:
+        """Take `cost_s`, however much is owed already; returns what is owed now."""
+        paid_at = self.paid_at
+        self.paid_at = paid_at = (paid_at if paid_at > now else now) + cost_s  # noqa: FURB136 - each message pays
+        return paid_at - now
+
+    def owed_s(self, now: float) -> float:
+        return max(0.0, self.paid_at - now)
+
+    def forgive(self, owed_s: float, now: float) -> None:
+        """No more than `owed_s` is owed."""
+        self.paid_at = min(self.paid_at, now + owed_s)
+
+
+@dataclass(slots=True)
+class Account:
+    """What one device has used and has waiting, over all its connections; `session` is the live one."""
+
+    device: DeviceId
+    session: Session | None = None
+    used: Bucket = field(default_factory=Bucket)
+    shown: Bucket = field(default_factory=Bucket)
+    """Its presence."""
+    lap_s: float = 0.0
+    """Used since it last let others go first."""
+    queued_bytes: int = 0
+
+
+class Accounts:
+    """Accounts by device: of those connected, and of others as long as they owe something, `kept_max` at most."""
+
+    def __init__(self, kept_max: int, sessions_per_user: int) -> None:
+        self._kept_max = kept_max
+        self._sessions_per_user = sessions_per_user
+        self._live: dict[DeviceId, Account] = {}
+        self._left: OrderedDict[DeviceId, Account] = OrderedDict()
+        """Without a connection, who left first in front."""
+        self._sessions: Counter[str] = Counter()
+        """Connected devices by user."""
+
+    def __iter__(self) -> Iterator[Account]:
+        return iter([*self._live.values(), *self._left.values()])
+
+    def enter(self, session: Session) -> Account:
+        """The device of a session is here. Raises PeerError if its user has too many others."""
+        device = session.device
+        account = self._live.get(device)
+        if account is None:
+            if self._sessions[device.user] >= self._sessions_per_user:
+                raise PeerError(Code.RATE_LIMITED, "too many devices of this user are connected")
+            account = self._left.pop(device) if device in self._left else Account(device)
+            self._live[device] = account
+            self._sessions[device.user] += 1
+        account.session = session
+        return account
+
+    def leave(self, session: Session, now: float) -> None:
+        """The connection of a session is gone."""
+        account = session.account
+        if account is None or account.session is not session:
+            return
+        account.session = None
+        user = account.device.user
+        self._sessions[user] -= 1
+        if not self._sessions[user]:
+            del self._sessions[user]
+        self._left[account.device] = self._live.pop(account.device)
+        self.forget_idle(now)
+
+    def forget_idle(self, now: float) -> None:
+        """Drop accounts that owe nothing, and the oldest of too many. What has something queued stays."""
+        while self._left:
+            device, account = next(iter(self._left.items()))
+            if account.queued_bytes:
+                self._left.move_to_end(device)
+                return
+            if len(self._left) <= self._kept_max and account.used.owed_s(now):
+                return
+            del self._left[device]
