@@ -265,7 +265,7 @@ class Connection(asyncio.Protocol):
         """Deliver what was kept while the sink paused, then take what was read and not yet parsed, then read again."""
         while self._backlog and not self._paused:
             self._tell(self._sink.message_received, self._backlog.popleft())
-        if self._phase is Phase.LOST or self._paused:
+        if self._transport.is_closing() or self._paused:
             return
         if self._unread:
             self._take(self._unread)

@@ -105,6 +105,8 @@ async def abuse(server: ServerProcess, attack: Attack, name: str | None) -> int:
 async def _send_on(peer: Peer, data: bytes) -> None:
     try:
         for piece in repeat(data, ON_AND_ON if data else 0):
+            if peer.writer.is_closing():
+                return
             peer.writer.write(piece)
             await peer.writer.drain()
             await asyncio.sleep(0)  # let what comes be read
