@@ -62,9 +62,12 @@ class Side:
     def boot(self) -> None:
         self.unplug()
         self.store = self.home.reopened()
-        self.device = Device(self.name, self.store, self.rng)
+        self.device = self.new_device()
         self.feed(device_events.OpenRequested("main"))
         self.feed(device_events.Started())
+
+    def new_device(self) -> Device:
+        return Device(self.name, self.store, self.rng)
 
     def feed(self, event: device_events.Event) -> None:
         for effect in self.device.handle(event, self.world.lab.now):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from base64 import urlsafe_b64encode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from crdt.protocol.proof import JWK_CHARS_MAX, PublicKey, signed_bytes
 # The key of RFC 7515, appendix A.3.
 X, Y = "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"
 JWK = {"kty": "EC", "crv": "P-256", "x": X, "y": Y}
+COORDINATES = [urlsafe_b64decode(coordinate + "=") for coordinate in (X, Y)]
 THUMBPRINT = "oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-U"
 
 
@@ -30,6 +32,13 @@ def test_a_thumbprint_is_of_the_key_and_not_of_how_it_is_written() -> None:
 
 def test_what_is_signed_names_its_purpose_the_connection_and_the_token() -> None:
     assert signed_bytes(bytes(range(16)), "token-1") == b"syncline.proof.v1\0" + bytes(range(16)) + b"token-1"
+
+
+def test_the_worked_values_of_the_reference() -> None:
+    doc = (Path(__file__).parents[4] / "docs" / "PROTOCOL.md").read_text()
+    nonce = bytes.fromhex("a0a1a2a3a4a5a6a7a8a9aaabacadaeaf")  # of its example
+    assert f"`{signed_bytes(nonce, 'token-1').hex()}`" in doc
+    assert f"`{PublicKey(*COORDINATES).jwk}` has the thumbprint `{THUMBPRINT}`" in doc
 
 
 def without(name: str) -> dict[str, object]:
