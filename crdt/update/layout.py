@@ -12,7 +12,7 @@ from crdt.update.model import TYPES, Content, DeleteRange, Id, StateVector, Stru
 from crdt.update.ordering import in_order
 from crdt.update.reader import CLIENTS_MAX, STRUCTS_MAX, read_update
 from crdt.update.rules import CLASS_OF_CONTENT, IN_LIST, KIND_OF_TYPE, TOLD_BY, UNDER_KEY, Class, Kind
-from crdt.update.writer import CLASS_MASK, FIRST, LANE_SHIFT, Writer
+from crdt.update.writer import CLASS_MASK, FIRST, LANE_SHIFT, NONE, Writer, pack_id
 
 NESTING_MAX = 100
 """Types within types."""
@@ -29,6 +29,9 @@ _OPEN = int(Kind.OPEN)
 _NOWHERE = (1 << 32) - 1
 """What a root is in."""
 
+_CLOCK_MASK = (1 << 32) - 1
+_STEPS_MAX = 20_000
+
 _KEY_BITS = 32
 _KEY_MASK = (1 << _KEY_BITS) - 1
 
@@ -41,6 +44,9 @@ class _Undo:
     lanes: int
     keys: int
     roots: int
+    writers: int
+    steps_left: int
+    """How far to look for neighbours, all in all."""
     told: list[int]
     deleted: list[int]
 
@@ -54,9 +60,9 @@ class Layout:
     """
 
     __slots__ = (
+        "by_number",
         "deleted",
         "depths",
-        "items",
         "keys",
         "kinds",
         "lane_ids",
@@ -64,23 +70,25 @@ class Layout:
         "outer",
         "ranges",
         "roots",
+        "sizes",
         "writers",
     )
 
     def __init__(self) -> None:
         self.writers: dict[int, Writer] = {}
+        self.by_number: list[Writer] = []
         self.roots: dict[str, int] = {}
         self.keys: dict[str, int] = {}
         self.lanes = array("Q", (0,))
         """Container and key (0: none) of each lane."""
         self.lane_ids = {0: _DEAD}
+        self.sizes = array("I", (0,))
+        """How many items the library has in each lane, at most."""
         self.kinds = bytearray((Kind.DEAD,))
         self.depths = bytearray((0,))
         self.outer = array("I", (0,))
         """The container that a type is in."""
         self.deleted: set[int] = {0}
-        self.items = 0
-        """About how many items the library has the document in; more than that."""
         self.ranges = 0
         """About how many delete ranges the document has; more than that."""
 
@@ -109,12 +117,14 @@ class Layout:
     @property
     def resident_bytes(self) -> int:
         """About how much memory this takes."""
-        return 1500 + 700 * len(self.writers) + 120 * len(self.lanes) + 24 * len(self.kinds) + 8 * self.items
+        return 1500 + 700 * len(self.writers) + 120 * len(self.lanes) + 24 * len(self.kinds) + 28 * sum(self.sizes)
 
     def goes_on(self, client: int) -> bool:
         """True if a string right behind the last thing that `client` wrote would change nothing here."""
         writer = self.writers.get(client)
-        return writer is not None and writer.codes[-1] & CLASS_MASK == _TEXT
+        if writer is None or not writer.codes:
+            return False
+        return writer.codes[-1] & CLASS_MASK == _TEXT and writer.rights[-1] == NONE
 
     def admit(self, update: Update, known: Mapping[int, int]) -> None:
         """Check an update that lacks nothing (`Update.missing`) and take it in; `known` is the state vector before it.
@@ -133,8 +143,8 @@ class Layout:
 
     def truncate(self, known: Mapping[int, int]) -> None:
         """Forget what lies at or after these clocks: what was admitted, but never became durable."""
-        for client in list(self.writers):
-            self._cut(client, known.get(client, 0))
+        for client, writer in self.writers.items():
+            writer.cut(known.get(client, 0))
         for container in self.roots.values():
             self.kinds[container] = Kind.OPEN
         for writer in self.writers.values():
@@ -151,18 +161,11 @@ class Layout:
         if content is not Content.STRING or origin != (client, clock - 1) or update.pairs or clock != known.get(client):
             return False
         writer = self.writers[client]
-        code = writer.codes[-1]
-        if code & CLASS_MASK != _TEXT:
+        if writer.codes[-1] & CLASS_MASK != _TEXT:
             return False
         if right_origin is None:
-            return True
-        beside = self.writers[right_origin.client]
-        run = beside.run_at(right_origin.clock)
-        return (
-            beside.codes[run] >> LANE_SHIFT == code >> LANE_SHIFT
-            and (beside is not writer or beside.chains[run] != writer.chains[-1])
-            and not beside.is_second_half(right_origin.clock)
-        )
+            return writer.rights[-1] == NONE
+        return writer.rights[-1] == self._pack(right_origin)
 
     def _check_size(self, update: Update, known: Mapping[int, int]) -> None:
         if len(update.deletes) > RANGES_MAX + 2 * self.ranges:
@@ -189,7 +192,6 @@ class Layout:
             self._check_ranges(update.deletes)
             if len(self.kinds) > undo.containers:
                 self._delete(update.deletes, undo)
-        self.items += len(update.structs)
         self.ranges = max(self.ranges + min(len(update.deletes), _FEW), len(update.deletes))
 
     def _take_pairs(self, pairs: list[Id], known: Mapping[int, int]) -> None:
@@ -224,17 +226,30 @@ class Layout:
         in_chain = clock < floor or origin == (client, clock - 1)
         if clock < floor:
             clock = floor
-        lane, first = _DEAD, 0
-        if content is not Content.GC:
-            lane = self._lane_of(struct, floor)
-            if origin is right_origin and not in_chain and lane:  # it names no neighbours
-                first = self._check_first(writer, lane)
+        lane = _DEAD if content is Content.GC else self._lane_of(struct, floor)
+        if lane == _DEAD:
             self._check_content(struct, lane, undo)
-            if content in TYPES:
-                self._make_container(writer, clock, content, lane)
-        if not lane:
-            in_chain = writer.is_dead_at_end()
-        writer.add(clock, lane << LANE_SHIFT | first | CLASS_OF_CONTENT[content], in_chain)
+            writer.add(clock, CLASS_OF_CONTENT[content], writer.is_dead_at_end(), NONE, NONE)
+            return
+        first = 0
+        if origin is right_origin and not in_chain:  # it names no neighbours
+            first = self._check_first(writer, lane)
+        self._check_content(struct, lane, undo)
+        left, right = self._neighbours(struct, clock, undo)
+        if content in TYPES:
+            self._make_container(writer, clock, content, lane)
+        writer.add(clock, lane << LANE_SHIFT | first | CLASS_OF_CONTENT[content], in_chain, left, right)
+        self.sizes[lane] += 1
+
+    def _neighbours(self, struct: Struct, clock: int, undo: _Undo) -> tuple[int, int]:
+        """The packed neighbours of a struct that begins at `clock`, or the rest of which does."""
+        origin, right_origin = struct.origin, struct.right_origin
+        left = NONE if origin is None else self._pack(origin)
+        if clock > struct.clock:  # the rest goes right behind the beginning
+            left = pack_id(self.writers[struct.client].number, clock - 1)
+        right = NONE if right_origin is None else self._pack(right_origin)
+        self._check_between(left, right, undo)
+        return left, right
 
     def _check_first(self, writer: Writer, lane: int) -> int:
         """A client names no neighbours in a lane only where it finds none: never twice, while the lane is there."""
@@ -289,10 +304,6 @@ class Layout:
             found = self._common(found, self.writers[client].code_at(floor - 1) >> LANE_SHIFT)
         if right_origin is not None:
             found = self._common(found, self._beside(right_origin, right_origin.clock, struct))
-            if found != _DEAD:
-                self._check_order(origin, right_origin)
-                if clock < floor:
-                    self._check_order(Id(client, floor - 1), right_origin)
         assert found is not None
         return found
 
@@ -312,13 +323,50 @@ class Layout:
             raise BadUpdate("surrogate_split", "a neighbour is half a surrogate pair")
         return writer.code_at(clock) >> LANE_SHIFT
 
-    def _check_order(self, left: Id | None, right: Id) -> None:
-        """Neighbours the wrong way round: in a chain the library confuses them, and finds others when it reloads."""
-        if left is None or left.client != right.client or left.clock < right.clock:
+    def _check_between(self, left: int, right: int, undo: _Undo) -> None:
+        """Raise BadUpdate for neighbours that can not have been side by side in any state of the document.
+
+        The library and Yjs place a struct between such ones elsewhere when they load the document in another order.
+        """
+        if left != NONE and self._right_of(left) == right:
+            return  # the left one was put right before the right one
+        if right == NONE:
+            self._refuse_unless(left == NONE)
             return
-        writer = self.writers[left.client]
-        if writer.chain_at(left.clock) == writer.chain_at(right.clock):
-            raise BadUpdate("malformed", "the right neighbour of a struct is before the left one")
+        beyond = self._left_of(right)
+        if beyond == left:
+            return  # the right one was put right behind the left one
+        self._check_leftwards(left, right, beyond, undo)
+
+    def _check_leftwards(self, at: int, right: int, beyond: int, undo: _Undo) -> None:
+        """The left neighbour of the right one is among those that the left one was put behind, one behind another."""
+        while at != NONE:
+            undo.steps_left -= 1
+            writer, clock = self.by_number[at >> 32], at & _CLOCK_MASK
+            chain = writer.chain_at(clock)
+            self._refuse_unless(not self._is_in_chain(right, at, chain) and undo.steps_left >= 0)
+            if self._is_in_chain(beyond, at, chain):
+                return
+            at = writer.left_at(chain)
+        self._refuse_unless(beyond == NONE)
+
+    def _is_in_chain(self, packed: int, at: int, chain: int) -> bool:
+        """True if `packed` is in the same chain as `at`, at it or before."""
+        return chain <= packed - (at & ~_CLOCK_MASK) <= at & _CLOCK_MASK
+
+    def _refuse_unless(self, plausible: bool) -> None:
+        if not plausible:
+            raise BadUpdate("malformed", "the neighbours of a struct were never side by side")
+
+    def _left_of(self, packed: int) -> int:
+        return self.by_number[packed >> 32].left_at(packed & _CLOCK_MASK)
+
+    def _right_of(self, packed: int) -> int:
+        writer = self.by_number[packed >> 32]
+        return writer.rights[writer.run_at(packed & _CLOCK_MASK)]
+
+    def _pack(self, ref: Id) -> int:
+        return pack_id(self.writers[ref.client].number, ref.clock)
 
     def _common(self, one: int | None, other: int) -> int:
         if one is None or one == other:
@@ -344,6 +392,7 @@ class Layout:
         if lane is None:
             lane = self.lane_ids[place] = len(self.lanes)
             self.lanes.append(place)
+            self.sizes.append(0)
         return lane
 
     def _container(self, parent: str | Id, struct: Struct) -> int:
@@ -371,33 +420,36 @@ class Layout:
     def _writer(self, client: int) -> Writer:
         writer = self.writers.get(client)
         if writer is None:
-            writer = self.writers[client] = Writer()
+            writer = self.writers[client] = Writer(len(self.by_number))
+            self.by_number.append(writer)
         return writer
 
     # --- taking back
 
     def _undo(self) -> _Undo:
-        return _Undo(len(self.kinds), len(self.lanes), len(self.keys), len(self.roots), [], [])
+        return _Undo(
+            len(self.kinds), len(self.lanes), len(self.keys), len(self.roots), len(self.writers), _STEPS_MAX, [], []
+        )
 
     def _roll_back(self, undo: _Undo, update: Update, known: Mapping[int, int]) -> None:
         for client in update.sections:
-            self._cut(client, known.get(client, 0))
+            if client in self.writers:
+                self.writers[client].cut(known.get(client, 0))
         for container in undo.told:
             self.kinds[container] = Kind.OPEN
         self.deleted.difference_update(undo.deleted)
         del self.kinds[undo.containers :], self.depths[undo.containers :], self.outer[undo.containers :]
-        del self.lanes[undo.lanes :]
-        for table, size in ((self.lane_ids, undo.lanes), (self.keys, undo.keys), (self.roots, undo.roots)):
+        del self.lanes[undo.lanes :], self.sizes[undo.lanes :]
+        del self.by_number[undo.writers :]
+        tables = (
+            (self.lane_ids, undo.lanes),
+            (self.keys, undo.keys),
+            (self.roots, undo.roots),
+            (self.writers, undo.writers),
+        )
+        for table, size in tables:
             while len(table) > size:
                 table.popitem()
-
-    def _cut(self, client: int, clock: int) -> None:
-        writer = self.writers.get(client)
-        if writer is None:
-            return
-        writer.cut(clock)
-        if not writer.starts:
-            del self.writers[client]
 
 
 _FEW = 16

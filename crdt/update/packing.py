@@ -21,34 +21,28 @@ _VERSION = 1
 
 
 def pack(layout: Layout) -> bytes:
-    clients = sorted(layout.writers)
-    writers = [layout.writers[client] for client in clients]
+    writers = layout.by_number
+    tables = [list(layout.keys), list(layout.roots.items()), bytes(layout.kinds), bytes(layout.depths)]
     columns = [
-        array("Q", clients),
+        array("Q", layout.writers),
         array("I", (len(writer.starts) for writer in writers)),
         array("I", (len(writer.halves) for writer in writers)),
         array("I", (len(writer.type_ids) for writer in writers)),
-        _joined(_steps(writer.starts) for writer in writers),
-        _joined(writer.codes for writer in writers),
-        _joined(array("I", map(sub, writer.starts, writer.chains)) for writer in writers),
-        _joined(_steps(writer.halves) for writer in writers),
-        _joined(_steps(writer.type_clocks) for writer in writers),
-        _joined(writer.type_ids for writer in writers),
+        _joined("I", (_steps(writer.starts) for writer in writers)),
+        _joined("I", (writer.codes for writer in writers)),
+        _joined("I", (array("I", map(sub, writer.starts, writer.chains)) for writer in writers)),
+        _joined("Q", (writer.lefts for writer in writers)),
+        _joined("Q", (writer.rights for writer in writers)),
+        _joined("I", (_steps(writer.halves) for writer in writers)),
+        _joined("I", (_steps(writer.type_clocks) for writer in writers)),
+        _joined("I", (writer.type_ids for writer in writers)),
         layout.lanes,
+        layout.sizes,
         layout.outer,
         array("I", sorted(layout.deleted)),
     ]
-    roots = list(layout.roots.items())
-    tables = [
-        _VERSION,
-        layout.items,
-        layout.ranges,
-        list(layout.keys),
-        roots,
-        bytes(layout.kinds),
-        bytes(layout.depths),
-    ]
-    return zlib.compress(msgpack.packb([*tables, *map(_bytes, columns)]), _LEVEL)
+    packed: bytes = msgpack.packb([_VERSION, layout.ranges, *tables, *map(_bytes, columns)])
+    return zlib.compress(packed, _LEVEL)
 
 
 def unpack(packed: bytes, layout: Layout) -> None:
@@ -59,40 +53,34 @@ def unpack(packed: bytes, layout: Layout) -> None:
         raise ValueError("not a packed layout") from exc
     if version != _VERSION:
         raise ValueError(f"a layout of version {version}")
-    layout.items, layout.ranges, keys, roots, kinds, depths = tables[:6]
+    layout.ranges, keys, roots, kinds, depths, *data = tables
     layout.keys = {key: number for number, key in enumerate(keys, 1)}
     layout.roots = dict(roots)
     layout.kinds, layout.depths = bytearray(kinds), bytearray(depths)
-    clients, runs, halves, types, *columns = map(_array, "QIIIIIIIIIQII", tables[6:])
-    starts, codes, into_chains, half_steps, type_steps, type_ids, layout.lanes, layout.outer, deleted = columns
+    clients, runs, halves, types, *columns = map(_array, _TYPECODES, data)
+    *columns, layout.lanes, layout.sizes, layout.outer, deleted = columns
     layout.lane_ids = dict(zip(layout.lanes, range(len(layout.lanes)), strict=True))
     layout.deleted = set(deleted)
-    cuts = zip(
-        *(
-            _cut(starts, runs),
-            _cut(codes, runs),
-            _cut(into_chains, runs),
-            _cut(half_steps, halves),
-            _cut(type_steps, types),
-            _cut(type_ids, types),
-        ),
-        strict=True,
-    )
-    for client, columns_of_client in zip(clients, cuts, strict=True):
-        layout.writers[client] = _writer(*columns_of_client)
+    cuts = map(_cut, columns, (runs, runs, runs, runs, runs, halves, types, types))
+    layout.by_number = list(map(_writer, range(len(clients)), *cuts))
+    layout.writers = dict(zip(clients, layout.by_number, strict=True))
 
 
 def _writer(
+    number: int,
     starts: array[int],
     codes: array[int],
     into_chains: array[int],
+    lefts: array[int],
+    rights: array[int],
     halves: array[int],
     type_clocks: array[int],
     type_ids: array[int],
 ) -> Writer:
-    writer = Writer()
+    writer = Writer(number)
     writer.starts, writer.codes = array("I", accumulate(starts)), codes
     writer.chains = array("I", map(sub, writer.starts, into_chains))
+    writer.lefts, writer.rights = lefts, rights
     writer.halves = array("I", accumulate(halves))
     writer.type_clocks, writer.type_ids = array("I", accumulate(type_clocks)), type_ids
     writer.firsts = {code >> LANE_SHIFT for code in codes if code & FIRST}
@@ -104,8 +92,8 @@ def _steps(ascending: array[int]) -> array[int]:
     return array("I", ascending[:1]) + array("I", map(sub, ascending[1:], ascending))
 
 
-def _joined(parts: Iterator[array[int]]) -> array[int]:
-    joined = array("I")
+def _joined(typecode: str, parts: Iterator[array[int]]) -> array[int]:
+    joined: array[int] = array(typecode)
     for part in parts:
         joined += part
     return joined
@@ -137,3 +125,5 @@ def _little(column: array[int]) -> array[int]:
 
 
 _LEVEL = 6
+_TYPECODES = "QIIIIIIQQIIIQIII"
+"""Of all columns, in their order."""

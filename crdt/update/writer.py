@@ -5,24 +5,48 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 
-# A run begins where a client's clocks go on in another lane, with content of another class, or not right behind what
-# it wrote before. Its code says in which lane, whether it is the first there of this client that names no neighbours,
-# and which class. A *chain* is runs that each begin right behind the one before: they stand in the order of clocks.
+# A run begins where a client's clocks go on in another lane, with content of another class, before another neighbour,
+# or not right behind what it wrote before. Its code says in which lane, whether it is the first there of this client
+# that names no neighbours, and which class. A *chain* is runs that each begin right behind the one before: they stand
+# in the order of clocks.
 LANE_SHIFT = 3
 FIRST = 4
 CLASS_MASK = 3
+
+NONE = (1 << 64) - 1
+"""The packed id of no neighbour."""
+
+
+def pack_id(number: int, clock: int) -> int:
+    return number << 32 | clock
 
 
 class Writer:
     """What one client wrote: its runs, the second halves of its surrogate pairs, and the types it made, by clock."""
 
-    __slots__ = ("chains", "codes", "firsts", "halves", "starts", "type_clocks", "type_ids")
+    __slots__ = (
+        "chains",
+        "codes",
+        "firsts",
+        "halves",
+        "lefts",
+        "number",
+        "rights",
+        "starts",
+        "type_clocks",
+        "type_ids",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, number: int) -> None:
+        self.number = number
+        """Stands for the client where ids are packed."""
         self.starts = array("I")
         self.codes = array("I")
         self.chains = array("I")
         """Where the chain of each run begins."""
+        self.lefts = array("Q")
+        self.rights = array("Q")
+        """The packed neighbours of each run; within a chain the left one is what was before."""
         self.halves = array("I")
         self.type_clocks = array("I")
         self.type_ids = array("I")
@@ -38,13 +62,20 @@ class Writer:
     def chain_at(self, clock: int) -> int:
         return self.chains[bisect_right(self.starts, clock) - 1]
 
-    def add(self, clock: int, code: int, in_chain: bool) -> None:
-        """Go on at `clock` with `code`, right behind what went before or not."""
-        if in_chain and not (self.codes[-1] ^ code) & ~FIRST:
+    def left_at(self, clock: int) -> int:
+        """The packed left neighbour of what is at `clock`."""
+        run = self.run_at(clock)
+        return self.lefts[run] if clock == self.chains[run] else pack_id(self.number, clock - 1)
+
+    def add(self, clock: int, code: int, in_chain: bool, left: int, right: int) -> None:
+        """Go on at `clock` with `code` between two packed neighbours, right behind what went before or not."""
+        if in_chain and self.rights[-1] == right and not (self.codes[-1] ^ code) & ~FIRST:
             return
         self.starts.append(clock)
         self.codes.append(code)
         self.chains.append(self.chains[-1] if in_chain else clock)
+        self.lefts.append(0 if in_chain else left)
+        self.rights.append(right)
 
     def is_dead_at_end(self) -> bool:
         """True if nobody knows the place of what it wrote last."""
@@ -71,9 +102,7 @@ class Writer:
         del self.halves[bisect_left(self.halves, clock) :]
         kept = bisect_left(self.type_clocks, clock)
         del self.type_clocks[kept:], self.type_ids[kept:]
-        while self.starts and self.starts[-1] >= clock:
-            self.starts.pop()
-            self.chains.pop()
-            code = self.codes.pop()
-            if code & FIRST:
-                self.firsts.discard(code >> LANE_SHIFT)
+        kept = bisect_left(self.starts, clock)
+        self.firsts.difference_update(code >> LANE_SHIFT for code in self.codes[kept:] if code & FIRST)
+        for column in (self.starts, self.codes, self.chains, self.lefts, self.rights):
+            del column[kept:]
