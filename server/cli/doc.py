@@ -34,14 +34,29 @@ _STDIO = Path("-")
 
 @app.command("list")
 @takes_settings(StoreSettings)
-def list_documents(settings: StoreSettings, as_json: AsJson = False) -> int:
-    """All documents, with the sizes of what is stored of them."""
-    infos = perform(settings, "list")
+def list_documents(
+    settings: StoreSettings,
+    quarantined: Annotated[bool, typer.Option("--quarantined", help="Those alone that can not be loaded.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """All documents, with the sizes of what is stored of them; why, of those that are quarantined."""
+    infos = [info for info in perform(settings, "list") if info["quarantine"] or not quarantined]
     if as_json:
         typer.echo(json.dumps(infos))
         return 0
-    columns = ("document", "head_seq", "log_entries", "log_bytes", "snapshot_seq", "snapshot_bytes")
+    columns = ["document", "head_seq", "log_entries", "log_bytes", "snapshot_seq", "snapshot_bytes"]
+    if any(info["quarantine"] for info in infos):
+        columns.append("quarantine")
     print_table(columns, [[info[column] for column in columns] for info in infos])
+    return 0
+
+
+@app.command()
+@takes_settings(StoreSettings)
+def release(settings: StoreSettings, document: Document) -> int:
+    """Let a quarantined document be opened again, once it is mended: `verify` tells."""
+    was_quarantined = perform(settings, "release", document=document)
+    typer.echo(f"{document}: {'released' if was_quarantined else 'was not quarantined'}")
     return 0
 
 

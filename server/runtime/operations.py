@@ -131,6 +131,10 @@ class Operations:
             return {"document": document, "snapshot_bytes": None, "problem": str(exc)}
         return {"document": document, "snapshot_bytes": len(snapshot.state) if snapshot else None, "problem": None}
 
+    async def release(self, document: str) -> bool:
+        """Let a document that was quarantined be opened again; False if it was not."""
+        return await self._storage.release(_parse(document))
+
     async def backup(self, target: str) -> None:
         """Write all that is committed now to a new file. `target` is absolute: this process has its own directory."""
         if self._database is None:
@@ -183,6 +187,7 @@ COMMANDS: Final[Mapping[str, tuple[_Method, Mapping[str, type]]]] = {
     "import": (Operations.import_update, {"document": str, "update": bytes}),
     "verify": (Operations.verify, {"document": str}),
     "compact": (Operations.compact, {"document": str}),
+    "release": (Operations.release, {"document": str}),
     "devices": (Operations.list_devices, {"user": str}),
     "revoke": (Operations.revoke, {"devices": list}),
     "restore": (Operations.restore, {"devices": list}),
@@ -249,6 +254,7 @@ def _info_values(info: DocumentInfo) -> dict[str, Any]:
         "log_bytes": info.log_bytes,
         "snapshot_seq": info.snapshot_seq,
         "snapshot_bytes": info.snapshot_bytes,
+        "quarantine": info.quarantine,
     }
 
 

@@ -280,3 +280,26 @@ async def test_a_caller_that_numbers_wrongly_is_our_mistake(storage: AnyStorage)
         with pytest.raises(AssertionError):
             await storage.append(batch)
     assert (await storage.load(ALICE)).head_seq == 0
+
+
+async def test_a_quarantine_stays_until_it_is_released(storage: AnyStorage) -> None:
+    await put(storage, ALICE, entry(1))
+    await put(storage, BOB, entry(1))
+    await storage.quarantine(ALICE, "entry 1 is damaged")
+    assert (await storage.load(ALICE)).quarantine == "entry 1 is damaged"
+    assert (await storage.load(ALICE)).entries == (entry(1),)
+    assert [info.quarantine for info in await storage.documents()] == ["entry 1 is damaged", None]
+    assert await storage.release(ALICE)
+    assert (await storage.load(ALICE)).quarantine is None
+    assert not await storage.release(ALICE)
+
+
+async def test_what_is_not_stored_can_not_be_quarantined(storage: AnyStorage) -> None:
+    await storage.quarantine(ALICE, "it was never written")
+    assert (await storage.load(ALICE)).quarantine is None
+    assert await storage.documents() == []
+
+
+async def test_healing_entries_are_told_from_others(storage: AnyStorage) -> None:
+    await put(storage, ALICE, replace(entry(1), heal=True), entry(2))
+    assert [logged.heal for logged in (await storage.load(ALICE)).entries] == [True, False]

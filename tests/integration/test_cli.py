@@ -189,6 +189,17 @@ def test_damage_is_found_and_where_it_is(store: Path, cli: Cli, statement: str) 
     assert "damaged" in cli("doc", "show", "alice/main").complaint
 
 
+def test_quarantined_documents_are_listed_and_released(store: Path, cli: Cli) -> None:
+    assert cli("doc", "list", "--quarantined", "--json").json == []
+    damage(store, "UPDATE documents SET quarantined_ms = 1, quarantine_reason = 'entry 3 is damaged' WHERE id = 1")
+    (listed,) = cli("doc", "list", "--quarantined", "--json").json
+    assert (listed["document"], listed["quarantine"]) == ("alice/main", "entry 3 is damaged")
+    assert "entry 3 is damaged" in cli("doc", "list").out
+    assert cli("doc", "release", "alice/main").out == "alice/main: released\n"
+    assert cli("doc", "release", "alice/main").out == "alice/main: was not quarantined\n"
+    assert cli("doc", "list", "--quarantined", "--json").json == []
+
+
 # --- what goes wrong
 
 

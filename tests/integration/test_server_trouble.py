@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ from sqlalchemy import event
 
 from client_sim.live import Blocked, Problem
 from crdt.ids import DocumentId
-from crdt.protocol.frames import Open, Opened, Push
+from crdt.protocol.frames import Error, Open, Opened, Push
 from server.core.ports import CorruptDocument, StorageError
 from server.core.records import AppendResult, DocumentAppend, StoredDocument
 from tests.integration.server_peers import (
@@ -24,6 +27,7 @@ from tests.integration.server_peers import (
     text_updates,
     write,
 )
+from tests.integration.server_process import server_process
 from tests.server_fixture import RunningServer, running_server
 
 Append = Callable[[Sequence[DocumentAppend]], Awaitable[list[AppendResult]]]
@@ -185,3 +189,33 @@ async def test_a_server_ends_though_its_storage_hangs(tmp_path: Path, monkeypatc
         async with raw_device(server.url) as raw:
             await raw.send(Open(1, "main", None, b"\x00"))
             await asked.wait()
+
+
+async def test_a_document_that_was_damaged_on_disk_is_quarantined_until_it_is_released(tmp_path: Path) -> None:
+    async with server_process(tmp_path) as server:
+        async with new_device(server.url) as phone:
+            for name in ("main", "other"):
+                document = await phone.open(name)
+                write(document, "safe")
+                await document.wait_durable(WITHIN_S)
+        await server.kill()
+        with closing(sqlite3.connect(server.database)) as database:
+            database.execute("UPDATE log SET time_ms = time_ms + 1 WHERE document_id = 1")
+            database.commit()
+        await server.start()
+        async with raw_device(server.url, Open(1, "main", None, b"\0"), Open(2, "other", None, b"\0")) as raw:
+            answers = [await raw.receive(), await raw.receive()]
+            assert {type(answer) for answer in answers} == {Error, Opened}
+            assert [answer.code for answer in answers if isinstance(answer, Error)] == ["doc_quarantined"]
+        listed = await server.cli("doc", "list", "--quarantined", "--json")
+        assert [info["document"] for info in json.loads(listed.out)] == ["alice/main"]
+        await server.kill()
+        with closing(sqlite3.connect(server.database)) as database:
+            database.execute("UPDATE log SET time_ms = time_ms - 1 WHERE document_id = 1")
+            database.commit()
+        await server.start()
+        async with raw_device(server.url, Open(1, "main", None, b"\0")) as raw:
+            assert (await raw.expect(Error)).code == "doc_quarantined"
+        assert (await server.cli("doc", "release", "alice/main")).code == 0
+        async with new_device(server.url, "laptop") as laptop:
+            await converged(await laptop.open("main"), to={"body": "safe"})
