@@ -8,7 +8,7 @@ is the first one that is missing.
 from __future__ import annotations
 
 from crdt.update.decoder import DEPTH_MAX, VALUES_MAX
-from crdt.update.layout import NESTING_MAX, RANGES_MAX, Layout
+from crdt.update.layout import NESTING_MAX, RANGES_MAX, STEPS_SMALL, Layout
 from crdt.update.model import (
     CLIENT_MAX,
     CLOCK_MAX,
@@ -38,6 +38,7 @@ __all__ = [
     "EMPTY_UPDATE",
     "NESTING_MAX",
     "RANGES_MAX",
+    "STEPS_SMALL",
     "STRUCTS_MAX",
     "VALUES_MAX",
     "Content",

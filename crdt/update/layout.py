@@ -30,23 +30,26 @@ _NOWHERE = (1 << 32) - 1
 """What a root is in."""
 
 _CLOCK_MASK = (1 << 32) - 1
-_STEPS_MAX = 20_000
+_LOOKS_MAX = 20_000
 
 _KEY_BITS = 32
 _KEY_MASK = (1 << _KEY_BITS) - 1
 
 
 @dataclass(slots=True)
-class _Undo:
-    """How the tables were before an update that may be refused, and which roots and types it told or deleted."""
+class _Admission:
+    """An update on its way in, which may still be refused: how the tables were before it, and what it changed."""
 
     containers: int
     lanes: int
     keys: int
     roots: int
     writers: int
-    steps_left: int
+    looks_left: int
     """How far to look for neighbours, all in all."""
+    steps: int
+    """How many items the library may have to walk past."""
+    grown: list[int]
     told: list[int]
     deleted: list[int]
 
@@ -99,7 +102,7 @@ class Layout:
         known: StateVector = {}
         for stored in updates:
             update = read_update(stored)
-            layout._take(update, known, layout._undo())
+            layout._take(update, known, layout._begin())
             update.advance(known)
         return layout
 
@@ -126,20 +129,25 @@ class Layout:
             return False
         return writer.codes[-1] & CLASS_MASK == _TEXT and writer.rights[-1] == NONE
 
-    def admit(self, update: Update, known: Mapping[int, int]) -> None:
+    def admit(self, update: Update, known: Mapping[int, int]) -> int:
         """Check an update that lacks nothing (`Update.missing`) and take it in; `known` is the state vector before it.
 
-        Raises BadUpdate, and is unchanged then. What was known before is skipped, unchecked.
+        Raises BadUpdate, and is unchanged then. What was known before is skipped.
+
+        Returns the most that it may cost to apply, in steps of about 0.1 us: items to walk past, ranges to split.
+        An honest update of a few structs takes as many as the list that it changes has items; up to `STEPS_SMALL` are
+        harmless. A few kilobytes of another can take seconds.
         """
         if len(update.structs) == 1 and not update.deletes and self._is_typing(update.structs[0], update, known):
-            return
+            return 0
         self._check_size(update, known)
-        undo = self._undo()
+        admission = self._begin()
         try:
-            self._take(update, known, undo)
+            self._take(update, known, admission)
         except BadUpdate:
-            self._roll_back(undo, update, known)
+            self._roll_back(admission, update, known)
             raise
+        return admission.steps + _STEPS_OF_RANGE * len(update.deletes) + len(update.structs) ** 2 // _SQUARE_OF_STEP
 
     def truncate(self, known: Mapping[int, int]) -> None:
         """Forget what lies at or after these clocks: what was admitted, but never became durable."""
@@ -177,21 +185,21 @@ class Layout:
         if structs > STRUCTS_MAX or len(clients) > CLIENTS_MAX:
             raise BadUpdate("limit", f"more than {STRUCTS_MAX} new structs, or {CLIENTS_MAX} clients")
 
-    def _take(self, update: Update, known: Mapping[int, int], undo: _Undo) -> None:
+    def _take(self, update: Update, known: Mapping[int, int], admission: _Admission) -> None:
         if update.pairs:
             self._take_pairs(update.pairs, known)
         if update.deletes:
-            self._delete(update.deletes, undo)
+            self._delete(update.deletes, admission)
         for struct in in_order(update):
             floor = known.get(struct.client, 0)
             if struct.clock + struct.length > floor:
-                self._take_struct(struct, floor, undo)
+                self._take_struct(struct, floor, admission)
             else:  # Yjs splits what is beside it all the same
                 self._check_neighbours(struct)
         if update.deletes:
             self._check_ranges(update.deletes)
-            if len(self.kinds) > undo.containers:
-                self._delete(update.deletes, undo)
+            if len(self.kinds) > admission.containers:
+                self._delete(update.deletes, admission)
         self.ranges = max(self.ranges + min(len(update.deletes), _FEW), len(update.deletes))
 
     def _take_pairs(self, pairs: list[Id], known: Mapping[int, int]) -> None:
@@ -202,7 +210,7 @@ class Layout:
             elif clock == floor:
                 raise BadUpdate("surrogate_split", "an update goes on within a surrogate pair")
 
-    def _delete(self, ranges: list[DeleteRange], undo: _Undo) -> None:
+    def _delete(self, ranges: list[DeleteRange], admission: _Admission) -> None:
         """Note which containers are gone."""
         for client, start, end in ranges:
             writer = self.writers.get(client)
@@ -211,7 +219,7 @@ class Layout:
             for container in writer.containers_in(start, end):
                 if container not in self.deleted:
                     self.deleted.add(container)
-                    undo.deleted.append(container)
+                    admission.deleted.append(container)
 
     def _check_ranges(self, ranges: list[DeleteRange]) -> None:
         for client, start, end in ranges:
@@ -219,7 +227,7 @@ class Layout:
             if writer is not None and writer.halves and (writer.is_second_half(start) or writer.is_second_half(end)):
                 raise BadUpdate("surrogate_split", "a delete range begins or ends within a surrogate pair")
 
-    def _take_struct(self, struct: Struct, floor: int, undo: _Undo) -> None:
+    def _take_struct(self, struct: Struct, floor: int, admission: _Admission) -> None:
         """Place what of a struct is at or after clock `floor`."""
         client, clock, _, content, origin, right_origin, _, _ = struct
         writer = self._writer(client)
@@ -228,27 +236,30 @@ class Layout:
             clock = floor
         lane = _DEAD if content is Content.GC else self._lane_of(struct, floor)
         if lane == _DEAD:
-            self._check_content(struct, lane, undo)
+            self._check_content(struct, lane, admission)
             writer.add(clock, CLASS_OF_CONTENT[content], writer.is_dead_at_end(), NONE, NONE)
             return
         first = 0
         if origin is right_origin and not in_chain:  # it names no neighbours
             first = self._check_first(writer, lane)
-        self._check_content(struct, lane, undo)
-        left, right = self._neighbours(struct, clock, undo)
+        self._check_content(struct, lane, admission)
+        left, right = self._neighbours(struct, clock, admission)
         if content in TYPES:
             self._make_container(writer, clock, content, lane)
         writer.add(clock, lane << LANE_SHIFT | first | CLASS_OF_CONTENT[content], in_chain, left, right)
+        if not in_chain or clock == floor:
+            admission.steps += self.sizes[lane]
         self.sizes[lane] += 1
+        admission.grown.append(lane)
 
-    def _neighbours(self, struct: Struct, clock: int, undo: _Undo) -> tuple[int, int]:
+    def _neighbours(self, struct: Struct, clock: int, admission: _Admission) -> tuple[int, int]:
         """The packed neighbours of a struct that begins at `clock`, or the rest of which does."""
         origin, right_origin = struct.origin, struct.right_origin
         left = NONE if origin is None else self._pack(origin)
         if clock > struct.clock:  # the rest goes right behind the beginning
             left = pack_id(self.writers[struct.client].number, clock - 1)
         right = NONE if right_origin is None else self._pack(right_origin)
-        self._check_between(left, right, undo)
+        self._check_between(left, right, admission)
         return left, right
 
     def _check_first(self, writer: Writer, lane: int) -> int:
@@ -260,7 +271,7 @@ class Layout:
             raise BadUpdate("schema", "a struct passes over what its own client wrote in the same place")
         return 0
 
-    def _check_content(self, struct: Struct, lane: int, undo: _Undo) -> None:
+    def _check_content(self, struct: Struct, lane: int, admission: _Admission) -> None:
         place = self.lanes[lane]
         container = place >> _KEY_BITS
         kind = self.kinds[container]
@@ -273,7 +284,7 @@ class Layout:
         if struct.content not in IN_LIST[kind]:
             raise BadUpdate("schema", f"content of kind {struct.content} in a {Kind(kind).name}")
         if kind == _OPEN and self._tell(container, CLASS_OF_CONTENT[struct.content]):
-            undo.told.append(container)
+            admission.told.append(container)
 
     def _tell(self, container: int, content_class: int) -> bool:
         """Note what an open root is, if this content tells."""
@@ -323,7 +334,7 @@ class Layout:
             raise BadUpdate("surrogate_split", "a neighbour is half a surrogate pair")
         return writer.code_at(clock) >> LANE_SHIFT
 
-    def _check_between(self, left: int, right: int, undo: _Undo) -> None:
+    def _check_between(self, left: int, right: int, admission: _Admission) -> None:
         """Raise BadUpdate for neighbours that can not have been side by side in any state of the document.
 
         The library and Yjs place a struct between such ones elsewhere when they load the document in another order.
@@ -336,15 +347,15 @@ class Layout:
         beyond = self._left_of(right)
         if beyond == left:
             return  # the right one was put right behind the left one
-        self._check_leftwards(left, right, beyond, undo)
+        self._check_leftwards(left, right, beyond, admission)
 
-    def _check_leftwards(self, at: int, right: int, beyond: int, undo: _Undo) -> None:
+    def _check_leftwards(self, at: int, right: int, beyond: int, admission: _Admission) -> None:
         """The left neighbour of the right one is among those that the left one was put behind, one behind another."""
         while at != NONE:
-            undo.steps_left -= 1
+            admission.looks_left -= 1
             writer, clock = self.by_number[at >> 32], at & _CLOCK_MASK
             chain = writer.chain_at(clock)
-            self._refuse_unless(not self._is_in_chain(right, at, chain) and undo.steps_left >= 0)
+            self._refuse_unless(not self._is_in_chain(right, at, chain) and admission.looks_left >= 0)
             if self._is_in_chain(beyond, at, chain):
                 return
             at = writer.left_at(chain)
@@ -426,31 +437,51 @@ class Layout:
 
     # --- taking back
 
-    def _undo(self) -> _Undo:
-        return _Undo(
-            len(self.kinds), len(self.lanes), len(self.keys), len(self.roots), len(self.writers), _STEPS_MAX, [], []
+    def _begin(self) -> _Admission:
+        return _Admission(
+            len(self.kinds),
+            len(self.lanes),
+            len(self.keys),
+            len(self.roots),
+            len(self.writers),
+            _LOOKS_MAX,
+            0,
+            [],
+            [],
+            [],
         )
 
-    def _roll_back(self, undo: _Undo, update: Update, known: Mapping[int, int]) -> None:
+    def _roll_back(self, admission: _Admission, update: Update, known: Mapping[int, int]) -> None:
         for client in update.sections:
             if client in self.writers:
                 self.writers[client].cut(known.get(client, 0))
-        for container in undo.told:
+        for container in admission.told:
             self.kinds[container] = Kind.OPEN
-        self.deleted.difference_update(undo.deleted)
-        del self.kinds[undo.containers :], self.depths[undo.containers :], self.outer[undo.containers :]
-        del self.lanes[undo.lanes :], self.sizes[undo.lanes :]
-        del self.by_number[undo.writers :]
+        self.deleted.difference_update(admission.deleted)
+        del self.kinds[admission.containers :], self.depths[admission.containers :], self.outer[admission.containers :]
+        for lane in admission.grown:
+            self.sizes[lane] -= 1
+        del self.lanes[admission.lanes :], self.sizes[admission.lanes :]
+        del self.by_number[admission.writers :]
         tables = (
-            (self.lane_ids, undo.lanes),
-            (self.keys, undo.keys),
-            (self.roots, undo.roots),
-            (self.writers, undo.writers),
+            (self.lane_ids, admission.lanes),
+            (self.keys, admission.keys),
+            (self.roots, admission.roots),
+            (self.writers, admission.writers),
         )
         for table, size in tables:
             while len(table) > size:
                 table.popitem()
 
+
+STEPS_SMALL = 500_000
+"""Up to this many steps an update is applied within about 60 ms."""
+
+_STEPS_OF_RANGE = 300
+"""Where it splits a string of a megabyte."""
+
+_SQUARE_OF_STEP = 100
+"""Each struct of an update costs the library time and memory for each other."""
 
 _FEW = 16
 """Delete ranges that an edit adds; an update with more is taken to carry the whole delete set."""
