@@ -59,6 +59,7 @@ def unpack(packed: bytes, layout: Layout) -> None:
     layout.kinds, layout.depths = bytearray(kinds), bytearray(depths)
     clients, runs, halves, types, *columns = map(_array, _TYPECODES, data)
     *columns, layout.lanes, layout.sizes, layout.outer, deleted = columns
+    layout.items = sum(layout.sizes)
     layout.lane_ids = dict(zip(layout.lanes, range(len(layout.lanes)), strict=True))
     layout.deleted = set(deleted)
     cuts = map(_cut, columns, (runs, runs, runs, runs, runs, halves, types, types))
