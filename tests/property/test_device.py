@@ -127,6 +127,7 @@ def check(world: World) -> None:
     for rig in world.rigs:
         assert rig.device.status.state is State.CURRENT
         assert rig.document.pending == 0
+        assert rig.device.name == rig.name, "it took itself for a clone"
         assert rig.document.copy.replica.digest() == world.server.room("main").replica.digest()
 
 
