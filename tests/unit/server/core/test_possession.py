@@ -124,6 +124,15 @@ def test_a_key_that_is_no_point_of_the_curve_is_none_even_if_the_token_names_it(
     assert not proves({"proof": bytes(64), "key": nowhere.jwk}, nowhere.thumbprint, JTI, NONCE)
 
 
+def test_a_proof_is_good_for_its_token_alone() -> None:
+    lab = Lab()
+    session = greet(lab, lambda nonce: PHONE.options(nonce, JTI), bound(jti="t-2"))
+    assert lab.closed == {session: REPLAYED}
+    assert isinstance(
+        lab.take(greet(lab, lambda nonce: PHONE.options(nonce, "t-2"), bound(jti="t-2")), Welcome), Welcome
+    )
+
+
 def test_what_was_said_on_one_connection_is_worth_nothing_on_another() -> None:
     lab = Lab()
     session = lab.connect()
