@@ -136,33 +136,34 @@ async def _noted(server: RunningServer) -> Any:
 
 
 async def test_a_thousand_live_sockets_are_closed_in_time(tmp_path: Path) -> None:
-    names = [f"d{number:04}" for number in range(CROWD)]
+    crowd = [DeviceId(f"user-{number // 10}", f"d{number}") for number in range(CROWD)]
     async with running_server(tmp_path) as server, asyncio.TaskGroup() as tasks:
         dialling, everybody = asyncio.Semaphore(AT_ONCE), asyncio.Barrier(CROWD + 1)
-        crowd = [tasks.create_task(_wait_for_the_end(server.url, name, dialling, everybody)) for name in names]
+        ends = [tasks.create_task(_wait_for_the_end(server.url, device, dialling, everybody)) for device in crowd]
         await everybody.wait()
         async with raw_member(server.url, user="bob") as (bob, opened_by_bob):
             async with ControlServer(control_path(tmp_path / "syncline.db"), _operations(server)):
                 began_s = time.monotonic()
                 await asyncio.to_thread(
-                    call, control_path(tmp_path / "syncline.db"), "revoke", devices=[f"alice/{name}" for name in names]
+                    call, control_path(tmp_path / "syncline.db"), "revoke", devices=list(map(str, crowd))
                 )
-                ends_s = await asyncio.gather(*crowd)
+                ends_s = await asyncio.gather(*ends)
             assert max(ends_s) - began_s < REVOKED_WITHIN_S
             await bob.send(Push(opened_by_bob.handle, 1, tuple(text_updates(7, ["still here"]))))
             assert (await bob.expect(Ack)).op == 1
 
 
-async def _wait_for_the_end(url: str, name: str, dialling: asyncio.Semaphore, everybody: asyncio.Barrier) -> float:
+async def _wait_for_the_end(
+    url: str, device: DeviceId, dialling: asyncio.Semaphore, everybody: asyncio.Barrier
+) -> float:
     """When the device was told that it is shut out."""
-    async with dialling:
-        connecting = raw_device(url, name=name)
-        raw = await connecting.__aenter__()
-    await everybody.wait()
-    assert await _last_words(raw) == "device_revoked"
-    ended_s = time.monotonic()
+    await dialling.acquire()
+    async with raw_device(url, user=device.user, name=device.name) as raw:
+        dialling.release()
+        await everybody.wait()
+        assert await _last_words(raw) == "device_revoked"
+        ended_s = time.monotonic()
     assert raw.close == REVOKED
-    await connecting.__aexit__(None, None, None)
     return ended_s
 
 
