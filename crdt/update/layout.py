@@ -11,6 +11,7 @@ from crdt.update import packing
 from crdt.update.model import TYPES, Content, DeleteRange, Id, StateVector, Struct, Update
 from crdt.update.neighbours import check_between
 from crdt.update.ordering import in_order
+from crdt.update.ranges import Ranges
 from crdt.update.reader import CLIENTS_MAX, STRUCTS_MAX, read_update
 from crdt.update.rules import CLASS_OF_CONTENT, IN_LIST, KIND_OF_TYPE, TOLD_BY, UNDER_KEY, Class, Kind
 from crdt.update.writer import CLASS_MASK, FIRST, LANE_SHIFT, NONE, Writer, pack_id
@@ -50,6 +51,8 @@ class _Admission:
     steps: int
     """How many items the library may have to walk past."""
     grown: list[int]
+    wide: list[tuple[int, int, int]]
+    """Clocks of several values of one key in one struct."""
     told: list[int]
     deleted: list[int]
 
@@ -203,6 +206,9 @@ class Layout:
             self._check_ranges(update.deletes)
             if len(self.kinds) > admission.containers:
                 self._delete(update.deletes, admission)
+        if admission.wide and Ranges(admission.wide) - Ranges.deleted_by(update):
+            # The library takes all but the last value of a key for deleted, and reads freed memory where one is not.
+            raise BadUpdate("schema", "several values of a key that are not deleted")
         self.items += len(admission.grown)
         self.ranges = max(self.ranges + min(len(update.deletes), _FEW), len(update.deletes))
 
@@ -284,6 +290,8 @@ class Layout:
                 raise BadUpdate("schema", f"content of kind {struct.content} under a key of a {Kind(kind).name}")
             if struct.right_origin is not None:
                 raise BadUpdate("schema", "a value before another one of its key")
+            if struct.length > 1 and struct.content is Content.ANY:
+                admission.wide.append((struct.client, struct.clock, struct.clock + struct.length))
             return
         if struct.content not in IN_LIST[kind]:
             raise BadUpdate("schema", f"content of kind {struct.content} in a {Kind(kind).name}")
@@ -408,6 +416,7 @@ class Layout:
             len(self.writers),
             _LOOKS_MAX,
             0,
+            [],
             [],
             [],
             [],
