@@ -59,6 +59,8 @@ def restore(
     assert database is not None, "settings take SQLite only"
     if database.exists() and not replace:
         raise OperationRefused(f"{database} is there, and would be gone: say --replace if that is meant")
-    put_back(source, database)
+    is_taken_over = put_back(source, database)
     typer.echo(f"restored {database}; every document has begun a new epoch")
+    if not is_taken_over:
+        typer.echo("Devices are shut out as the backup says: revoke again those that were shut out since.")
     return 0

@@ -34,20 +34,23 @@ async def backup(database: Path, target: Path) -> None:
     await asyncio.to_thread(_backup, database, target)
 
 
-def restore(backup_file: Path, database: Path) -> None:
+def restore(backup_file: Path, database: Path) -> bool:
     """Put a backup in the place of `database`, which nobody may have open.
 
     Every document gets a new epoch and the store a new id: devices know things that the backup does not, and must not
-    take its cursors for theirs. Raises StorageError; then `database` is as it was.
+    take its cursors for theirs. Who is shut out is taken over from the store that was there; False if that could not be
+    read, and the backup's list holds. Raises StorageError; then `database` is as it was.
     """
     with operational(f"restoring {backup_file}"), database_lock(database), _partial(database) as partial:
         shutil.copyfile(backup_file, partial)
         _check_integrity(partial)
         _renew(partial)
+        is_taken_over = _take_over_revocations(database, partial)
         _sync(partial)
         _take_out(database)
         partial.replace(database)
         _sync(database.parent)
+    return is_taken_over
 
 
 def _backup(database: Path, target: Path) -> None:
@@ -105,6 +108,27 @@ def _begin_epochs(connection: Connection) -> None:
         epoch = secrets.token_bytes(EPOCH_BYTES)
         values = document_values(document, epoch, heads.get(row.id, 0), row.created_ms)
         connection.execute(update(documents).where(documents.c.id == row.id).values(values))
+
+
+def _take_over_revocations(database: Path, restored: Path) -> bool:
+    """A device that was stolen after the backup does not come in again with it."""
+    if not database.exists():
+        return True
+    with closing(sqlite3.connect(restored)) as connection:
+        try:
+            connection.execute("ATTACH ? AS replaced", (str(database),))
+            connection.execute("UPDATE devices SET revoked_ms = NULL WHERE revoked_ms IS NOT NULL")
+            connection.execute(_TAKE_OVER)
+        except sqlite3.DatabaseError:  # it is damaged, or older than the list
+            return False
+        connection.commit()
+    return True
+
+
+_TAKE_OVER = """\
+INSERT INTO devices (user, device, revoked_ms)
+SELECT user, device, revoked_ms FROM replaced.devices WHERE revoked_ms IS NOT NULL
+ON CONFLICT (user, device) DO UPDATE SET revoked_ms = excluded.revoked_ms"""
 
 
 def _take_out(database: Path) -> None:

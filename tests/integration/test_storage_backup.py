@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from crdt.ids import DocumentId
+from crdt.ids import DeviceId, DocumentId
 from server.core.ports import StorageError
 from server.core.records import DocumentAppend
 from server.storage import open_storage
@@ -183,3 +183,29 @@ async def test_a_link_to_a_store_in_use_is_that_store(tmp_path: Path) -> None:
         with pytest.raises(DatabaseInUse):
             async with open_storage(url_of(link)):
                 pass
+
+
+STOLEN, FOUND = DeviceId("alice", "stolen"), DeviceId("alice", "found")
+
+
+async def test_who_is_shut_out_stays_so_whatever_the_backup_says(database: Path, tmp_path: Path) -> None:
+    async with opened(database) as storage:
+        await storage.revoke_devices([FOUND], 1)
+        await backup(database, tmp_path / "backup")
+        await storage.restore_devices([FOUND])
+        await storage.revoke_devices([STOLEN], 2)
+    assert restore(tmp_path / "backup", database)
+    async with opened(database) as storage:
+        assert await storage.revoked_devices() == {STOLEN}
+
+
+async def test_where_the_replaced_store_can_not_be_read_the_backup_says_who_is_shut_out(
+    database: Path, tmp_path: Path
+) -> None:
+    async with opened(database) as storage:
+        await storage.revoke_devices([STOLEN], 1)
+        await backup(database, tmp_path / "backup")
+    damage(database, 0, bytes(200))
+    assert not restore(tmp_path / "backup", database)
+    async with opened(database) as storage:
+        assert await storage.revoked_devices() == {STOLEN}
