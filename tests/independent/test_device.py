@@ -528,7 +528,7 @@ async def test_a_copy_of_a_device_becomes_another_one(server: RunningServer, mak
     await wait_until(lambda: copied.link == "waiting")
     assert copied.name != "phone"
     await online(copied)
-    assert phone.link == "stopped"  # the copy came as `phone`
+    await wait_until(lambda: phone.link == "stopped")  # the copy came as `phone`
     assert phone.close_code == 4409
     await online(phone)
     await alike(phone, copied)
