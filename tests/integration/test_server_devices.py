@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -30,7 +31,7 @@ from tests.integration.server_peers import (
 from tests.integration.server_process import ServerProcess, server_process
 from tests.server_fixture import RunningServer, make_token, running_server
 
-CROWD = 1_000
+CROWD = 1_000 if os.environ.get("SYNCLINE_SOAK") else 300
 AT_ONCE = 50
 REVOKED_WITHIN_S = 2.0
 REVOKED = (4403, "device_revoked")
@@ -135,7 +136,7 @@ async def _noted(server: RunningServer) -> Any:
     return await server.storage.devices()
 
 
-async def test_a_thousand_live_sockets_are_closed_in_time(tmp_path: Path) -> None:
+async def test_a_crowd_of_live_sockets_is_closed_in_time(tmp_path: Path) -> None:
     crowd = [DeviceId(f"user-{number // 10}", f"d{number}") for number in range(CROWD)]
     async with running_server(tmp_path) as server, asyncio.TaskGroup() as tasks:
         dialling, everybody = asyncio.Semaphore(AT_ONCE), asyncio.Barrier(CROWD + 1)
