@@ -25,7 +25,7 @@ from client_sim.traces import (
     updates,
 )
 from crdt.replica import Replica
-from crdt.update import StateVector, read_update
+from crdt.update import STEPS_SMALL, Layout, StateVector, read_update
 
 SOAK = bool(os.environ.get("SYNCLINE_SOAK"))
 SLOW = "automerge-paper"
@@ -73,10 +73,12 @@ def test_recordings_replay_in_the_library() -> None:
 def check_updates(trace: Trace) -> None:
     """Every update of a recording fits in the order given, and together they are its text."""
     known: StateVector = {}
+    layout = Layout()
     replica = Replica()
     for _, update in updates(trace):
-        read = read_update(update)
+        read = read_update(update, bounded=True)
         assert read.missing(known) is None
+        assert layout.admit(read, known) < STEPS_SMALL
         read.advance(known)
         replica.apply([update])
     assert replica.state_vector() == known

@@ -11,7 +11,7 @@ from pycrdt import Array, Doc, Map, Text
 
 from client_sim.traces import FOLDER_VARIABLE, folder
 from crdt.replica import Replica, values_of
-from crdt.update import RootKind, StateVector, read_update, root_kinds
+from crdt.update import Layout, RootKind, StateVector, read_update, root_kinds
 from tests.conformance.cases import Case, cases
 
 FILE = "yjs-conformance-small.bin.gz"
@@ -31,12 +31,13 @@ def sample() -> list[Case]:
 
 def deliver(updates: list[bytes]) -> Replica:
     """Apply each update as soon as it fits, in rounds over those that wait."""
-    replica, known, waiting = Replica(), StateVector(), updates
+    replica, layout, known, waiting = Replica(), Layout(), StateVector(), updates
     while waiting:
         early = []
         for update in waiting:
-            read = read_update(update)
+            read = read_update(update, bounded=True)
             if read.missing(known) is None:
+                layout.admit(read, known)
                 replica.apply([update])
                 read.advance(known)
             else:
@@ -44,6 +45,7 @@ def deliver(updates: list[bytes]) -> Replica:
         assert len(early) < len(waiting), "nothing fits any more"
         waiting = early
     assert replica.state_vector() == known
+    assert Layout.of([replica.state()]).pack()
     return replica
 
 

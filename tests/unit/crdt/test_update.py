@@ -194,7 +194,95 @@ REFUSED = {
     "an XML hook, which the library misreads": (sections(b"\x07\x01\x01t\x05\x01p"), "unsupported"),
     "a weak link": (sections(b"\x07\x01\x01t\x07\x00"), "unsupported"),
     "an undefined type": (sections(b"\x07\x01\x01t\x0f"), "unsupported"),
+    "a move": (sections(b"\x0b\x01\x01t"), "unsupported"),
+    "a client id that could be shorter": (b"\x01\x01\x85\x00\x00\x04\x01\x01t\x01a\x00", "malformed"),
+    "a count that could be shorter": (b"\x80\x00\x00", "malformed"),
+    "a neighbour's clock that could be shorter": (sections(b"\x84\x07\x83\x00\x01a"), "malformed"),
+    "a range that could be shorter": (b"\x00\x01\x05\x01\x80\x00\x01", "malformed"),
+    "a value's integer that could be shorter": (sections(b"\x08\x01\x01t\x01\x7d\x81\x00"), "malformed"),
+    "a whole number over 53 bits": (sections(b"\x08\x01\x01t\x01\x7d\xbf" + 6 * b"\xff" + b"\x20"), "limit"),
+    "a struct of kind 0 that is no GC": (sections(b"\x80\x07\x03"), "unsupported"),
+    "a key that is not UTF-8": (sections(b"\x28\x01\x01t\x01\xff\x01\x7e"), "malformed"),
+    "a root's name that is not UTF-8": (sections(b"\x04\x01\x01\xff\x01a"), "malformed"),
+    "an element's name that is not UTF-8": (sections(b"\x07\x01\x01t\x03\x01\xff"), "malformed"),
+    "a format's name that is not UTF-8": (sections(b"\x06\x01\x01t\x01\xff\x04true"), "malformed"),
+    "a value's name that is not UTF-8": (sections(b"\x08\x01\x01t\x01\x76\x01\x01\xff\x7e"), "malformed"),
+    "options of a subdocument that are no object": (sections(b"\x09\x01\x01t\x01g\x7e"), "malformed"),
+    "a client without delete ranges": (b"\x00\x01\x05\x00", "malformed"),
+    "delete ranges that descend": (b"\x00\x01\x05\x02\x03\x01\x00\x01", "malformed"),
+    "delete ranges that overlap": (b"\x00\x01\x05\x02\x00\x03\x02\x02", "malformed"),
+    "a delete range over 31 bits": (b"\x00\x01\x05\x01\x01\xff\xff\xff\xff\x07", "limit"),
+    "a v2 update": (bytes.fromhex("0000059a96b5e20f0000010407047461626301030101000001010000"), "unsupported"),
+    "a v2 update of nothing": (bytes.fromhex("00000000000001000000000000"), "unsupported"),
 }
+
+
+def embedded(json: str) -> bytes:
+    """An embed in a text."""
+    return sections(b"\x05\x01\x01t" + bytes([len(json.encode())]) + json.encode())
+
+
+JSON = {
+    '{"a": [1, -2.5e3, null, true, "\\ud83d\\ude00"]}': None,
+    "1e22": None,
+    "18446744073709551616": None,
+    "": "malformed",
+    "undefined": "malformed",
+    "NaN": "malformed",
+    "[1,]": "malformed",
+    "1 2": "malformed",
+    '"\x01"': "malformed",
+    "1e999": "unsupported",
+    "9223372036854775808": "unsupported",
+    '"\\ud800"': "unsupported",
+    "[" * 33 + "]" * 33: "limit",
+    "[" * 60 + "]" * 60: "limit",
+}
+
+
+@pytest.mark.parametrize(("json", "reason"), JSON.items())
+def test_json_is_taken_if_the_library_can_read_it(json: str, reason: str | None) -> None:
+    if reason is None:
+        assert [struct.content for struct in read_update(embedded(json)).structs] == [Content.EMBED]
+        Doc[Any]().apply_update(embedded(json))
+        return
+    with pytest.raises(BadUpdate) as refused:
+        read_update(embedded(json))
+    assert refused.value.detail == {"reason": reason}
+
+
+def test_json_too_deep_for_python_itself_is_refused() -> None:
+    with pytest.raises(BadUpdate) as refused:
+        read_update(sections(b"\x05\x01\x01t\xa0\x8d\x06" + 50_000 * b"[" + 50_000 * b"]"))
+    assert refused.value.detail == {"reason": "limit"}
+
+
+def test_a_v2_update_is_named() -> None:
+    with pytest.raises(BadUpdate, match="v2"):
+        read_update(bytes.fromhex("00000000000001000000000000"))
+
+
+@pytest.mark.parametrize(
+    "update",
+    [
+        b"\x01" + b"\xa1\x9c\x01" + b"\x05\x00" + 20_001 * b"\x00\x01" + b"\x00",
+        sections(b"\x08\x01\x01t\xa1\x8d\x06" + 100_001 * b"\x7e"),
+        b"\x91\x4e"
+        + b"".join(b"\x01" + bytes([n & 0x7F | 0x80, n >> 7]) + b"\x00\x00\x01" for n in range(128, 10_129))
+        + b"\x00",
+    ],
+    ids=["structs", "values", "clients"],
+)
+def test_what_peers_push_is_bounded(update: bytes) -> None:
+    read_update(update)
+    with pytest.raises(BadUpdate) as refused:
+        read_update(update, bounded=True)
+    assert refused.value.detail == {"reason": "limit"}
+
+
+def test_second_halves_of_surrogate_pairs_are_told() -> None:
+    update = read_update(made(lambda doc: text(doc).insert(0, "a😀b😀")))
+    assert update.pairs == [Id(1, 2), Id(1, 5)]
 
 
 @pytest.mark.parametrize(("update", "reason"), REFUSED.values(), ids=REFUSED.keys())
