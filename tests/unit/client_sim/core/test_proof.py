@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64encode
+from itertools import count
 
 import pytest
 from cryptography.exceptions import InvalidSignature
@@ -102,6 +103,7 @@ def test_each_connection_has_its_own_proof() -> None:
         (KEY, "e30." + urlsafe_b64encode(b"[" * 5000).decode() + ".c2ln"),
         (KEY, "e30." + urlsafe_b64encode(b"[]").decode() + ".c2ln"),
     ],
+    ids=count(),
 )
 def test_without_a_key_or_a_bound_token_hello_goes_at_once(key: DeviceKey | None, bearer: str) -> None:
     rig = rig_with(key, bearer)
