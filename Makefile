@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: serve test check demo bench soak lint format yjs-fixtures clean
+.PHONY: serve test check demo bench soak fuzz lint format yjs-fixtures clean
 
 serve: $(STAMP)
 	$(BIN)/syncline serve --insecure-dev
@@ -28,6 +28,9 @@ bench: $(STAMP)
 
 soak: $(STAMP)
 	SYNCLINE_SOAK=1 $(BIN)/pytest -n 2 $(ARGS)
+
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

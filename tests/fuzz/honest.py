@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from pycrdt import Array, Doc, Map, Text, XmlElement, XmlFragment, XmlText
 
 from crdt.update import RootKind
+from tests.fuzz.raw import parse
 from tests.independent.updates import canonical, plain
 
 KINDS: dict[str, type[Any]] = {
@@ -46,9 +47,16 @@ class Phone:
                 root = random.choice(list(kinds))
                 _edit(self.doc.get(root, type=KINDS[kinds[root]]), random, _DEPTH_MAX)
         self.doc.unobserve(subscription)
-        return made[0] if made else None
+        return _in_order(made[0]) if made else None
 
-    def shown(self, kinds: Mapping[str, str]) -> str:
+    def _in_order(update: bytes) -> bytes:
+    """The library writes the clients of a delete set in an order of chance: no case would be the same twice."""
+    raw = parse(update)
+    raw.deletes.sort()
+    return raw.encode()
+
+
+def shown(self, kinds: Mapping[str, str]) -> str:
         """What a user would see in these roots."""
         return shown(self.doc, kinds)
 
@@ -113,7 +121,7 @@ def _value(random: Random) -> Any:
         Map({"k": Array([Map()])}),
         Doc(),
     )
-    return random.choice((1, 2.5, "w😀", b"\x00\xff", None, True, [1, {"a": "b"}], *nested[: random.randrange(6)]))
+    return random.choice((1, 2.5, "w😀", b"\x00\xff", None, True, [1, {"a": "b"}], *nested[: random.randrange(5)]))
 
 
 def _edit_map(node: Map[Any], random: Random) -> None:

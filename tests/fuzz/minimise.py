@@ -32,7 +32,7 @@ def minimised(worker: Worker, steps: list[Step], finding: tuple[str, str]) -> li
     steps = _fewer(steps, shows)
     while (smaller := next((some for some in _smaller(steps) if shows(some)), None)) is not None:
         steps = smaller
-    return steps
+    return _fewer(steps, shows)
 
 
 def _fewer(steps: list[Step], shows: Callable[[list[Step]], bool]) -> list[Step]:
@@ -52,8 +52,8 @@ def _fewer(steps: list[Step], shows: Callable[[list[Step]], bool]) -> list[Step]
 
 def _smaller(steps: list[Step]) -> Iterator[list[Step]]:
     for index, step in enumerate(steps):
-        if step[0] not in ("push", "honest"):
-            continue
+        if step[0] != "push":
+            continue  # what is honest stays so
         update = bytes.fromhex(step[-1])
         for smaller in _without(parse(update)) if _is_update(update) else ():
             yield [*steps[:index], [*step[:-1], smaller.encode().hex()], *steps[index + 1 :]]

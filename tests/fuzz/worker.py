@@ -63,8 +63,8 @@ class Worker:
 
     def _start(self) -> None:
         self.connection, theirs = self._context.Pipe()
-        self._process = self._context.Process(target=_serve, args=(theirs, str(self.journal)), daemon=True)
-        self._process.start()
+        self.process = self._context.Process(target=_serve, args=(theirs, str(self.journal)), daemon=True)
+        self.process.start()
         theirs.close()
 
     def begin(self, task: Task) -> None:
@@ -78,8 +78,8 @@ class Worker:
                 return result
             reason = "it waits for ever"
         except EOFError:
-            self._process.join()
-            reason = _reason(self._process.exitcode)
+            self.process.join()
+            reason = _reason(self.process.exitcode)
         self.close()
         self._start()
         return Result(tried=len(self.steps()), finding=("died", reason))
@@ -95,8 +95,8 @@ class Worker:
 
     def close(self) -> None:
         self.connection.close()
-        self._process.kill()
-        self._process.join()
+        self.process.kill()
+        self.process.join()
 
 
 def _reason(exitcode: int | None) -> str:
