@@ -49,16 +49,16 @@ class Phone:
         self.doc.unobserve(subscription)
         return _in_order(made[0]) if made else None
 
-    def _in_order(update: bytes) -> bytes:
+    def shown(self, kinds: Mapping[str, str]) -> str:
+        """What a user would see in these roots."""
+        return shown(self.doc, kinds)
+
+
+def _in_order(update: bytes) -> bytes:
     """The library writes the clients of a delete set in an order of chance: no case would be the same twice."""
     raw = parse(update)
     raw.deletes.sort()
     return raw.encode()
-
-
-def shown(self, kinds: Mapping[str, str]) -> str:
-        """What a user would see in these roots."""
-        return shown(self.doc, kinds)
 
 
 def shown(doc: Doc[Any], kinds: Mapping[str, str]) -> str:
