@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import Any
+from typing import Any, cast
 
 import pycrdt
 import pytest
-from pycrdt import Doc, get_state, merge_updates
+from pycrdt import Doc, Map, XmlElement, XmlFragment, get_state, merge_updates
 
 from crdt.errors import BadUpdate
-from crdt.update import read_state_vector, read_update
+from crdt.update import Layout, read_state_vector, read_update
 from tests.property.histories import converge, happen
 from tests.unit.crdt.documents import PANIC, PANIC_BASE, array, delete, made, made_after, mapping, sections, text
 
@@ -231,6 +231,69 @@ list(nested)
     with pytest.raises(subprocess.TimeoutExpired) as expired:
         subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=2, check=False)
     assert expired.value.stdout == b"reading\n"
+
+
+def struct_of(client: int, *structs: bytes, deletes: bytes = b"\x00") -> bytes:
+    """The first structs of a client."""
+    return bytes([1, len(structs), client, 0]) + b"".join(structs) + deletes
+
+
+NEVER_SIDE_BY_SIDE = {
+    "the wrong way round": ([struct_of(1, b"\x04\x01\x04text\x05hello")], struct_of(2, b"\xc4\x01\x03\x01\x01\x01x")),
+    "with something between": (
+        [struct_of(2, b"\x04\x01\x04text\x02ab"), struct_of(1, b"\x84\x02\x00\x01x")],
+        struct_of(3, b"\x44\x01\x00\x01y"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "update"), NEVER_SIDE_BY_SIDE.values(), ids=NEVER_SIDE_BY_SIDE.keys())
+def test_a_struct_between_neighbours_that_never_were_side_by_side_moves_on_reload(
+    before: list[bytes], update: bytes
+) -> None:
+    doc: Doc[Any] = Doc()
+    for applied in (*before, update):
+        doc.apply_update(applied)
+    reloaded: Doc[Any] = Doc()
+    reloaded.apply_update(doc.get_update())
+    assert str(text(doc)) != str(text(reloaded))
+    layout = Layout.of(before)
+    with pytest.raises(BadUpdate):
+        layout.admit(read_update(update), read_state_vector(get_state(merge_updates(*before))))
+
+
+def test_a_value_of_a_key_that_is_no_longer_the_last_but_not_deleted_is_read_when_it_is_freed() -> None:
+    """A struct with two values of one key; another value comes between the two; then the map is deleted."""
+    nested = struct_of(2, b"\x27\x01\x01m\x01k\x01")
+    values = b"\x01\x03\x00\x28\x00\x02\x00\x01k\x04\x7e\x7e\x7e\x7e"
+    between = b"\x01\x02\x01\xa8\x03\x00\x01\x7e"
+    hostile = b"\x02" + values + between + b"\x01\x02\x01\x00\x01"
+    script = f"""
+from pycrdt import Doc
+doc = Doc()
+doc.apply_update({nested!r})
+doc.apply_update({hostile!r})
+states, others = [doc.get_update()], []
+for _ in range(200):
+    others.append(Doc())
+    others[-1].apply_update(states[0])
+    states.append(doc.get_update())
+print(len(set(states)))
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60, check=False)
+    assert run.returncode or int(run.stdout) > 1, "the same bytes every time: nothing was read that was freed"
+    layout = Layout.of([nested])
+    with pytest.raises(BadUpdate, match="not deleted"):
+        layout.admit(read_update(hostile), {2: 1})
+
+
+def test_types_in_the_attributes_of_an_element_come_raw() -> None:
+    element = b"\x07\x01\x03xml\x03\x01p"
+    doc: Doc[Any] = Doc()
+    doc.apply_update(sections(element, b"\x27\x00\x05\x00\x01k\x01"))
+    (child,) = doc.get("xml", type=XmlFragment).children
+    assert isinstance(child, XmlElement)
+    assert [isinstance(value, Map) for _, value in cast("Any", child.attributes)] == [False]
 
 
 # --- size and form
