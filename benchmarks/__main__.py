@@ -20,8 +20,12 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from benchmarks import check
 from benchmarks.server_process import ServerProcess, server_process
 from benchmarks.workloads import GENERATOR_BUSY, Measurement, paced, returning, saturated
+
+CHECK = "check"
+"""What `--only` calls the one that needs no server."""
 
 Workload = Callable[[ServerProcess], Coroutine[Any, Any, Measurement]]
 
@@ -45,7 +49,9 @@ def workloads(seconds: float) -> dict[str, Workload]:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", action="append", choices=sorted(workloads(1)), help="this workload (repeatable)")
+    parser.add_argument(
+        "--only", action="append", choices=sorted((*workloads(1), CHECK)), help="this workload (repeatable)"
+    )
     parser.add_argument("--runs", type=int, default=3, help="runs of each, in turn; medians are shown")
     parser.add_argument("--seconds", type=float, default=5.0, help="how long a run pushes")
     parser.add_argument("--json", type=Path, help="write every run and the machine to this file")
@@ -56,9 +62,14 @@ def main(arguments: list[str] | None = None) -> int:
         os.sched_setaffinity(0, {1})
     chosen = {name: run for name, run in workloads(options.seconds).items() if not options.only or name in options.only}
     runs = _run_all(chosen, options.runs)
-    _show(runs)
+    if runs:
+        _show(runs)
+    checks = [check.measured() for _ in range(options.runs)] if not options.only or CHECK in options.only else []
+    if checks:
+        Console().print(check.table(checks))
     if options.json:
         report = {"machine": _machine(), "runs": {name: [asdict(run) for run in made] for name, made in runs.items()}}
+        report["runs"][CHECK] = [[asdict(each) for each in made] for made in checks]
         options.json.write_text(json.dumps(report, indent=1))
     return 0
 
