@@ -135,14 +135,14 @@ class Layout:
             return False
         return writer.codes[-1] & CLASS_MASK == _TEXT and writer.rights[-1] == NONE
 
-    def admit(self, update: Update, known: Mapping[int, int]) -> int:
+    def admit(self, update: Update, known: Mapping[int, int], steps_max: int | None = None) -> int:
         """Check an update that lacks nothing (`Update.missing`) and take it in; `known` is the state vector before it.
 
         Raises BadUpdate, and is unchanged then. What was known before is skipped.
 
         Returns the most that it may cost to apply, in steps of about 0.1 us: items to walk past, ranges to split.
         An honest update of a few structs takes as many as the list that it changes has items; up to `STEPS_SMALL` are
-        harmless. A few kilobytes of another can take seconds.
+        harmless. A few kilobytes of another can take seconds. What takes more than `steps_max` is not taken in.
         """
         if len(update.structs) == 1 and not update.deletes and self._is_typing(update.structs[0], update, known):
             return 0
@@ -153,7 +153,10 @@ class Layout:
         except BadUpdate:
             self._roll_back(admission, update, known)
             raise
-        return admission.steps + _STEPS_OF_RANGE * len(update.deletes) + len(update.structs) ** 2 // _SQUARE_OF_STEP
+        steps = admission.steps + _STEPS_OF_RANGE * len(update.deletes) + len(update.structs) ** 2 // _SQUARE_OF_STEP
+        if steps_max is not None and steps > steps_max:
+            self._roll_back(admission, update, known)
+        return steps
 
     def truncate(self, known: Mapping[int, int]) -> None:
         """Forget what lies at or after these clocks: what was admitted, but never became durable."""
@@ -206,6 +209,7 @@ class Layout:
             self._check_ranges(update.deletes)
             if len(self.kinds) > admission.containers:
                 self._delete(update.deletes, admission)
+            self.ranges = max(self.ranges + min(len(update.deletes), _FEW), len(update.deletes))
         if admission.wide and Ranges(admission.wide) - Ranges.deleted_by(update):
             # The library takes all but the last value of a key for deleted, and reads freed memory where one is not.
             raise BadUpdate("schema", "several values of a key that are not deleted")
@@ -249,11 +253,11 @@ class Layout:
             self._check_content(struct, lane, admission)
             writer.add(clock, CLASS_OF_CONTENT[content], writer.is_dead_at_end(), NONE, NONE)
             return
-        first = 0
-        if origin is right_origin and not in_chain:  # it names no neighbours
-            first = self._check_first(writer, lane)
         self._check_content(struct, lane, admission)
-        left, right = self._neighbours(struct, clock, admission)
+        if origin is right_origin and not in_chain:  # it names no neighbours
+            first, left, right = self._check_first(writer, lane), NONE, NONE
+        else:
+            first, (left, right) = 0, self._neighbours(struct, clock, admission)
         if content in TYPES:
             self._make_container(writer, clock, content, lane)
         writer.add(clock, lane << LANE_SHIFT | first | CLASS_OF_CONTENT[content], in_chain, left, right)

@@ -27,7 +27,7 @@ def fits_a_turn(push: Push) -> bool:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Arrival:
-    """A PUSH that waits. `rehearsed`: it was tried, and does no harm."""
+    """A PUSH that waits, or comes in. `rehearsed`: it was tried, and does no harm."""
 
     session: SessionId
     device: DeviceId
@@ -35,6 +35,8 @@ class Arrival:
     push: Push
     received_s: float
     rehearsed: bool = False
+    is_dear: bool = False
+    """Its first op may take long to apply: it is to be rehearsed, however small it is."""
 
     @property
     def size(self) -> int:
@@ -54,6 +56,12 @@ class Arrival:
             replace(self, push=replace(self.push, updates=updates[:ops])),
             replace(self, push=replace(self.push, first_op=first_op + ops, updates=updates[ops:])),
         )
+
+    def from_op(self, number: int) -> Arrival:
+        """The rest of it, whose first op is dear."""
+        _, rest = self.cut(number - self.push.first_op) if number > self.push.first_op else (None, self)
+        assert rest is not None
+        return replace(rest, is_dear=True)
 
     def turn(self) -> tuple[Arrival, Arrival | None]:
         """What fits a turn, one op at least, and the rest."""
@@ -84,6 +92,12 @@ class Arrivals:
         """It counts as queued while it waits: a session with too much of it is not read."""
         self._desk.queued(arrival.session, arrival.size)
         self._waiting.append(arrival)
+
+    def put_back(self, arrivals: list[Arrival]) -> None:
+        """They were not admitted after all: they come before all others, in order."""
+        for arrival in arrivals:
+            self._desk.queued(arrival.session, arrival.size)
+        self._waiting[:0] = arrivals
 
     def take(self, device: DeviceId | None = None) -> list[Arrival]:
         """Give up what waits, of one device or of all; a rehearsal of it means nothing any more."""
@@ -128,12 +142,12 @@ class Arrivals:
         if arrival is None or arrival not in self._waiting:
             return None
         fine, _ = arrival.cut(tried)
-        self._replace(arrival, replace(fine, rehearsed=True) if tried else None)
+        self._replace(arrival, replace(fine, rehearsed=True, is_dear=False) if tried else None)
         return arrival
 
     def _part(self, arrival: Arrival, *, is_first: bool) -> tuple[Arrival | None, Arrival | None]:
         """What of it can be admitted now, and what has to wait. `is_first`: no other of its device is in this turn."""
-        if arrival.rehearsed or arrival.update_bytes <= TURN_BYTES:
+        if arrival.rehearsed or not (arrival.is_dear or arrival.update_bytes > TURN_BYTES):
             return arrival.turn()
         if not is_first:
             return None, arrival

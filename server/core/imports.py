@@ -35,7 +35,7 @@ class Imports:
         if not self._waiting:
             return None
         self._numbered[number], update = self._waiting.pop(0)
-        return Op(0, IMPORTER, number, update, self._desk.now)
+        return Op(0, IMPORTER, number, update, self._desk.now, rehearsed=True)
 
     def wait_again(self, op: Op) -> None:
         """The op was given up: it gets another number, in case another process took this one."""

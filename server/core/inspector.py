@@ -12,7 +12,7 @@ from typing import Self
 import msgpack
 
 from crdt.errors import BadUpdate
-from crdt.update import Layout, StateVector, Update, read_state_vector, read_update, write_state_vector
+from crdt.update import STEPS_SMALL, Layout, StateVector, Update, read_state_vector, read_update, write_state_vector
 from server.core.records import LogEntry, Snapshot, StoredDocument
 
 NOBODY = ""
@@ -61,10 +61,13 @@ class Inspector:
         """True if a string right behind the last thing that `client` wrote needs no inspection."""
         return self._layout is not None and self._layout.goes_on(client)
 
-    def admit(self, update: Update, known: Mapping[int, int], user: str, *, heal: bool = False) -> None:
+    def admit(
+        self, update: Update, known: Mapping[int, int], user: str, *, heal: bool = False, rehearsed: bool = True
+    ) -> bool:
         """Check an update that lacks nothing, and take it in; `known` is the document's state vector before it.
 
-        Raises BadUpdate: then nothing has changed. A healing update binds no client ids to its user.
+        False if applying it may take long and it is not `rehearsed`: nothing has changed then, nor if it raises
+        BadUpdate. A healing update binds no client ids to its user.
         """
         self._wake()
         fresh = _fresh(update, known)
@@ -73,9 +76,12 @@ class Inspector:
                 if self._owners.get(client, user) != user:
                     raise BadUpdate("not_owner", f"another user wrote under client id {client}")
         if self._layout is not None:
-            self._layout.admit(update, known)
+            steps_max = None if rehearsed else STEPS_SMALL
+            if self._layout.admit(update, known, steps_max) > STEPS_SMALL and not rehearsed:
+                return False
         if user != NOBODY and not heal:
             self._owners.update(dict.fromkeys(fresh, user))
+        return True
 
     def truncate(self, known: Mapping[int, int]) -> None:
         """Forget what was admitted and lies beyond this state vector."""

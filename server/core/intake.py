@@ -41,6 +41,8 @@ class Op:
     """It builds on what another device has queued, so it can not move ahead of that into an earlier run."""
     heal: bool = False
     """It gives back what the store had lost."""
+    rehearsed: bool = False
+    """It was tried on a copy, or admitted before: it does no harm."""
 
     @property
     def size(self) -> int:
@@ -53,6 +55,7 @@ class Verdict(Enum):
 
     QUEUED = "queued"
     DURABLE = "in the log already: acknowledge it again"
+    DEAR = "applying it may take long: it is to be rehearsed first"
     IGNORED = "queued or in flight already, or sent after one that was refused: say nothing"
 
 
@@ -109,10 +112,12 @@ class Intake:
         if self._refused and self.ignores(op.device, op.number):
             return Verdict.IGNORED
         try:
-            self._check(op, last)
+            if not self._check(op, last):
+                return Verdict.DEAR
         except PeerError:
             self.refuse(op.device, op.number)
             raise
+        op.rehearsed = True
         self._admitted[op.device] = op.state
         self.queue.append(op)
         return Verdict.QUEUED
@@ -122,14 +127,16 @@ class Intake:
         refused = self._refused.get(device)
         return refused is not None and self.last(device).op < refused < number
 
-    def _check(self, op: Op, last: OpState) -> None:
+    def _check(self, op: Op, last: OpState) -> bool:
+        """False if it is to be rehearsed first. Raises PeerError."""
         if op.number != last.op + 1:
             raise PeerError(Code.OP_GAP, f"the next op is {last.op + 1}", expected=last.op + 1)
         if len(op.update) > self._update_bytes_max:
             raise PeerError(Code.TOO_BIG, f"an update has at most {self._update_bytes_max} bytes")
-        if not self._continues(op):
-            self._read(op)
+        if not self._continues(op) and not self._read(op):
+            return False
         op.state = last.after(op.update)
+        return True
 
     def _continues(self, op: Op) -> bool:
         """The short way for a device that types on where its last op ended, with nobody else at the same client id."""
@@ -143,17 +150,19 @@ class Intake:
         self._typing[op.device] = (client, clock + length)
         return True
 
-    def _read(self, op: Op) -> None:
-        """The long way, for every update. Raises PeerError."""
+    def _read(self, op: Op) -> bool:
+        """The long way, for every update. False if it is to be rehearsed first. Raises PeerError."""
         update = read_update(op.update)
         op.starts_run = self._leans_on_others(update, op.device)
-        self.inspector.admit(update, self.expected, op.device.user, heal=op.heal)
+        if not self.inspector.admit(update, self.expected, op.device.user, heal=op.heal, rehearsed=op.rehearsed):
+            return False
         op.changes = update.advance(self.expected)
         self._typing[op.device] = _NOWHERE
         for client, (_, end) in update.sections.items():
             self._writers[client] = op.device if self._writers.get(client, op.device) == op.device else _SEVERAL
             if self.inspector.goes_on(client):
                 self._typing[op.device] = (client, end)
+        return True
 
     def _leans_on_others(self, update: Update, device: DeviceId) -> bool:
         """True if the update refers to something that is queued and that another device wrote.

@@ -32,6 +32,7 @@ from server.core.inspector import Inspector
 from server.core.intake import Intake, Op, Verdict
 from server.core.membership import Membership
 from server.core.records import DocumentAppend, LogEntry, StoredDocument
+from server.core.refusals import Refusals
 
 RETRY_LOAD_AFTER_MS = 1_000
 LOADS_MAX = 2
@@ -80,6 +81,7 @@ class Room:
         self._flight: Flight | None = None
         self._arrivals = Arrivals(desk, self._intake, lambda updates: desk.emit(Rehearse(document, updates)))
         self._imports = Imports(desk)
+        self._refusals = Refusals(handle, desk, self.members, self._intake, self._imports)
         self._held: list[Op] = []
         self._recovery = Recovery.RETRY
         self._one_by_one = 0
@@ -175,8 +177,13 @@ class Room:
         while op := self._imports.next(self._intake.last(IMPORTER).op + 1):
             self._queue((op,))
         while not self._intake.queue and (turn := self._arrivals.turn()):
+            back: list[Arrival] = []
             for arrival in turn:
-                self._admit(arrival.session, arrival.device, arrival.access, arrival.push, arrival.received_s)
+                behind = any(arrival.device == waiting.device for waiting in back)
+                rest = arrival if behind else self._admit(arrival)
+                if rest is not None:
+                    back.append(rest)
+            self._arrivals.put_back(back)
 
     # --- ops come in
 
@@ -186,11 +193,11 @@ class Room:
         if member is not None and member.is_outdated:
             return
         ready = self._replica is not None and self._phase is Phase.READY and self._intake.inspector.is_light
-        if ready and not self._arrivals and fits_a_turn(push):
-            self._admit(session, device, access, push, self._desk.now)
-            return
-        self._arrivals.add(Arrival(session, device, access, push, self._desk.now))
-        self.advance()
+        arrival = Arrival(session, device, access, push, self._desk.now)
+        rest = self._admit(arrival) if ready and not self._arrivals and fits_a_turn(push) else arrival
+        if rest is not None:
+            self._arrivals.add(rest)
+            self.advance()
 
     def rehearsed(self, tried: int, error: PeerError | None) -> None:
         """A rehearsal has reported: how many updates of the push do no harm, and what is wrong with the next."""
@@ -198,8 +205,7 @@ class Room:
         arrival = self._arrivals.rehearsed(tried)
         if arrival is not None and error is not None:
             number = arrival.push.first_op + tried
-            self._intake.refuse(arrival.device, number)
-            self._refuse(arrival.session, arrival.device, number, error)
+            self._refusals.refuse(arrival.session, arrival.device, number, error)
         self.advance()
 
     def import_update(self, request: int, update: bytes) -> None:
@@ -207,27 +213,36 @@ class Room:
         self._imports.add(request, update)
         self.advance()
 
-    def _admit(self, session: SessionId, device: DeviceId, access: Access, push: Push, received_s: float) -> None:
-        if access is not Access.WRITE:
-            self._refuse_from(session, device, push.first_op, _READ_ONLY)
-            return
-        again, size = False, 0
-        for number, update in enumerate(push.updates, push.first_op):
-            op = Op(session, device, number, update, received_s, heal=push.heal)
+    def _admit(self, arrival: Arrival) -> Arrival | None:
+        """Check and queue its ops. Returns the rest, from the first that has to be rehearsed."""
+        session, device, push = arrival.session, arrival.device, arrival.push
+        if arrival.access is not Access.WRITE:
+            self._refusals.refuse(session, device, push.first_op, PeerError(*_READ_ONLY))
+            return None
+        again, size, rest = False, 0, None
+        for index, update in enumerate(push.updates):
+            number = push.first_op + index
+            op = Op(
+                session, device, number, update, arrival.received_s, heal=push.heal, rehearsed=arrival.rehearsed
+            )  # fmt: skip
             verdict = self._try(op)
             if verdict is Verdict.QUEUED:
                 size += op.size
+            elif verdict is Verdict.DEAR:
+                rest = arrival.from_op(number)
+                break
             again = again or verdict is Verdict.DURABLE
         self._desk.queued(session, size)
         if again:
             self.members.acknowledge_again(device)
+        return rest
 
     def _try(self, op: Op) -> Verdict | None:
         """Check and queue an op; whoever speaks for the device is told if it is refused."""
         try:
             return self._intake.admit(op)
         except PeerError as exc:
-            self._refuse(op.session, op.device, op.number, exc)
+            self._refusals.refuse(op.session, op.device, op.number, exc)
             return None
 
     def _queue(self, ops: Iterable[Op]) -> None:
@@ -235,15 +250,6 @@ class Room:
         for op in ops:
             if self._try(op) is Verdict.QUEUED:
                 self._desk.queued(op.session, op.size)
-
-    def _refuse(self, session: SessionId, device: DeviceId, number: int, error: PeerError) -> None:
-        """Tell whoever speaks for the device now that op `number` is not taken."""
-        if device == IMPORTER:
-            self._imports.finish(number, 0, error.message)
-            return
-        member = self.members.get(device)
-        told = PeerError(error.code, error.message, **{**error.detail, "op": number})
-        self._desk.refuse(member.session if member else session, told, handle=self.handle)
 
     def device_opens(self, device: DeviceId) -> None:
         """The device is about to learn where its ops are: what it sends from now on counts."""
@@ -255,7 +261,7 @@ class Room:
         numbers += [arrival.push.first_op for arrival in self._arrivals.take(device)]
         if numbers:
             self.drop_queued(device)
-            self._refuse_from(session, device, numbers[0], _READ_ONLY)
+            self._refusals.refuse(session, device, numbers[0], PeerError(*_READ_ONLY))
 
     def drop_queued(self, device: DeviceId) -> None:
         """The device may write no more: forget its ops whose append has not begun."""
@@ -308,9 +314,8 @@ class Room:
         self._desk.log("warning", "replica_broken", document=str(self.document), ops=len(ops), reason=str(reason))
         if len(ops) == 1:
             culprit = ops.pop()
-            self._intake.refuse(culprit.device, culprit.number)
             error = BadUpdate("malformed", "the update can not be integrated")
-            self._refuse(culprit.session, culprit.device, culprit.number, error)
+            self._refusals.refuse(culprit.session, culprit.device, culprit.number, error)
         self._one_by_one = len(ops) + len(self._intake.queue)
         self._start_over(ops, Recovery.RETRY)
 
@@ -396,7 +401,7 @@ class Room:
         held, self._held = self._held, []
         if self._recovery is Recovery.RESEND:
             lost = [(op.session, op.device, op.number) for op in held if op.number > self._intake.last(op.device).op]
-            self._refuse_pushes(lost, _NOT_SAVED)
+            self._refusals.refuse_first(lost, PeerError(*_NOT_SAVED))
         else:
             self._queue(held)
         self._recovery = Recovery.RETRY
@@ -445,23 +450,9 @@ class Room:
         pushes = [(op.session, op.device, op.number) for op in held]
         pushes += [(arrival.session, arrival.device, arrival.push.first_op) for arrival in self._arrivals.take()]
         self._recovery = Recovery.RETRY
-        self._refuse_pushes(pushes, error)
+        self._refusals.refuse_first(pushes, PeerError(*error))
         self.members.refuse_all(PeerError(*error), retry_after_ms)
         self._imports.fail_waiting("the document can not be loaded")
-
-    def _refuse_pushes(self, pushes: list[tuple[SessionId, DeviceId, int]], error: _Refusal) -> None:
-        """Tell each device the first of its ops that is not taken."""
-        told: dict[DeviceId, None] = {}
-        for session, device, number in pushes:
-            if device not in told:
-                told[device] = None
-                member = self.members.get(device)
-                self._refuse_from(member.session if member else session, device, number, error)
-
-    def _refuse_from(self, session: SessionId, device: DeviceId, number: int, error: _Refusal) -> None:
-        """Refuse op `number` of a device; later ones are ignored until that one comes again."""
-        self._intake.refuse(device, number)
-        self._desk.refuse(session, PeerError(*error, op=number), handle=self.handle)
 
     # --- epochs and compaction
 

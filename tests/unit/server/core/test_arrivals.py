@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from crdt.errors import PeerError
 from crdt.protocol.codes import Code
 from crdt.protocol.frames import Ack, Auth, Error, ServerFrame
-from server.core import effects, events
+from crdt.update import Update
+from server.core import effects, events, inspector
 from server.core.arrivals import TURN_BYTES, TURN_OPS
+from server.core.inspector import Inspector
 from tests.unit.server.core.lab import MAIN, Lab, Writer, token, values
 
 LARGE = "x" * (TURN_BYTES + 1)
@@ -171,3 +177,42 @@ def test_what_waits_for_a_rehearsal_counts_as_queued() -> None:
     assert lab.paused == [phone]
     lab.settle()
     assert lab.paused == []
+
+
+def test_a_small_op_that_may_be_dear_is_rehearsed_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check says how far the library may have to walk."""
+    lab = Lab()
+    phone, handle = lab.join()
+    writer = Writer(1)
+    lab.push(phone, handle, 1, writer.type("cheap"))
+    lab.settle()
+    monkeypatch.setattr(inspector, "STEPS_SMALL", -1)
+    lab.push(phone, handle, 2, writer.type("dear"), writer.type("behind"))
+    lab.push(phone, handle, 4, writer.type("later"))
+    (rehearsal,) = (effect for effect in lab.held if isinstance(effect, effects.Rehearse))
+    assert len(rehearsal.updates) == 2
+    lab.settle()
+    assert acked(lab, phone)[-1] == 4
+    assert values(lab.durable()) == writer.replica.values()
+
+
+def test_ops_before_a_dear_one_are_not_held_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = Lab()
+    phone, handle = lab.join()
+    writer = Writer(1)
+    cheap, dear = writer.type("a"), writer.type("b" * 50)
+    real = Inspector.admit
+
+    def admit(
+        self: Inspector, update: Update, known: Any, user: str, *, heal: bool = False, rehearsed: bool = True
+    ) -> bool:
+        if update.structs[0].length == 50 and not how["rehearsed"]:
+            return False
+        return real(self, update, known, user, **how)
+
+    monkeypatch.setattr(Inspector, "admit", admit)
+    lab.push(phone, handle, 1, cheap, dear)
+    assert rehearsals(lab) == 0
+    lab.settle()
+    assert acked(lab, phone) == [1, 2]
+    assert [len(entry.updates) for entry in lab.durable()] == [1, 1]
