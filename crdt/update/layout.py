@@ -205,16 +205,15 @@ class Layout:
                 self._take_struct(struct, floor, admission)
             else:  # Yjs splits what is beside it all the same
                 self._check_neighbours(struct)
+        if admission.wide and Ranges(admission.wide) - Ranges.deleted_by(update):
+            # The library takes all but the last value of a key for deleted, and reads freed memory where one is not.
+            raise BadUpdate("schema", "several values of a key that are not deleted")
         if update.deletes:
             self._check_ranges(update.deletes)
             if len(self.kinds) > admission.containers:
                 self._delete(update.deletes, admission)
             self.ranges = max(self.ranges + min(len(update.deletes), _FEW), len(update.deletes))
-        if admission.wide and Ranges(admission.wide) - Ranges.deleted_by(update):
-            # The library takes all but the last value of a key for deleted, and reads freed memory where one is not.
-            raise BadUpdate("schema", "several values of a key that are not deleted")
         self.items += len(admission.grown)
-        self.ranges = max(self.ranges + min(len(update.deletes), _FEW), len(update.deletes))
 
     def _take_pairs(self, pairs: list[Id], known: Mapping[int, int]) -> None:
         for client, clock in pairs:

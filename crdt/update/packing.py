@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgpack
 
-from crdt.update.writer import FIRST, LANE_SHIFT, Writer
+from crdt.update.writer import Writer
 
 if TYPE_CHECKING:
     from crdt.update.layout import Layout
@@ -28,6 +28,7 @@ def pack(layout: Layout) -> bytes:
         array("I", (len(writer.starts) for writer in writers)),
         array("I", (len(writer.halves) for writer in writers)),
         array("I", (len(writer.type_ids) for writer in writers)),
+        array("I", (len(writer.firsts) for writer in writers)),
         _joined("I", (_steps(writer.starts) for writer in writers)),
         _joined("I", (writer.codes for writer in writers)),
         _joined("I", (array("I", map(sub, writer.starts, writer.chains)) for writer in writers)),
@@ -36,6 +37,7 @@ def pack(layout: Layout) -> bytes:
         _joined("I", (_steps(writer.halves) for writer in writers)),
         _joined("I", (_steps(writer.type_clocks) for writer in writers)),
         _joined("I", (writer.type_ids for writer in writers)),
+        _joined("I", (array("I", sorted(writer.firsts)) for writer in writers)),
         layout.lanes,
         layout.sizes,
         layout.outer,
@@ -57,12 +59,12 @@ def unpack(packed: bytes, layout: Layout) -> None:
     layout.keys = {key: number for number, key in enumerate(keys, 1)}
     layout.roots = dict(roots)
     layout.kinds, layout.depths = bytearray(kinds), bytearray(depths)
-    clients, runs, halves, types, *columns = map(_array, _TYPECODES, data)
+    clients, runs, halves, types, firsts, *columns = map(_array, _TYPECODES, data)
     *columns, layout.lanes, layout.sizes, layout.outer, deleted = columns
     layout.items = sum(layout.sizes)
     layout.lane_ids = dict(zip(layout.lanes, range(len(layout.lanes)), strict=True))
     layout.deleted = set(deleted)
-    cuts = map(_cut, columns, (runs, runs, runs, runs, runs, halves, types, types))
+    cuts = map(_cut, columns, (runs, runs, runs, runs, runs, halves, types, types, firsts))
     layout.by_number = list(map(_writer, range(len(clients)), *cuts))
     layout.writers = dict(zip(clients, layout.by_number, strict=True))
 
@@ -77,6 +79,7 @@ def _writer(
     halves: array[int],
     type_clocks: array[int],
     type_ids: array[int],
+    firsts: array[int],
 ) -> Writer:
     writer = Writer(number)
     writer.starts, writer.codes = array("I", accumulate(starts)), codes
@@ -84,7 +87,7 @@ def _writer(
     writer.lefts, writer.rights = lefts, rights
     writer.halves = array("I", accumulate(halves))
     writer.type_clocks, writer.type_ids = array("I", accumulate(type_clocks)), type_ids
-    writer.firsts = {code >> LANE_SHIFT for code in codes if code & FIRST}
+    writer.firsts = set(firsts)
     return writer
 
 
@@ -126,5 +129,5 @@ def _little(column: array[int]) -> array[int]:
 
 
 _LEVEL = 6
-_TYPECODES = "QIIIIIIQQIIIQIII"
+_TYPECODES = "QIIIIIIIQQIIIIQIII"
 """Of all columns, in their order."""
