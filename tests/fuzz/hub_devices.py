@@ -124,6 +124,9 @@ class Honest:
 
     def _brought_current(self, opened: frames.Opened, updates: tuple[bytes, ...]) -> None:
         self._take(updates)
+        if self._cursor is not None and self._cursor.epoch != opened.cursor.epoch:
+            self.outbox = list(enumerate((update for _, update in self.outbox), opened.acked_op + 1))
+            self._ops = opened.acked_op + len(self.outbox)
         self._cursor = opened.cursor
         self.outbox = [(number, update) for number, update in self.outbox if number > opened.acked_op]
         self._push_all()

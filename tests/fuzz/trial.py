@@ -66,6 +66,7 @@ class Trial:
         self._snapshot: Snapshot | None = None
         self._entries: list[LogEntry] = []
         self._packed: bytes | None = None
+        self._written_by: dict[int, set[bytes]] = {}
         self._unaudited_bytes = 0
         self._unaudited_deletes = False
 
@@ -81,9 +82,10 @@ class Trial:
         """Queue an update. Refused, it must leave no trace."""
         return self._admit(user, bytes.fromhex(data))
 
-    def _honest(self, data: str) -> None:
+    def _honest(self, data: str, client: int = 0) -> None:
         """Queue what a device made with the library: it must not be refused."""
         update = bytes.fromhex(data)
+        self._written_by.setdefault(client, set()).add(update)
         if not self._admit("alice", update) and not (self._again and self._refusal.startswith(Code.MISSING_DEPS)):
             raise Finding("refused", f"an honest update: {self._refusal}")
 
@@ -154,7 +156,7 @@ class Trial:
         """The whole document, taken in other orders."""
         self._reread()
         self._audit()
-        if len(self.accepted) <= _FEW_UPDATES:
+        if self._written_by and len(self.accepted) <= _FEW_UPDATES:
             random = Random(len(self.accepted))
             for _ in range(_ORDERS):
                 self._take_in_other_order(random)
@@ -228,8 +230,9 @@ class Trial:
 
     def _take_in_other_order(self, random: Random) -> None:
         other = Phone(0)
+        own = self._written_by[random.choice(list(self._written_by))]
         with self._reading("order"):
-            for update in _other_order(self.accepted, random):
+            for update in _other_order(self.accepted, own, random):
                 other.receive(update)
             if shown(other.doc, self.kinds) != self.phone.shown(self.kinds):
                 raise Finding("diverged", "two devices that got the same in different orders")
@@ -273,20 +276,22 @@ class Trial:
         }
 
 
-def _other_order(updates: list[bytes], random: Random) -> Iterator[bytes]:
-    """Each client's in order, and each after what it builds on."""
-    waiting = [(read_update(update), update) for update in updates]
+def _other_order(updates: list[bytes], own: set[bytes], random: Random) -> Iterator[bytes]:
+    """As a device has it whose `own` edits were in before others': the rest as it was logged."""
+    first = [update for update in updates if update in own]
     known: StateVector = {}
-    while waiting:
-        blocked: set[int] = set()
-        ready = []
-        for index, (update, _) in enumerate(waiting):
-            if blocked.isdisjoint(update.sections) and update.missing(known) is None:
-                ready.append(index)
-            blocked.update(update.sections)
-        update, data = waiting.pop(random.choice(ready))
-        update.advance(known)
-        yield data
+    for update in updates:
+        if update in own and update not in first:
+            continue
+        while first and (
+            first[0] == update or (random.random() < 0.7 and read_update(first[0]).missing(known) is None)
+        ):
+            early = first.pop(0)
+            read_update(early).advance(known)
+            yield early
+        if update not in own:
+            read_update(update).advance(known)
+            yield update
 
 
 def _check_nothing_lost(before: Values, after: Values) -> None:

@@ -71,7 +71,7 @@ class Document:
         update = phone.edit(self.random, kinds) if kinds else None
         if update is not None:
             self.honest.append(update)
-            self.trial.take(["honest", update.hex()])
+            self.trial.take(["honest", update.hex(), phone.doc.client_id])
             self.trial.take(["commit"])
 
     def _restart_phones(self) -> None:

@@ -77,7 +77,7 @@ class Worker:
                 result: Result = self.connection.recv()
                 return result
             reason = "it waits for ever"
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             self.process.join()
             reason = _reason(self.process.exitcode)
         self.close()
@@ -114,7 +114,7 @@ def _serve(connection: Connection, journal: str) -> None:
     while True:
         try:
             task = connection.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             return
         connection.send(_run(task, journal))
 
