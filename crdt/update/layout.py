@@ -108,7 +108,9 @@ class Layout:
         known: StateVector = {}
         for stored in updates:
             update = read_update(stored)
-            layout._take(update, known, layout._begin())
+            admission = layout._begin()
+            layout._take(update, known, admission)
+            layout._settle(update, admission)
             update.advance(known)
         return layout
 
@@ -156,6 +158,8 @@ class Layout:
         steps = admission.steps + _STEPS_OF_RANGE * len(update.deletes) + len(update.structs) ** 2 // _SQUARE_OF_STEP
         if steps_max is not None and steps > steps_max:
             self._roll_back(admission, update, known)
+        else:
+            self._settle(update, admission)
         return steps
 
     def truncate(self, known: Mapping[int, int]) -> None:
@@ -212,8 +216,12 @@ class Layout:
             self._check_ranges(update.deletes)
             if len(self.kinds) > admission.containers:
                 self._delete(update.deletes, admission)
-            self.ranges = max(self.ranges + min(len(update.deletes), _FEW), len(update.deletes))
+
+    def _settle(self, update: Update, admission: _Admission) -> None:
+        """The update is in."""
         self.items += len(admission.grown)
+        if update.deletes:
+            self.ranges = max(self.ranges + min(len(update.deletes), _FEW), len(update.deletes))
 
     def _take_pairs(self, pairs: list[Id], known: Mapping[int, int]) -> None:
         for client, clock in pairs:

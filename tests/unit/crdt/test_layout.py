@@ -307,6 +307,16 @@ def test_what_is_slow_to_apply_is_told() -> None:
     assert document.push(deletes) > STEPS_SMALL
 
 
+def test_what_is_slower_than_asked_for_is_not_taken_in() -> None:
+    document = Checked([update(1, 0, STRING + ROOT_A + b"\x02ab")])
+    before, items = document.layout.pack(), document.layout.resident_bytes
+    slow = read_update(update(5, 0, STRING + ROOT_B + X, deletes=deleting(1, (0, 1))))
+    assert document.layout.admit(slow, document.known, steps_max=10) > 10
+    assert (document.layout.pack(), document.layout.resident_bytes) == (before, items)
+    document.layout.admit(slow, document.known, steps_max=1_000)
+    assert document.layout.pack() != before
+
+
 def test_truncating_forgets_what_never_became_durable() -> None:
     document = Checked([update(1, 0, STRING + ROOT_A + X)])
     durable, packed = dict(document.known), document.layout.pack()
