@@ -204,8 +204,9 @@ class Membership:
     def _refuse(self, request: OpenRequest, error: PeerError, retry_after_ms: int | None = None) -> None:
         handle: int | None = self._room.handle
         if request.device not in self._members:
-            self._desk.sessions[request.session].rooms.pop(self._room.handle, None)
             handle = None
+            if not any(waiting.session == request.session for waiting in self._requests):
+                self._desk.sessions[request.session].rooms.pop(self._room.handle, None)
         self._desk.refuse(request.session, error, ref=request.ref, handle=handle, retry_after_ms=retry_after_ms)
 
     def leave(self, session: SessionId, device: DeviceId) -> None:

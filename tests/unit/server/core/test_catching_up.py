@@ -451,3 +451,13 @@ def test_read_only_members_are_told_so() -> None:
     bob = lab.hello("bob", "x", Open(1, "alice/main", None, b"\x00"), docs={"alice/main": "r"})
     lab.settle()
     assert lab.take(bob, Opened).access is Access.READ
+
+
+def test_one_request_is_refused_and_another_of_the_same_document_is_not() -> None:
+    lab = Lab()
+    phone = lab.hello("alice", "phone", Open(1, "main", None, b"\xff\xff"), Open(2, "main", None, EMPTY_STATE_VECTOR))
+    lab.settle()
+    assert [type(frame) for frame in lab.received(phone)] == [Error, Opened]
+    lab.disconnect(phone)
+
+    written(lab, "a", device="laptop")  # the lab fails if the phone, which is gone, is sent any of it
