@@ -170,6 +170,8 @@ class Room:
             self._intake.inspector.is_light = True
         elif cursor == self.cursor:
             self._intake.inspector = Inspector.unpack(packed, self._warn_of_check)
+        elif self._phase is Phase.READY and self._replica is not None and self._flight is None:
+            self.read_again()  # another process has written: what was read would never be of where we are
         self.advance()
 
     def _take_turns(self) -> None:

@@ -112,6 +112,19 @@ def test_if_it_can_not_be_read_elsewhere_it_is_read_here() -> None:
     assert [frame.op for frame in lab.received(session) if isinstance(frame, Ack)] == [writer.ops]
 
 
+def test_what_another_process_wrote_meanwhile_is_read_too() -> None:
+    lab = Lab()
+    writer = long_document(lab)
+    session, handle = joins_current(lab)
+    other = Lab(storage=lab.storage)
+    elsewhere, there = other.join("alice", "laptop")
+    other.push(elsewhere, there, 1, Writer(2).type("b"))
+    other.settle()
+    lab.push(session, handle, writer.ops + 1, writer.type("a"))
+    lab.settle()
+    assert [frame.op for frame in lab.received(session) if isinstance(frame, Ack)] == [writer.ops]
+
+
 def test_a_snapshot_has_what_the_check_knows() -> None:
     lab = Lab()
     session, handle = lab.join()
