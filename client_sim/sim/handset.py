@@ -251,7 +251,8 @@ class Handset:
     def _edited(self, kind: str, document: DocumentId) -> None:
         self.world.history.note(self.label, kind, str(document))
         self.world.history.counts["edits"] += 1
-        if self.may_write and (replica := self.replica(document)) is not None:
+        counts = self.may_write and not self.is_revoked
+        if counts and (replica := self.replica(document)) is not None:
             self.world.truth.of(document).owe(replica.state_vector())
 
     def about(self, document: DocumentId, make: Callable[[str], events.Event]) -> None:
