@@ -56,6 +56,7 @@ class World:
 
     def _message(self, index: int, data: str) -> None:
         if self.is_open(index) and self.hostile[index] not in self.lab.paused:
+            self.outcomes["messages"] += 1
             self.lab.feed(events.MessageReceived(self.hostile[index], bytes.fromhex(data)))
             self._count(self.hostile[index])
 
@@ -116,7 +117,8 @@ class World:
 
     def _count(self, session: int) -> None:
         for frame in self.lab.inbox[session]:
-            self.outcomes[frame.code if isinstance(frame, frames.Error) else type(frame).__name__.lower()] += 1
+            if isinstance(frame, frames.Error):
+                self.outcomes[frame.code] += 1
         if session in self.lab.closed:
             self.outcomes[f"closed {self.lab.closed[session][0]}"] += 1
 
@@ -126,6 +128,9 @@ class World:
             replica = Replica.load(stored.state_updates())
         except ReplicaBroken as exc:
             raise Finding("stored", str(exc)) from exc
+        self.outcomes["hostile entries in the log"] += sum(
+            entry.device.name in ("evil", "other") for entry in stored.entries
+        )
         state = replica.state()
         kinds = {name: str(kind) for name, kind in root_kinds(read_update(state)).items()}
         for device in pair:

@@ -166,7 +166,7 @@ class Hostile:
         self.grants = dict(grants)
         self.device = random.choice(("evil", "evil", "other"))
         self.user = random.choice(("mallory", "mallory", "alice"))
-        self.handles = [1]
+        self.handles: list[int] = []
         self.cursor = Cursor(bytes(8), 0)
         self.next_op = 1
         self._greeted = False
@@ -177,7 +177,7 @@ class Hostile:
         random = self.random
         if random.random() < 0.05:
             return messages.make(random)
-        if not self._greeted and random.random() < 0.9:
+        if not self._greeted and random.random() < 0.97:
             self._greeted = True
             data = codec.encode(self._hello())
         else:
@@ -192,46 +192,50 @@ class Hostile:
                     self.cursor, self.next_op = frame.cursor, frame.acked_op + 1
                 case frames.Ack(_, op, _, _):
                     self.next_op = max(self.next_op, op + 1)
+                case frames.Error(detail={"op": int(op)}):
+                    self.next_op = op
                 case _:
                     pass
 
     def _frame(self, atlas: Atlas) -> DeviceFrame:
         random = self.random
-        handle = random.choice((self.handles[-1], self.handles[-1], random.choice(self.handles), 0, 1 << 40))
-        match random.randrange(22):
-            case 0:
-                return self._hello()
-            case 1 | 2 | 3:
-                return self._open()
-            case 4:
-                return frames.Leave(handle)
-            case 5:
-                return frames.Presence(handle, random.choice((None, b"", b"x" * 4000, b"x" * 5000)))
-            case 6:
-                return frames.Auth(self._token())
-            case 7:
-                return frames.Ping(random.choice((0, 1, (1 << 63) - 1)))
-            case 8:
-                return frames.Resync(handle, random.choice((None, self._cursor())), self._vector())
-            case 9:
-                return frames.Audit(handle, random.choice((0, self.cursor.seq, 1 << 50)), random.randbytes(16))
-            case 10:
-                return frames.Report(
-                    random.choice(({}, {"a": 1}, {"a": float("nan")}, {"b": "x" * 5000}, {"c": 10**18}))
-                )
-            case _:
-                return self._push(handle, atlas)
+        if not self.handles and random.random() < 0.9:
+            return self._open()
+        handle = (
+            random.choice(self.handles) if random.random() < 0.95 and self.handles else random.choice((0, 1, 1 << 40))
+        )
+        return self._push(handle, atlas) if random.random() < 0.6 else self._other_frame(handle)
+
+    def _other_frame(self, handle: int) -> DeviceFrame:
+        random = self.random
+        seen = random.choice((0, self.cursor.seq, 1 << 50))
+        presence = random.choice((None, b"", b"x" * 4000, b"x" * 4000, b"x" * 5000))
+        data = random.choice(({}, {"a": 1}, {"a": float("nan")}, {"b": "x" * 4000}, {"c": 10**18}))
+        return random.choice(
+            (
+                self._hello() if random.random() < 0.1 else frames.Ping(0),
+                self._open(),
+                self._open(),
+                frames.Leave(handle),
+                frames.Presence(handle, presence),
+                frames.Auth(self._token()),
+                frames.Ping(random.choice((0, 1, (1 << 63) - 1))),
+                frames.Resync(handle, random.choice((None, self._cursor())), self._vector()),
+                frames.Audit(handle, seen, random.randbytes(16)),
+                frames.Report(data),
+            )
+        )
 
     def _hello(self) -> frames.Hello:
         options = self.random.choice(({}, {}, {"deflate": True}, {"deflate": 1}, {"proof": b"", "key": b""}))
-        opens = tuple(self._open() for _ in range(self.random.choice((0, 1, 1, 3, 20))))
+        opens = tuple(self._open() for _ in range(self.random.choice((0, 1, 1, 1, 1, 3, 20))))
         device = self.device if self.random.random() < 0.95 else "phone"
         version = 1 if self.random.random() < 0.97 else 2
         return frames.Hello(version, self._token(), device, "\x1b[31m\n", options, opens)
 
     def _token(self) -> str:
         random = self.random
-        match random.randrange(12):
+        match random.randrange(50):
             case 0:
                 return token(self.user, self.device, ttl_s=random.choice((-1, 1, 30)), docs=self.grants)
             case 1:
@@ -253,15 +257,14 @@ class Hostile:
         return Cursor(self.random.choice((self.cursor.epoch, bytes(8))), seq)
 
     def _vector(self) -> bytes:
-        random = self.random
-        return random.choice(
-            (b"\x00", b"\x00", b"\x01\x01\x05", b"\x01\x87\x07\xff\x01", b"\x00\x00", b"", b"\xff\xff")
-        )
+        if self.random.random() < 0.03:
+            return self.random.choice((b"\x00\x00", b"", b"\xff\xff"))
+        return self.random.choice((b"\x00", b"\x00", b"\x01\x01\x05", b"\x01\x85\x07\x02", b"\x01\x87\x07\xff\x01"))
 
     def _push(self, handle: int, atlas: Atlas) -> Push:
         random = self.random
-        first = max(0, self.next_op + random.choice((0, 0, 0, 0, 0, 0, 0, -1, 1, 1 << 40)))
-        updates = tuple(self._update(atlas) for _ in range(random.choice((0, 1, 1, 1, 1, 2, 5, 40))))
+        first = self.next_op if random.random() < 0.95 else max(0, self.next_op + random.choice((-1, 1, 1 << 40)))
+        updates = tuple(self._update(atlas) for _ in range(random.choice((0, 1, 1, 1, 1, 2, 5))))
         self.next_op += len(updates)
         return Push(handle, first, updates, heal=random.random() < 0.05)
 

@@ -243,7 +243,7 @@ def many_values(random: Random, atlas: Atlas, client: int, many: int) -> Raw:
 def large_gone(random: Random, atlas: Atlas, client: int, many: int) -> Raw:
     """A few bytes that stand for a great many clocks, and others that go within them."""
     section = _section(atlas, client)
-    length = random.choice((1 << 10, 1 << 20, 1 << 28, (1 << 31) - 1 - section.clock))
+    length = max(1, random.choice((1 << 10, 1 << 20, 1 << 28, (1 << 31) - 1 - section.clock)))
     section.pieces.append(gone(random.choice((GC, DELETED)), length))
     section.pieces[-1].parent = f"l{client}-{section.clock}"
     others = [_section(atlas, client + 1)]
