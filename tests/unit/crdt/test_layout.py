@@ -272,6 +272,21 @@ def test_a_gc_beside_what_was_deleted_later_is_as_dead() -> None:
     is_refused(alive, update(3, 0, b"\xc4" + of(1, 1) + of(2, 0) + X), "schema")
 
 
+def test_what_is_made_and_deleted_at_once_is_deleted() -> None:
+    inner = b"\x28\x00" + of(5, 0) + b"\x01k" + ONE_NULL
+    document = Checked([update(5, 0, b"\x27" + ROOT_A + b"\x01m\x01", inner, deletes=deleting(5, (0, 2)))])
+    document.push(update(5, 2, inner))
+
+
+def test_a_refused_update_told_and_deleted_nothing() -> None:
+    inner = b"\x28\x00" + of(5, 0) + b"\x01k" + ONE_NULL
+    misplaced = ANY + b"\x00" + of(5, 1) + ONE_NULL
+    document = Checked([update(5, 0, b"\x27" + ROOT_A + b"\x01m\x01", inner)])
+    is_refused(document, update(6, 0, STRING + ROOT_B + X, misplaced, deletes=deleting(5, (0, 1))), "schema")
+    is_refused(document, update(5, 2, inner), "schema")
+    document.push(update(6, 0, ANY + ROOT_B + ONE_NULL))
+
+
 # --- what it costs, what it keeps
 
 
