@@ -47,6 +47,9 @@ class Replica:
         self._doc: Doc[Any] = Doc(client_id=client_id)
         self._changed: bytes | None = None
         self._v1_bytes = 0
+        self._excess_bytes = 0
+        """By how much the updates that went in are longer than the state was when it was last measured."""
+        self._measured_at = 0
 
     @classmethod
     def load(cls, updates: Iterable[bytes], client_id: int | None = None) -> Replica:
@@ -117,6 +120,18 @@ class Replica:
     def v1_bytes(self) -> int:
         """Bytes of all updates that went in."""
         return self._v1_bytes
+
+    def state_bytes(self, doubt_from: int) -> int:
+        """About how long the state is, or more: typing takes more in updates than in the state that they make.
+
+        It is measured where it might be over `doubt_from`, and then not before another sixteenth of that has come.
+        """
+        size = self._v1_bytes - self._excess_bytes
+        if size > doubt_from and self._v1_bytes > self._measured_at + doubt_from // 16:
+            self._measured_at = self._v1_bytes
+            size = len(self.state())
+            self._excess_bytes = self._v1_bytes - size
+        return size
 
     @property
     def resident_bytes(self) -> int:

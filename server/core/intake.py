@@ -18,7 +18,7 @@ from crdt.ids import DeviceId
 from crdt.protocol.codes import Code
 from crdt.update import StateVector, Update, continuation, read_update, write_state_vector
 from server.core.events import SessionId
-from server.core.inspector import Inspector
+from server.core.inspector import NOBODY, Inspector
 
 OP_BYTES = 400
 """About what a queued op takes in memory beside its update."""
@@ -66,6 +66,8 @@ class Intake:
         self.queue: list[Op] = []
         self.expected: StateVector = {}
         self.inspector = Inspector()
+        self.bytes_left = 0
+        """How much larger the document may become."""
         self._durable = durable
         self._update_bytes_max = update_bytes_max
         self._admitted: dict[DeviceId, OpState] = {}
@@ -135,13 +137,14 @@ class Intake:
             raise PeerError(Code.TOO_BIG, f"an update has at most {self._update_bytes_max} bytes")
         if not self._continues(op) and not self._read(op):
             return False
+        self.bytes_left -= len(op.update)
         op.state = last.after(op.update)
         return True
 
     def _continues(self, op: Op) -> bool:
         """The short way for a device that types on where its last op ended, with nobody else at the same client id."""
         client, clock = self._typing.get(op.device, _NOWHERE)
-        if self.expected.get(client) != clock:
+        if self.expected.get(client) != clock or len(op.update) > self.bytes_left:
             return False
         length = continuation(op.update, client, clock)
         if not length or self._writers.setdefault(client, op.device) != op.device:
@@ -154,6 +157,8 @@ class Intake:
         """The long way, for every update. False if it is to be rehearsed first. Raises PeerError."""
         update = read_update(op.update)
         op.starts_run = self._leans_on_others(update, op.device)
+        if update.sections and len(op.update) > self.bytes_left and op.device.user != NOBODY:
+            raise PeerError(Code.TOO_BIG, "the document is full: only deletes are taken")
         if not self.inspector.admit(update, self.expected, op.device.user, heal=op.heal, rehearsed=op.rehearsed):
             return False
         op.changes = update.advance(self.expected)

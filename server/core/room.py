@@ -288,6 +288,10 @@ class Room:
 
     # --- a batch
 
+    def _bytes_left(self, replica: Replica) -> int:
+        most = self._desk.options.limits.document_bytes
+        return most - replica.state_bytes(most * 7 // 8)
+
     def begin_commit(self) -> DocumentAppend | None:
         """Apply the queue to the replica and give what is to be appended (I3); None if there is nothing to append yet.
 
@@ -306,6 +310,7 @@ class Room:
             self._suspect(runs, exc)
             return None
         self._one_by_one = max(0, self._one_by_one - 1)
+        self._intake.bytes_left = self._bytes_left(self._replica)
         entries = entries_of(runs, self.head_seq, self._desk.wall_ms())
         self._flight = Flight(entries, runs)
         return DocumentAppend(self.document, self.epoch, entries)
@@ -400,6 +405,7 @@ class Room:
         self.tail.restart(entry for entry in stored.entries if entry.seq > stored.epoch_seq)
         self.growth = LogGrowth.since(len(stored.snapshot.state) if stored.snapshot else 0, stored.unsnapshotted)
         self._intake.restart(replica.state_vector(), Inspector(stored, self._warn_of_check))
+        self._intake.bytes_left = self._bytes_left(replica)
         held, self._held = self._held, []
         if self._recovery is Recovery.RESEND:
             lost = [(op.session, op.device, op.number) for op in held if op.number > self._intake.last(op.device).op]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from pycrdt import Text
 
 from crdt.limits import Limits
 from crdt.protocol import frames
@@ -337,3 +338,39 @@ def test_a_drain_waits_for_pushes_to_a_document_that_is_being_loaded() -> None:
     lab.settle()
     assert lab.drained == 1
     assert len(lab.durable()) == 1
+
+
+# --- the size of a document
+
+
+def test_a_full_document_takes_deletes_alone() -> None:
+    lab = Lab(limits=Limits(document_bytes=2_000))
+    session, handle = lab.join()
+    writer = Writer(1)
+    lab.push(session, handle, 1, writer.type("x" * 1_500))
+    lab.settle()
+    delete = Replica(1)
+    delete.apply([writer.replica.state()])
+    removal = delete.edit(lambda doc: doc.get("t", type=Text).clear())
+    assert removal is not None
+    lab.push(session, handle, 2, removal)
+    lab.push(session, handle, 3, Writer(2).type("y" * 1_000))
+    lab.settle()
+    (refused,) = [frame for frame in lab.received(session) if isinstance(frame, Error)]
+    assert (refused.code, refused.detail) == (Code.TOO_BIG, {"op": 3})
+    assert [entry.last_op for entry in lab.durable()] == [1, 2]
+    assert values(lab.durable()) == {}
+
+
+def test_what_counts_is_the_state_and_not_what_was_sent_to_make_it() -> None:
+    """A typed character takes ten bytes as an update, and one in the state."""
+    lab = Lab(limits=Limits(document_bytes=2_000))
+    session, handle = lab.join()
+    author = Replica(1)
+    for op in range(1, 401):
+        update = author.edit(lambda doc: doc.get("t", type=Text).insert(op - 1, "x"))  # noqa: B023 - it runs now
+        assert update is not None
+        lab.push(session, handle, op, update)
+        lab.settle()
+    assert sum(entry.update_bytes for entry in lab.durable()) > 4_000
+    assert [frame for frame in lab.received(session) if isinstance(frame, Error)] == []
