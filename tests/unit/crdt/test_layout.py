@@ -282,9 +282,9 @@ def test_a_refused_update_told_and_deleted_nothing() -> None:
     inner = b"\x28\x00" + of(5, 0) + b"\x01k" + ONE_NULL
     misplaced = ANY + b"\x00" + of(5, 1) + ONE_NULL
     document = Checked([update(5, 0, b"\x27" + ROOT_A + b"\x01m\x01", inner)])
-    is_refused(document, update(6, 0, STRING + ROOT_B + X, misplaced, deletes=deleting(5, (0, 1))), "schema")
+    is_refused(document, update(6, 0, STRING + ROOT_A + X, misplaced, deletes=deleting(5, (0, 1))), "schema")
     is_refused(document, update(5, 2, inner), "schema")
-    document.push(update(6, 0, ANY + ROOT_B + ONE_NULL))
+    document.push(update(6, 0, ANY + ROOT_A + ONE_NULL))
 
 
 # --- what it costs, what it keeps
