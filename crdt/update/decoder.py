@@ -92,10 +92,14 @@ class Decoder:
             self._skip_any(DEPTH_MAX)
 
     def skip_options(self) -> None:
-        """Step over what a subdocument is to be made with: an object."""
+        """Step over what a subdocument is to be made with: an object. Yjs would take a `guid` in it for the document's."""
         if self.data[self.at] != _OBJECT:
             raise BadUpdate("malformed", "the options of a subdocument are no object")
-        self._skip_any(DEPTH_MAX)
+        self.at += 1
+        for _ in range(self.count()):
+            if self.text() == "guid":
+                raise BadUpdate("malformed", "the options of a subdocument name its guid")
+            self._skip_any(DEPTH_MAX)
 
     def _skip_any(self, depth: int) -> None:
         self._values_left -= 1

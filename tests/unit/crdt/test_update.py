@@ -208,6 +208,7 @@ REFUSED = {
     "a format's name that is not UTF-8": (sections(b"\x06\x01\x01t\x01\xff\x04true"), "malformed"),
     "a value's name that is not UTF-8": (sections(b"\x08\x01\x01t\x01\x76\x01\x01\xff\x7e"), "malformed"),
     "options of a subdocument that are no object": (sections(b"\x09\x01\x01t\x01g\x7e"), "malformed"),
+    "a second guid of a subdocument": (sections(b"\x09\x01\x01t\x01g\x76\x01\x04guid\x77\x01h"), "malformed"),
     "a client without delete ranges": (b"\x00\x01\x05\x00", "malformed"),
     "delete ranges that descend": (b"\x00\x01\x05\x02\x03\x01\x00\x01", "malformed"),
     "delete ranges that overlap": (b"\x00\x01\x05\x02\x00\x03\x02\x02", "malformed"),
