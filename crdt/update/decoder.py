@@ -92,7 +92,7 @@ class Decoder:
             self._skip_any(DEPTH_MAX)
 
     def skip_options(self) -> None:
-        """Step over what a subdocument is to be made with: an object. Yjs would take a `guid` in it for the document's."""
+        """Step over what a subdocument is made with: an object. Yjs would take a `guid` in it for the document's."""
         if self.data[self.at] != _OBJECT:
             raise BadUpdate("malformed", "the options of a subdocument are no object")
         self.at += 1
