@@ -24,6 +24,7 @@ RANGES_MAX = 10_000
 
 _DEAD = 0
 """The lane of what nobody knows the place of: it was deleted with what it was in."""
+_DEAD_CODE = _DEAD << LANE_SHIFT | Class.UNKNOWN
 
 _TEXT = int(Class.TEXT)
 _OPEN = int(Kind.OPEN)
@@ -256,9 +257,8 @@ class Layout:
         if clock < floor:
             clock = floor
         lane = _DEAD if content is Content.GC else self._lane_of(struct, floor)
-        if lane == _DEAD:
-            self._check_content(struct, lane, admission)
-            writer.add(clock, CLASS_OF_CONTENT[content], writer.is_dead_at_end(), NONE, NONE)
+        if lane == _DEAD:  # whatever it holds, and whatever is put within that, is deleted at once
+            writer.add(clock, _DEAD_CODE, writer.is_dead_at_end(), NONE, NONE)
             return
         self._check_content(struct, lane, admission)
         if origin is right_origin and not in_chain:  # it names no neighbours

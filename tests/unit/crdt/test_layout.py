@@ -257,6 +257,24 @@ def test_nobody_knows_the_place_of_what_went_with_its_container() -> None:
     assert document.replica().values() == {"b": "x"}
 
 
+def test_a_device_that_is_behind_may_fill_what_is_gone() -> None:
+    """With containers too, and with content in these."""
+    gone: Doc[Any] = Doc(client_id=1)
+    array(gone).append(Array([1]))
+    behind: Doc[Any] = Doc(client_id=2)
+    behind.apply_update(gone.get_update())
+    document = Checked([gone.get_update(), made_after(gone, lambda doc: array(doc).pop())])
+    document.compact()
+    filling = (
+        lambda doc: array(doc)[0].append(Map({"in": Text("late 😀")})),
+        lambda doc: array(doc)[0][1].update({"k": Array([2])}),
+    )
+    for change in filling:
+        document.push(made_after(behind, change))
+    behind.apply_update(document.replica().state())
+    assert document.replica().values() == Checked([behind.get_update()]).replica().values() == {}
+
+
 def test_a_gc_beside_what_was_deleted_later_is_as_dead() -> None:
     """A device healed a restored server: it had deleted a container before its content came here."""
     document = Checked(
