@@ -116,7 +116,7 @@ async def all_withstood(folder: Path, cases: list[Case]) -> None:
     numbers = count()
     async with server_process(folder) as server, honest_pair(server.url) as honest:
         pid = server.pid
-        p99_s = []
+        p99_s: list[float] = []
         while len(p99_s) < ROUNDS and min(p99_s, default=P99_S_MAX) >= P99_S_MAX:
             for case in cases:
                 await attacked(server, case, next(numbers))
