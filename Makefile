@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: serve test check demo bench soak fuzz lint format yjs-fixtures clean
+.PHONY: serve test check demo sim bench soak fuzz lint format yjs-fixtures clean
 
 serve: $(STAMP)
 	$(BIN)/syncline serve --insecure-dev
@@ -22,6 +22,9 @@ lint: $(STAMP)
 
 demo: $(STAMP)
 	$(BIN)/python -m client_sim demo $(ARGS)
+
+sim: $(STAMP)
+	$(BIN)/python -m client_sim sim $(ARGS)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -1,4 +1,5 @@
-"""`python -m client_sim`: `pair` shows two devices on a server that runs, `demo` a server and devices under fire.
+"""`python -m client_sim`: `pair` shows two devices on a server that runs, `demo` a server and devices under fire, `sim`
+thousands of device-days in virtual time.
 
 Exit codes: 0 all was as promised; 1 it was not; 2 it could not be done, and standard error has one line that says why.
 """
@@ -6,6 +7,7 @@ Exit codes: 0 all was as promised; 1 it was not; 2 it could not be done, and sta
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +19,8 @@ from typer.exceptions import TyperException
 from client_sim import pair as pairs
 from client_sim.demo import command
 from client_sim.demo.processes import DemoFailed
+from client_sim.sim import command as simulation
+from client_sim.sim.weather import PROFILES
 from client_sim.traces import TraceError
 
 NOT_AS_PROMISED = 1
@@ -71,6 +75,24 @@ def demo(
 ) -> int:
     """Play an editing history on three devices and a server, through lost connections and kill -9, and compare."""
     return command.run(_console(), trace=trace, edits=edits, seed=seed, keep_in=folder, speed=speed, plain=plain)
+
+
+@app.command()
+def sim(
+    seeds: Annotated[int, typer.Option(help="How many runs.", min=1)] = 300,
+    seed: Annotated[int, typer.Option(help="The first run's seed; the others follow.")] = 1,
+    minutes: Annotated[float | None, typer.Option(help="Begin no run after so many.", min=0)] = None,
+    profile: Annotated[str, typer.Option(help=f"Which faults there are: {', '.join(PROFILES)}.")] = "swarm",
+    trace_out: Annotated[Path | None, typer.Option(help="A file for the digests, or one seed's history.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="A folder for timelines: of the first seed, or of what broke.")
+    ] = None,
+) -> int:
+    """Try to break the promises: real hubs and devices in virtual time, with every fault there is."""
+    if profile not in PROFILES:
+        raise typer.BadParameter(f"there is no profile {profile!r}")
+    request = simulation.Request(seeds, seed, profile, minutes, trace_out, report, time.monotonic)
+    return simulation.run(_console(), request)
 
 
 def _console() -> Console:

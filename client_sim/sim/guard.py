@@ -165,6 +165,7 @@ class Guard:
         match frame:
             case Opened():
                 self._history.counts[f"catch-up {'chunked' if frame.more else frame.mode.value}"] += 1
+                self._history.say(self._name, "caught up", lambda: f"{device} in {document}: {frame.mode}")
                 self._truth.check_opened(document, device, frame)
                 seat.downloads.pop(frame.handle, None)
             case Delta():

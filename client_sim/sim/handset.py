@@ -340,6 +340,8 @@ class Handset:
                 hold(self.was_revoked, "only the revoked are wiped", self.label)
                 self.world.lost_data()
             case effects.StatusChanged(document, status):
+                if document is None:
+                    self.world.history.say(self.label, "state", lambda: str(status.state))
                 self.world.history.say(self.label, "is", lambda: f"{status} on {document or 'the whole'}")
             case effects.DocumentChanged() | effects.PresenceChanged():
                 pass

@@ -8,6 +8,14 @@ from itertools import count
 from typing import Any
 
 
+STEPS_MAX = 300_000
+"""A run takes some thousands."""
+
+
+class Restless(Exception):
+    """Something goes round and round."""
+
+
 class Sleep:
     """Awaited in work that a timetable runs: so many seconds of virtual time."""
 
@@ -54,6 +62,7 @@ class Timetable:
 
     def __init__(self) -> None:
         self.now = 0.0
+        self.steps = 0
         self._heap: list[tuple[float, int, Callable[[], object]]] = []
         self._order = count()
 
@@ -74,5 +83,8 @@ class Timetable:
         """Let happen all that is due up to `end`."""
         while self._heap and self._heap[0][0] <= end:
             self.now, _, act = heapq.heappop(self._heap)
+            self.steps += 1
+            if self.steps > STEPS_MAX:
+                raise Restless(f"{self.steps} steps, and no end, at {self.now:.3f} s")
             act()
         self.now = end
