@@ -326,8 +326,11 @@ def test_text_counts_utf8_bytes() -> None:
 def test_an_index_within_a_character_inserts_elsewhere() -> None:
     doc: Doc[Any] = Doc()
     text(doc).insert(0, "aöb")
+    before = doc.get_state()
     text(doc).insert(2, "X")
     assert str(text(doc)) == "aöbX"
+    (struct,) = read_update(doc.get_update(before)).structs
+    assert struct.right_origin == (struct.client, struct.clock), "its right neighbour would be itself"
 
 
 def test_deleting_past_the_end_panics() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, TypeAlias
@@ -103,7 +103,7 @@ class History:
     states: list[bytes] = field(default_factory=list)
 
 
-def happen(seed: int, devices: int = 3, steps: int = 30) -> History:
+def happen(seed: int, devices: int = 3, steps: int = 30, edits: Sequence[Edit] = EDITS) -> History:
     """A history drawn from `seed`: the same one each time."""
     random = Random(seed)
     history = History([Replica(client_id) for client_id in range(1, devices + 1)])
@@ -112,15 +112,15 @@ def happen(seed: int, devices: int = 3, steps: int = 30) -> History:
         if random.random() < 0.15:
             exchange(replica, random.choice(history.replicas))
         else:
-            update = _edit(replica, random)
+            update = _edit(replica, random, edits)
             if update is not None:
                 history.updates.append(update)
         history.states.append(replica.state())
     return history
 
 
-def _edit(replica: Replica, random: Random) -> bytes | None:
-    edit = random.choice(EDITS)
+def _edit(replica: Replica, random: Random, edits: Sequence[Edit]) -> bytes | None:
+    edit = random.choice(edits)
     return replica.edit(lambda doc: edit(doc, random))
 
 

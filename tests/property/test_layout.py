@@ -4,17 +4,36 @@ from __future__ import annotations
 
 import os
 from random import Random
+from typing import Any
 
 import pytest
+from pycrdt import Array, Doc, Map, Text
 
 from crdt.errors import BadUpdate
 from crdt.replica import Replica
 from crdt.update import Layout, StateVector, Update, read_update, write_state_vector
-from tests.property.histories import converge, happen
+from tests.property.histories import EDITS, converge, happen
 from tests.unit.crdt.checked import Checked
 
 SOAK = bool(os.environ.get("SYNCLINE_SOAK"))
 SEEDS = range(2_000 if SOAK else 15)
+
+
+def deepen(doc: Doc[Any], random: Random) -> None:
+    """Put something into, or take it out of, a container some levels down."""
+    node: Any = doc.get("array", type=Array)
+    for _ in range(random.randint(1, 3)):
+        children = list(node) if isinstance(node, Array) else [node[key] for key in sorted(node.keys())]
+        containers = [child for child in children if isinstance(child, Array | Map)]
+        if containers:
+            node = random.choice(containers)
+    value = random.choice((1, "s", Map({"a": Array([1, Map()])}), Array([Text("deep 😀"), 2]), Text("t")))
+    if isinstance(node, Map):
+        node[random.choice("pq")] = value
+    elif len(node) and random.random() < 0.3:
+        del node[random.randrange(len(node))]
+    else:
+        node.insert(random.randint(0, len(node)), value)
 
 
 def admit(layout: Layout, update: bytes, known: StateVector) -> None:
@@ -28,7 +47,8 @@ def admit(layout: Layout, update: bytes, known: StateVector) -> None:
 def test_no_edit_is_refused_however_often_the_document_was_compacted(seed: int) -> None:
     random = Random(seed)
     document = Checked()
-    for update in happen(seed, devices=random.choice((2, 3, 5)), steps=60).updates:
+    edits = (*EDITS, *(deepen,) * (seed % 3) * 5)
+    for update in happen(seed, devices=random.choice((2, 3, 5)), steps=60, edits=edits).updates:
         document.push(update)
         if random.random() < 0.1:
             document.compact()
