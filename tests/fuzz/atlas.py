@@ -32,9 +32,13 @@ class Spot(NamedTuple):
 
 
 class Atlas:
-    """Grows with every update; content is found by id or by lane, deleted content too."""
+    """Grows with every update; content is found by id or by lane, deleted content too.
 
-    def __init__(self) -> None:
+    Nobody but their owner writes into the list of `private` roots.
+    """
+
+    def __init__(self, private: frozenset[str] = frozenset()) -> None:
+        self.private = private
         self.clocks: dict[int, int] = {}
         self.lanes: dict[Lane, list[Spot]] = {}
         self.types: list[Spot] = []

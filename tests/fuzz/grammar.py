@@ -96,7 +96,7 @@ class _Composer:
 
     def _with_place(self, section: Section) -> Piece:
         random = self.random
-        lanes = [*self.atlas.lanes, *self.placed]
+        lanes = self._lanes()
         if lanes and random.random() < 0.65:
             lane = random.choice(lanes)
             piece = self._content(lane)
@@ -108,11 +108,14 @@ class _Composer:
         piece.parent, piece.key = lane
         return piece
 
+    def _lanes(self) -> list[Lane]:
+        return [lane for lane in (*self.atlas.lanes, *self.placed) if lane[0] not in self.atlas.private]
+
     def _neighbours(self, lane: Lane, section: Section) -> tuple[Id | None, Id | None]:
         random = self.random
         choice = random.random()
         if section.pieces and choice < 0.2:
-            return Id(section.client, section.end - 1), None
+            return Id(section.client, max(0, section.end - 1)), None
         left = self._spot(lane) if choice < 0.8 else None
         right = self._spot(lane) if choice > 0.6 and (lane[1] is None or self.is_wild()) else None
         if left and right and left.client == right.client and left > right and random.random() < 0.9:
@@ -121,7 +124,7 @@ class _Composer:
 
     def _spot(self, lane: Lane) -> Id | None:
         if self.is_wild():
-            lane = self.random.choice([*self.atlas.lanes, *self.placed])
+            lane = self.random.choice(self._lanes() or [lane])
         known, fresh = self.atlas.lanes.get(lane, ()), self.placed.get(lane, ())
         if fresh and (not known or self.random.random() < 0.4):
             return self.random.choice(fresh)

@@ -17,7 +17,10 @@ SECONDS_MAX = 60.0
 
 
 def minimised(worker: Worker, steps: list[Step], finding: tuple[str, str]) -> list[Step]:
-    """Fewer steps, smaller updates, the same finding. Steps that do not show it once more are returned as they are."""
+    """Fewer steps, smaller updates, the same finding. Steps that do not show it once more are returned as they are.
+
+    So are those where an honest update was refused: without all that its device had seen it would not be honest.
+    """
     signature = Finding(*finding).signature
     deadline_s = time.monotonic() + SECONDS_MAX
 
@@ -27,7 +30,7 @@ def minimised(worker: Worker, steps: list[Step], finding: tuple[str, str]) -> li
         result = worker.run(Task("again", steps=tuple(candidate)))
         return result.finding is not None and result.signature == signature
 
-    if not shows(steps):
+    if finding[0] == "refused" or not shows(steps):
         return steps
     steps = _fewer(steps, shows)
     while (smaller := next((some for some in _smaller(steps) if shows(some)), None)) is not None:

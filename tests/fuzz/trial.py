@@ -63,6 +63,7 @@ class Trial:
         self._ops: dict[DeviceId, OpState] = {}
         self._intake = Intake(self._ops, 1 << 20)
         self._intake.restart({}, Inspector())
+        self._intake.bytes_left = 1 << 40
         self._snapshot: Snapshot | None = None
         self._entries: list[LogEntry] = []
         self._packed: bytes | None = None
