@@ -36,7 +36,7 @@ _NULL = b"\x7e"
 def pattern(random: Random, atlas: Atlas) -> Raw:
     """One of them, mostly short; at times as long as fits in one turn of the server."""
     client = random.choice((1, 2, 3, 70, 71, 72))
-    many = random.choice(_LARGE if random.random() < 0.02 else _SMALL)
+    many = random.choice(_LARGE if random.random() < 0.05 else _SMALL)
     return random.choice(PATTERNS)(random, atlas, client, many)
 
 

@@ -18,8 +18,9 @@ from crdt.replica import Replica, Values, canonical_json, values_of
 from crdt.update import StateVector, read_update, root_kinds
 from server.core.batch import apply_runs, entries_of
 from server.core.inspector import Inspector
-from server.core.intake import Intake, Op
+from server.core.intake import Intake, Op, Verdict
 from server.core.records import LogEntry, Snapshot, StoredDocument
+from server.runtime.rehearsal import rehearse
 from server.storage.compaction import CompactionError, verified_snapshot
 from tests.fuzz.atlas import Atlas
 from tests.fuzz.findings import Finding
@@ -179,7 +180,9 @@ class Trial:
         before = self._pack()
         try:
             with self._timed("check", 1):
-                self._intake.admit(op)
+                verdict = self._intake.admit(op)
+            if verdict is Verdict.DEAR:
+                self._rehearse(op)
         except PeerError as exc:
             self._refusal = f"{exc.code}: {exc.message}"
             self.outcomes[f"{exc.code} {exc.detail.get('reason', '')}".strip()] += 1
@@ -189,6 +192,17 @@ class Trial:
         self.outcomes["accepted"] += 1
         self._packed = None
         return True
+
+    def _rehearse(self, op: Op) -> None:
+        """It may take long to apply: as the server does, try it on a copy first. Raises PeerError."""
+        self._commit()
+        self.outcomes["rehearsed"] += 1
+        with self._reading("rehearsal"):
+            _, error = rehearse(self._stored(), [op.update])
+        if error is not None:
+            raise error
+        op.rehearsed = True
+        self._intake.admit(op)
 
     def _pack(self) -> bytes:
         if self._packed is None:
