@@ -151,11 +151,12 @@ class Membership:
         while self._requests:
             request = self._requests[0]
             if isinstance(request, OpenRequest) and self._is_ahead(request):
-                if fresh:
-                    self._room.begin_epoch()
-                else:  # another process may have written what the device knows
+                if not fresh:  # another process may have written what the device knows
                     self._room.read_again()
-                return
+                    return
+                if request.device.user == self._room.document.owner:
+                    self._room.begin_epoch()
+                    return
             if not self._may_answer(request, replica):
                 return
             self._requests.pop(0)
@@ -219,14 +220,12 @@ class Membership:
             del self._members[device]
 
     def _is_ahead(self, request: OpenRequest) -> bool:
-        """True if the owner's device knows more of this epoch than we do: the store was set back to a backup."""
+        """True if the device knows more of this epoch than we do.
+
+        If the log does not know it either, the store was set back to a backup: the owner's word is enough for that.
+        """
         cursor, room = request.cursor, self._room
-        return (
-            cursor is not None
-            and cursor.epoch == room.epoch
-            and cursor.seq > room.head_seq
-            and request.device.user == room.document.owner
-        )
+        return cursor is not None and cursor.epoch == room.epoch and cursor.seq > room.head_seq
 
     # --- catching up
 
