@@ -47,11 +47,11 @@ def _heal(world: World) -> None:
         link.calm(world.weather)
     first, *others = world.processes
     for process in others:
+        process.is_retired = True
         process.drain()
     first.effects_left = None
-    first.clock.wall_error_s = 0.0
     first.start_if_dead()
-    first.read_clock()
+    first.set_clock(0.0)
     for intruder in world.intruders:
         if intruder.link is not None:
             intruder.link.cut()

@@ -119,8 +119,9 @@ class Link:
             return
         self._is_open = True
         self._server.opened(self)
-        if self._device is not None and not self.up.is_cut:
-            self._device.connected()
+        device = self._device
+        if device is not None and not self.up.is_cut:
+            device.connected()
 
     # --- what the ends do
 

@@ -44,6 +44,7 @@ class Deed(StrEnum):
     SERVER_UP = "server up"
     DRAIN = "drain"
     SERVER_CLOCK = "set the server's clock"
+    CLOCK_RIGHT = "the server's clock is right again"
     DISK_FULL = "disk full"
     DISK_FREED = "disk freed"
     COMPACT = "compact"
@@ -160,5 +161,7 @@ def _troubles(rng: Random, weather: Weather, times: list[float]) -> Iterator[Act
             yield _action(rng, at_s + Span(0.1, 600.0).draw(rng), Deed.DISK_FREED, actor)
         elif deed is Deed.NETWORK_OFF:
             yield _action(rng, at_s + Span(3.0, 240.0).draw(rng), Deed.NETWORK_ON, actor)
+        elif deed is Deed.SERVER_CLOCK:
+            yield _action(rng, at_s + Span(10.0, 7_200.0).draw(rng), Deed.CLOCK_RIGHT, actor)
         elif deed in (Deed.CRASH, Deed.DRAIN):
             yield _action(rng, at_s + Span(0.2, 60.0).draw(rng), Deed.SERVER_UP, actor)

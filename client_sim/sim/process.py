@@ -17,6 +17,7 @@ from client_sim.sim.meter import SilentMeter
 from client_sim.sim.rehearsal import rehearse
 from client_sim.sim.timetable import Sleep, Timetable, Work
 from client_sim.sim.truth import hold
+from client_sim.sim.weather import Span
 from crdt.errors import BadUpdate, PeerError, ReplicaBroken
 from crdt.ids import DocumentId
 from crdt.protocol.codes import Code
@@ -31,7 +32,8 @@ from server.core.ports import CorruptDocument, Meter, StorageError
 from server.core.records import Snapshot
 from server.storage.compaction import CompactionError, compact
 
-REVOCATIONS_READ_S = 1.0
+RESTARTED = Span(0.2, 60.0)
+"""How soon a supervisor starts a process that has died."""
 TURN_S = 0.002
 """A turn of the loop: what comes within it is committed together."""
 
@@ -66,7 +68,10 @@ class ServerProcess:
     clock: Clock
     epoch_s: float
     outbox: tuple[int, int] = (1 << 20, 16 << 20)
+    revocations_read_s: float = 1.0
+    clock_read_s: float = 60.0
     alive: bool = False
+    is_retired: bool = False
     draining: bool = False
     effects_left: int | None = None
     """It dies after so many more effects: between what one event asks for, if need be."""
@@ -90,20 +95,23 @@ class ServerProcess:
         self.guard.started()
         self.read_clock()
         self._spawn(self._watch_revocations())
+        self._spawn(self._watch_clock())
 
     def start_if_dead(self) -> None:
-        if not self.alive:
+        if not (self.alive or self.is_retired):
             self.start()
 
     def die(self, *, silently: bool = False) -> None:
         """kill -9: what is in memory is gone, and what was asked of the database is on its way or not.
 
-        `silently`: its machine is gone too, and no peer is told.
+        `silently`: its machine is gone too, and no peer is told. Its supervisor starts it again.
         """
         if not self.alive:
             return
         self.alive = False
         self._hub = None
+        if not self.is_retired:
+            self.timetable.after(RESTARTED.draw(self.rng), self.start_if_dead)
         for work in self._works.values():
             work.cancel()
         links, self._links, self._works = list(self._links.values()), {}, {}
@@ -116,6 +124,10 @@ class ServerProcess:
         if self.alive and not self.draining:
             self.draining = True
             self.feed(events.DrainRequested())
+
+    def set_clock(self, wall_error_s: float) -> None:
+        self.clock.wall_error_s = wall_error_s
+        self.read_clock()
 
     def read_clock(self) -> None:
         self.feed(events.ClockRead(self.epoch_s + self.timetable.now + self.clock.wall_error_s))
@@ -370,4 +382,7 @@ class ServerProcess:
                 self.feed(events.RevocationsRead(revoked))
             await Sleep(self.revocations_read_s)
 
-    revocations_read_s: float = REVOCATIONS_READ_S
+    async def _watch_clock(self) -> None:
+        while True:
+            await Sleep(self.clock_read_s)
+            self.read_clock()

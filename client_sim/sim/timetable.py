@@ -7,7 +7,6 @@ from collections.abc import Callable, Coroutine, Generator
 from itertools import count
 from typing import Any
 
-
 STEPS_MAX = 300_000
 """A run takes some thousands."""
 

@@ -94,6 +94,7 @@ class World:
             epoch_s=EPOCH_S,
             outbox=bounds.OUTBOX_TINY if self.place.tiny else bounds.OUTBOX,
             revocations_read_s=1.0 if self.place.days < 1 else 3600.0,
+            clock_read_s=60.0 if self.place.days < 1 else 3600.0,
         )
         process.start()
         return process
@@ -199,8 +200,8 @@ class World:
 
     def restore(self, action: Action) -> None:
         """The store is what a backup was: by the tool that begins new epochs, or behind everybody's back."""
-        if not self._backups:
-            return
+        if not self._backups or (action.deed is Deed.SET_BACK and self.place.guests):
+            return  # what is shared is not promised to heal without a new epoch
         rng = action.rng()
         self.history.note("operator", action.deed)
         for process in self.processes:
@@ -216,10 +217,10 @@ class World:
         for document, chronicle in self.truth.chronicles.items():
             stored = at_once(disk.load(document))
             chronicle.set_back(logs.get(document, ()), stored.ops(), stored.epoch)
+        self._mark_revoked()
         self.lost_data()
         for process in self.processes:
             process.guard.may_differ = self.is_set_back
-            self.timetable.after(rng.uniform(0.1, 30.0), process.start_if_dead)
 
     def revoke(self, action: Action) -> None:
         chosen = self.handsets[action.actor % len(self.handsets)]
@@ -227,18 +228,21 @@ class World:
             return
         self.history.note("operator", action.deed, str(chosen.id))
         at_once(self.database.disk.revoke_devices([chosen.id], 0))
-        for handset in self.handsets:
-            if handset.id == chosen.id:
-                handset.is_revoked = handset.was_revoked = True
+        self._mark_revoked()
         self.lost_data()
+
+    def _mark_revoked(self) -> None:
+        revoked = at_once(self.database.disk.revoked_devices())
+        for handset in self.handsets:
+            handset.is_revoked = handset.id in revoked
+            handset.was_revoked = handset.was_revoked or handset.is_revoked
 
     def readmit(self, action: Action) -> None:
         """All who were shut out."""
         revoked = sorted(at_once(self.database.disk.revoked_devices()))
         at_once(self.database.disk.restore_devices(revoked))
         self.history.note("operator", action.deed)
-        for handset in self.handsets:
-            handset.is_revoked = False
+        self._mark_revoked()
 
     def regrant(self, action: Action) -> None:
         """A guest may do more, less or nothing, as soon as there is another token."""
@@ -315,8 +319,7 @@ def _crash(process: ServerProcess, rng: Random) -> None:
 
 
 def _set_clock(process: ServerProcess, rng: Random) -> None:
-    process.clock.wall_error_s = rng.choice((0.0, 3.0, -3.0, 90.0, -90.0, 5_000.0, -5_000.0))
-    process.read_clock()
+    process.set_clock(rng.choice((3.0, -3.0, 90.0, -90.0, 5_000.0, -5_000.0)))
 
 
 _QUIET = (Deed.EDIT, Deed.PRESENCE)
@@ -344,6 +347,7 @@ _OF_PROCESSES: dict[Deed, Callable[[ServerProcess, Random], object]] = {
     Deed.SERVER_UP: lambda process, _: process.start_if_dead(),
     Deed.DRAIN: lambda process, _: process.drain(),
     Deed.SERVER_CLOCK: _set_clock,
+    Deed.CLOCK_RIGHT: lambda process, _: process.set_clock(0.0),
     Deed.COMPACT: lambda process, _: process.compact_by_hand(DocumentId(OWNER, "main")),
 }
 _OF_WORLD: dict[Deed, Callable[[World, Action], None]] = {
