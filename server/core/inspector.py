@@ -11,7 +11,9 @@ from typing import Self
 
 import msgpack
 
-from crdt.errors import BadUpdate
+from crdt.errors import BadUpdate, PeerError, ReplicaBroken
+from crdt.protocol.codes import Code
+from crdt.replica import Replica
 from crdt.update import STEPS_SMALL, Layout, StateVector, Update, read_state_vector, read_update, write_state_vector
 from server.core.records import LogEntry, Snapshot, StoredDocument
 
@@ -47,7 +49,7 @@ class Inspector:
         try:
             inspector._layout = Layout.unpack(layout)
         except ValueError as exc:
-            inspector._weaken(exc)
+            inspector._give_up(exc)
         return inspector
 
     @property
@@ -67,18 +69,19 @@ class Inspector:
         """Check an update that lacks nothing, and take it in; `known` is the document's state vector before it.
 
         False if applying it may take long and it is not `rehearsed`: nothing has changed then, nor if it raises
-        BadUpdate. A healing update binds no client ids to its user.
+        PeerError. A healing update binds no client ids to its user.
         """
         self._wake()
+        if self._layout is None:
+            raise PeerError(Code.DOC_QUARANTINED, "what is stored does not pass the check: the document is read-only")
         fresh = _fresh(update, known)
         if user != NOBODY:
             for client in fresh:
                 if self._owners.get(client, user) != user:
                     raise BadUpdate("not_owner", f"another user wrote under client id {client}")
-        if self._layout is not None:
-            steps_max = None if rehearsed else STEPS_SMALL
-            if self._layout.admit(update, known, steps_max) > STEPS_SMALL and not rehearsed:
-                return False
+        steps_max = None if rehearsed else STEPS_SMALL
+        if self._layout.admit(update, known, steps_max) > STEPS_SMALL and not rehearsed:
+            return False
         if user != NOBODY and not heal:
             self._owners.update(dict.fromkeys(fresh, user))
         return True
@@ -104,7 +107,7 @@ class Inspector:
     def _wake(self) -> StateVector:
         """Read what is stored; the state vector of that, the first time.
 
-        What does not pass the check was stored before there was one: the document goes on, without this part of it.
+        Where the log does not pass the check that it has passed, the library's own state of the document counts.
         """
         known: StateVector = {}
         if self._stored is None:
@@ -116,6 +119,8 @@ class Inspector:
         for entry in stored.unsnapshotted:
             binds = entry.seq > stored.epoch_seq and not entry.heal
             self._read_entry(entry, known, entry.device.user if binds else NOBODY)
+        if self._layout is None:
+            self._read_state(stored)
         return known
 
     def _read_snapshot(self, snapshot: Snapshot, epoch: bytes, known: StateVector) -> None:
@@ -130,7 +135,7 @@ class Inspector:
         try:
             self._layout = _layout_of(snapshot.state, layout)
         except BadUpdate as exc:
-            self._weaken(exc)
+            self._give_up(exc)
 
     def _read_entry(self, entry: LogEntry, known: StateVector, user: str) -> None:
         for data in entry.updates:
@@ -142,10 +147,16 @@ class Inspector:
                 if self._layout is not None:
                     self._layout.admit(update, known)
             except BadUpdate as exc:
-                self._weaken(exc)
+                self._give_up(exc)
             update.advance(known)
 
-    def _weaken(self, exc: Exception) -> None:
+    def _read_state(self, stored: StoredDocument) -> None:
+        try:
+            self._layout = Layout.of((Replica.load(stored.state_updates()).state(),))
+        except (BadUpdate, ReplicaBroken) as exc:
+            self._give_up(exc)
+
+    def _give_up(self, exc: Exception) -> None:
         self._layout = None
         self._warn(str(exc))
 

@@ -416,7 +416,7 @@ class Room:
         self.advance(fresh=True)
 
     def _warn_of_check(self, reason: str) -> None:
-        self._desk.log("warning", "check_weakened", document=str(self.document), reason=reason)
+        self._desk.log("error", "check_failed", document=str(self.document), reason=reason)
 
     def _follow(self, stored: StoredDocument) -> None:
         """Bring head and members to where the log is."""

@@ -7,7 +7,8 @@ from dataclasses import replace
 import msgpack
 import pytest
 
-from crdt.errors import BadUpdate
+from crdt.errors import BadUpdate, PeerError
+from crdt.protocol.codes import Code
 from crdt.protocol.frames import Ack, Cursor, Open, Opened
 from crdt.replica import Replica
 from crdt.update import read_update
@@ -53,14 +54,28 @@ def test_so_is_what_a_snapshot_has_with_or_without_what_was_kept_beside_it(check
     assert refuses(Inspector(replace(stored, snapshot=snapshot, entries=()))) == "schema"
 
 
-def test_a_document_that_would_not_pass_goes_on_without_this_part() -> None:
-    """It was written before there was a check."""
+TEXT_IN_ARRAY = bytes.fromhex("0101050004010161016100")
+HARMLESS = read_update(bytes.fromhex("0101060004010162016200"))
+
+
+def test_a_document_that_does_not_pass_the_check_takes_nothing_more() -> None:
+    """Half a check could be had by whoever finds a way to confuse it."""
     told: list[str] = []
-    text_in_array = bytes.fromhex("0101050004010161016100")
-    inspector = Inspector(holding(ARRAY, text_in_array), told.append)
-    inspector.admit(read_update(bytes.fromhex("0101060004010162016200")), {1: 1, 5: 1}, "alice")
-    assert len(told) == 1
-    assert Inspector.unpack(inspector.pack(), told.append) is not None
+    stored = holding(ARRAY, TEXT_IN_ARRAY)
+    for inspector in (Inspector(stored, told.append), Inspector.unpack(Inspector(stored).pack(), told.append)):
+        with pytest.raises(PeerError) as refused:
+            inspector.admit(HARMLESS, {1: 1, 5: 1}, "alice")
+        assert refused.value.code is Code.DOC_QUARANTINED
+    assert len(told) == 3
+
+
+def test_where_the_log_does_not_pass_the_librarys_own_state_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(Inspector, "_read_entry", lambda self, *_: self._give_up(BadUpdate("schema", "confused")))
+    inspector = Inspector(holding(ARRAY), told.append)
+    inspector.admit(HARMLESS, {1: 1}, "alice")
+    assert refuses(inspector) == "schema"
+    assert told == ["confused"]
 
 
 def long_document(lab: Lab) -> Writer:
