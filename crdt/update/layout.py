@@ -412,7 +412,7 @@ class Layout:
     def _writer(self, client: int) -> Writer:
         writer = self.writers.get(client)
         if writer is None:
-            writer = self.writers[client] = Writer(len(self.by_number))
+            writer = self.writers[client] = Writer(client, len(self.by_number))
             self.by_number.append(writer)
         return writer
 

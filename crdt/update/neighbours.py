@@ -2,7 +2,8 @@
 
 In what devices write honestly, the lines from each unit to the left neighbour that it was inserted behind do not cross.
 So whatever was found between a left and a right neighbour, the right one's own left neighbour is the left one, or among
-those that the left one was put behind, one behind another. Where that does not hold, Yjs and this library put a struct
+those that the left one was put behind, one behind another. What was put behind the same unit, before the same one,
+stands in the order of client ids. Where that does not hold, Yjs and this library put a struct
 elsewhere when they take the same updates in another order, as they do when they load a document again.
 """
 
@@ -24,22 +25,42 @@ def check_between(writers: Sequence[Writer], left: int, right: int, looks_max: i
         _refuse_unless(left == NONE)  # a right neighbour that it once had is there for ever
         return 0
     beyond = writers[right >> 32].left_at(right & _CLOCK_MASK)
-    return 0 if beyond == left else _look_leftwards(writers, left, right, beyond, looks_max)
+    if beyond == left:
+        return 0  # the right one was put right behind the left one
+    _refuse_unless(left != NONE)
+    return _look_leftwards(writers, left, right, beyond, looks_max)
 
 
 def _look_leftwards(writers: Sequence[Writer], left: int, right: int, beyond: int, looks_max: int) -> int:
     """Go from `left` to what it was put behind, a chain at a time, until `beyond` is there. `right` must not be."""
     looks = 0
     at = left
-    while at != NONE:
+    while True:
         looks += 1
         writer = writers[at >> 32]
         chain = writer.chain_at(at & _CLOCK_MASK)
         _refuse_unless(looks <= looks_max and not _is_behind(at, right, chain))
         if _is_behind(at, beyond, chain):
-            return looks
-        at = writer.left_at(chain)
-    _refuse_unless(beyond == NONE)
+            return looks + _look_rightwards(writers, beyond + 1, right, looks_max - looks)
+        behind = writer.left_at(chain)
+        if behind == beyond:
+            return looks + _look_rightwards(writers, at & ~_CLOCK_MASK | chain, right, looks_max - looks)
+        _refuse_unless(behind != NONE)
+        at = behind
+
+
+def _look_rightwards(writers: Sequence[Writer], left: int, right: int, looks_max: int) -> int:
+    """`left` and `right` were both put right behind the same unit: see that they came to stand in this order."""
+    before = _right_of(writers, left)
+    if before == _right_of(writers, right):
+        _refuse_unless(writers[left >> 32].client < writers[right >> 32].client)
+        return 1
+    looks = 0
+    at = right
+    while at != NONE:
+        looks += 1
+        _refuse_unless(looks <= looks_max and at != left)
+        at = _right_of(writers, at)
     return looks
 
 

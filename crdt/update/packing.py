@@ -65,11 +65,12 @@ def unpack(packed: bytes, layout: Layout) -> None:
     layout.lane_ids = dict(zip(layout.lanes, range(len(layout.lanes)), strict=True))
     layout.deleted = set(deleted)
     cuts = map(_cut, columns, (runs, runs, runs, runs, runs, halves, types, types, firsts))
-    layout.by_number = list(map(_writer, range(len(clients)), *cuts))
+    layout.by_number = list(map(_writer, clients, range(len(clients)), *cuts))
     layout.writers = dict(zip(clients, layout.by_number, strict=True))
 
 
 def _writer(
+    client: int,
     number: int,
     starts: array[int],
     codes: array[int],
@@ -81,7 +82,7 @@ def _writer(
     type_ids: array[int],
     firsts: array[int],
 ) -> Writer:
-    writer = Writer(number)
+    writer = Writer(client, number)
     writer.starts, writer.codes = array("I", accumulate(starts)), codes
     writer.chains = array("I", map(sub, writer.starts, into_chains))
     writer.lefts, writer.rights = lefts, rights

@@ -26,6 +26,7 @@ class Writer:
 
     __slots__ = (
         "chains",
+        "client",
         "codes",
         "firsts",
         "halves",
@@ -37,7 +38,8 @@ class Writer:
         "type_ids",
     )
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, client: int, number: int) -> None:
+        self.client = client
         self.number = number
         """Stands for the client where ids are packed."""
         self.starts = array("I")

@@ -122,6 +122,15 @@ def test_neighbours_were_side_by_side() -> None:
     is_refused(document, update(6, 0, b"\x84" + of(5, 0) + X), "malformed")
 
 
+def test_neighbours_stand_in_their_order() -> None:
+    prepended = Checked([update(1, 0, STRING + ROOT_A + X, b"\x44" + of(1, 0) + X)])
+    is_refused(prepended, update(5, 0, b"\xc4" + of(1, 0) + of(1, 1) + X), "malformed")
+    concurrent = Checked([update(3, 0, STRING + ROOT_A + X), update(9, 0, STRING + ROOT_A + b"\x02yz")])
+    is_refused(concurrent, update(5, 0, b"\xc4" + of(9, 1) + of(3, 0) + X), "malformed")
+    concurrent.push(update(5, 0, b"\xc4" + of(3, 0) + of(9, 0) + b"\x01-"))
+    assert concurrent.replica().values() == {"a": "x-yz"}
+
+
 def test_the_rest_of_a_known_struct_goes_behind_its_beginning() -> None:
     document = Checked([update(1, 0, STRING + ROOT_A + b"\x02ab")])
     is_refused(document, update(1, 1, b"\x44" + of(1, 0) + b"\x04bxyz"), "malformed")
