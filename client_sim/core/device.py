@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import assert_never
 
 from client_sim.core import events, greeting, naming
@@ -56,7 +57,8 @@ STORE_FAILED = "store_failed"
 
 AUTHENTICATE_AGAIN = 4401
 REVOKED = CLOSE[Code.DEVICE_REVOKED]
-DEFECTS = (CLOSE[Code.BAD_FRAME], CLOSE[Code.TOO_BIG], 1009)
+TOO_LARGE = (CLOSE[Code.TOO_BIG], 1009)
+DEFECTS = (CLOSE[Code.BAD_FRAME], *TOO_LARGE)
 DEFECT_WAIT_S = 30.0
 """Close codes that mean a mistake in a program, which the next try will make again."""
 GIVEN_UP = {
@@ -293,7 +295,9 @@ class Device:
         elif code in GIVEN_UP:
             self._give_up(GIVEN_UP[code])
         else:
-            if code in DEFECTS:
+            if code in TOO_LARGE and self._link is Link.GREETING:  # its limits are known from WELCOME on
+                self._context.limits = replace(self._context.limits, opens_per_hello=0)
+            elif code in DEFECTS:
                 self._stay_away(DEFECT_WAIT_S, now)
             how = "connection lost" if code is None else f"closed with {code}"
             self._wait(f"{how}: {reason}" if reason else how, now)

@@ -308,6 +308,16 @@ def test_a_defect_is_not_repeated_in_haste(code: int) -> None:
     assert rig.now >= 30
 
 
+@pytest.mark.parametrize("code", [4413, 1009])
+def test_a_hello_that_is_too_large_for_a_server_is_sent_again_without_documents(code: int) -> None:
+    """What it takes is known from its WELCOME; the documents are opened after that."""
+    rig = Rig(FakeServer()).begin().lose(code).wait()
+    assert rig.now < 10
+    first, second = rig.frames(Hello)[:2]
+    assert [len(hello.opens) for hello in (first, second) if isinstance(hello, Hello)] == [1, 0]
+    assert rig.settle().device.status.state is State.CURRENT
+
+
 def test_a_server_that_does_not_answer_hello_is_given_up() -> None:
     rig = Rig(FakeServer()).begin().wait()
     assert rig.now == 15
