@@ -112,6 +112,8 @@ class Handset:
     is_revoked: bool = False
     was_revoked: bool = False
     has_network: bool = True
+    may_have_twin: bool = False
+    """Another device has, or had, its name and other ops under the same numbers."""
     life: int = 0
     link: Link | None = None
     _attempt: int = 0
@@ -147,6 +149,7 @@ class Handset:
             link, self.link = self.link, None
             link.hang_up(1006, "killed")
         if without_last_write:
+            self.may_have_twin = True
             self.store = self.store.restarted(without_last_transaction=True)
             self.world.lost_data()
 
@@ -158,6 +161,7 @@ class Handset:
         if self.older is None:
             return False
         self.kill()
+        self.may_have_twin = True
         self.store = self.older.restarted()
         self.world.lost_data()
         return True
@@ -167,6 +171,7 @@ class Handset:
         self.kill()
         self.store = MemoryStore()
         self.older = None
+        self.may_have_twin = True
         self.world.lost_data()
 
     def _store_fails(self) -> bool:
@@ -350,6 +355,8 @@ class Handset:
 
     def _problem(self, problem: effects.Problem) -> None:
         self.world.history.note(self.label, f"problem {problem.code}", problem.message)
+        if problem.code == Code.DEVICE_FORKED:
+            hold(self.may_have_twin, "nobody is taken for a clone", f"{self.label}: {problem.message}")
         hold(problem.code not in FALSE_REFUSALS, "the honest are not refused", f"{self.label}: {problem}")
 
     def _fetch_token(self, device: str) -> None:

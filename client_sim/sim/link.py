@@ -119,9 +119,11 @@ class Link:
             return
         self._is_open = True
         self._server.opened(self)
-        device = self._device
-        if device is not None and not self.up.is_cut:
-            device.connected()
+        self._tell_device()
+
+    def _tell_device(self) -> None:
+        if self._device is not None and not self.up.is_cut:
+            self._device.connected()
 
     # --- what the ends do
 

@@ -15,7 +15,7 @@ from client_sim.sim.editing import RHYTHMS
 from client_sim.sim.weather import Fault, Place, Span, Weather, draw, place
 
 DAY_S = 86_400.0
-EDITS_MAX = 110
+EDITS_MAX = 160
 """In a run: many short runs meet more than a few long ones."""
 
 

@@ -185,6 +185,7 @@ class World:
         clone = self._device(label, original.user, original.name, original.documents)
         clone.store = original.store.restarted()
         clone.may_write, clone.wants_online = original.may_write, original.wants_online
+        clone.may_have_twin = original.may_have_twin = True
         clone.is_revoked = clone.was_revoked = original.is_revoked
         self.handsets.append(clone)
         clone.boot()
@@ -219,6 +220,8 @@ class World:
             chronicle.set_back(logs.get(document, ()), stored.ops(), stored.epoch)
         self._mark_revoked()
         self.lost_data()
+        for handset in self.handsets:
+            handset.may_have_twin = handset.may_have_twin or self.is_set_back
         for process in self.processes:
             process.guard.may_differ = self.is_set_back
 

@@ -1,0 +1,1 @@
+"""The simulated world itself: that it repeats itself, and finds what is planted in it."""

@@ -1,0 +1,379 @@
+"""Bugs to plant: each takes one rule away, in the product's own code, by name. The simulator has to find every one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from client_sim.core import catchup as device_catchup
+from client_sim.core import document as device_document
+from client_sim.core.context import Context
+from client_sim.core.copy import LocalCopy
+from client_sim.core.document import Document
+from client_sim.core.pushing import Window
+from client_sim.core.status import Phase
+from crdt.chain import OpState
+from crdt.protocol import frames
+from crdt.protocol.frames import Access, Mode
+from crdt.replica import Replica
+from server.core import catchup, membership
+from server.core.auth import Claims
+from server.core.gate import Gate
+from server.core.hub import Hub
+from server.core.intake import Intake
+from server.core.membership import Membership
+from server.core.records import StoredDocument
+from server.core.room import Room
+from server.storage import compaction
+from server.storage.memory import MemoryStorage
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """A bug. `seed`: the first one from 1 on that finds it."""
+
+    name: str
+    seed: int
+    plant: Plant
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    pass
+
+
+# --- the server: what is told, and when
+
+
+def ack_before_commit(patch: pytest.MonkeyPatch) -> None:
+    begin = Room.begin_commit
+
+    def begin_commit(self: Room) -> Any:
+        append = begin(self)
+        for entry in append.entries if append else ():
+            if member := self.members.get(entry.device):
+                self._desk.send(member.session, frames.Ack(self.handle, entry.last_op, entry.seq, entry.chain))
+        return append
+
+    patch.setattr(Room, "begin_commit", begin_commit)
+
+
+def relay_before_commit(patch: pytest.MonkeyPatch) -> None:
+    begin = Room.begin_commit
+
+    def begin_commit(self: Room) -> Any:
+        append = begin(self)
+        for entry in append.entries if append else ():
+            for member in self.members:
+                if member.live and member.device != entry.device:
+                    self._desk.send(member.session, frames.Delta(self.handle, entry.seq, entry.updates))
+        return append
+
+    patch.setattr(Room, "begin_commit", begin_commit)
+
+
+def opened_is_one_ahead(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Room, "cursor", property(lambda self: frames.Cursor(self.epoch, self.head_seq + 1)))
+
+
+def tail_misses_one(patch: pytest.MonkeyPatch) -> None:
+    after = catchup.Tail.after
+
+    def misses(self: catchup.Tail, seq: int) -> Any:
+        entries = after(self, seq)
+        return entries[1:] if entries else entries
+
+    patch.setattr(catchup.Tail, "after", misses)
+
+
+def equal_vectors_are_current(patch: pytest.MonkeyPatch) -> None:
+    choose = catchup.choose
+
+    def chooses(tail: Any, device: Any, state_vector: bytes | None, replica: Replica) -> Any:
+        if state_vector is not None and replica.state_vector_bytes() == state_vector:
+            return Mode.CURRENT, (), 0
+        return choose(tail, device, state_vector, replica)
+
+    patch.setattr(membership, "choose", chooses)
+
+
+def slow_readers_are_not_spared(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Membership, "stall", _nothing)
+
+
+def acks_without_the_hash(patch: pytest.MonkeyPatch) -> None:
+    ack = frames.Ack
+    patch.setattr(membership, "Ack", lambda handle, op, seq, chain: ack(handle, op, seq, bytes(len(chain))))
+
+
+# --- the server: what is taken
+
+
+def no_dedupe(patch: pytest.MonkeyPatch) -> None:
+    admit = Intake.admit
+
+    def admits(self: Intake, op: Any) -> Any:
+        op.number = max(op.number, self.last(op.device).op + 1)
+        return admit(self, op)
+
+    patch.setattr(Intake, "admit", admits)
+
+
+def gaps_are_taken(patch: pytest.MonkeyPatch) -> None:
+    check = Intake._check
+
+    def checks(self: Intake, op: Any, last: OpState) -> None:
+        check(self, op, replace_op(last, op.number - 1))
+
+    def replace_op(last: OpState, op: int) -> OpState:
+        return last._replace(op=op)
+
+    patch.setattr(Intake, "_check", checks)
+
+
+def readers_may_write(patch: pytest.MonkeyPatch) -> None:
+    admit = Room._admit
+
+    patch.setattr(Room, "_admit", lambda self, arrival: admit(self, replace(arrival, access=Access.WRITE)))
+
+
+def everybody_may_read(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Claims, "access", lambda self, document: Access.WRITE)
+
+
+def the_revoked_stay(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Gate, "shut_out", _nothing)
+
+
+def deletes_are_not_logged(patch: pytest.MonkeyPatch) -> None:
+    apply_if_new = Replica.apply_if_new
+
+    def applies(self: Replica, update: bytes) -> bool:
+        apply_if_new(self, update)
+        return False
+
+    patch.setattr(Replica, "apply_if_new", applies)
+
+
+# --- the server: what becomes of commits
+
+
+def a_failed_commit_counts(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Room, "commit_failed", lambda self: self.commit_done(committed=True))
+
+
+def a_failed_commit_is_forgotten(patch: pytest.MonkeyPatch) -> None:
+    def commit_failed(self: Room) -> None:
+        self._start_over([], self._recovery)
+
+    patch.setattr(Room, "commit_failed", commit_failed)
+
+
+def an_overtaken_commit_counts(patch: pytest.MonkeyPatch) -> None:
+    done = Room.commit_done
+    patch.setattr(Room, "commit_done", lambda self, *, committed: done(self, committed=True))
+
+
+def the_second_room_is_not_told(patch: pytest.MonkeyPatch) -> None:
+    appended = Hub._appended
+
+    def appends(self: Hub, committed: Any) -> None:
+        self._committing = self._committing[:1]
+        appended(self, committed)
+
+    patch.setattr(Hub, "_appended", appends)
+
+
+# --- the store
+
+
+def the_head_is_not_checked(patch: pytest.MonkeyPatch) -> None:
+    append = MemoryStorage._append
+
+    def appends(self: MemoryStorage, wanted: Any) -> Any:
+        held = self._documents.get(wanted.document)
+        if held is None or held.head_seq < wanted.entries[0].seq:
+            return append(self, wanted)
+        held.entries.extend(wanted.entries)
+        return replace(append(self, wanted), committed=True)
+
+    patch.setattr(MemoryStorage, "_append", appends)
+
+
+def a_snapshot_without_the_last_entry(patch: pytest.MonkeyPatch) -> None:
+    build = compaction.build_snapshot
+
+    def builds(stored: StoredDocument, time_ms: int) -> Any:
+        shorter = replace(stored, entries=stored.entries[:-1])
+        state = Replica.load(shorter.state_updates()).state()
+        return replace(build(stored, time_ms), state=state)
+
+    patch.setattr(compaction, "build_snapshot", builds)
+    patch.setattr(compaction, "verify", _nothing)
+
+
+def a_snapshot_without_op_numbers(patch: pytest.MonkeyPatch) -> None:
+    build = compaction.build_snapshot
+    patch.setattr(compaction, "build_snapshot", lambda stored, time_ms: replace(build(stored, time_ms), ops={}))
+
+
+def compaction_drops_what_came_since(patch: pytest.MonkeyPatch) -> None:
+    save = MemoryStorage.save_snapshot
+
+    async def saves(self: MemoryStorage, document: Any, snapshot: Any) -> None:
+        held = self._documents[document]
+        await save(self, document, replace(snapshot, seq=held.head_seq))
+
+    patch.setattr(MemoryStorage, "save_snapshot", saves)
+
+
+def op_numbers_outlive_their_epoch(patch: pytest.MonkeyPatch) -> None:
+    def ops(self: StoredDocument) -> Any:
+        known = dict(self.snapshot.ops) if self.snapshot else {}
+        return known | {entry.device: OpState(entry.last_op, entry.chain) for entry in self.unsnapshotted}
+
+    patch.setattr(StoredDocument, "ops", ops)
+
+
+# --- the device
+
+
+def an_edit_is_not_in_the_outbox(patch: pytest.MonkeyPatch) -> None:
+    enqueue = LocalCopy._enqueue
+
+    def enqueues(self: LocalCopy, update: bytes, *, heal: bool = False) -> None:
+        if len(update) % 16:
+            enqueue(self, update, heal=heal)
+
+    patch.setattr(LocalCopy, "_enqueue", enqueues)
+
+
+def the_outbox_is_not_stored(patch: pytest.MonkeyPatch) -> None:
+    def enqueues(self: LocalCopy, update: bytes, *, heal: bool = False) -> None:
+        save, self._store.save_outbox = self._store.save_outbox, _nothing  # type: ignore[method-assign]
+        try:
+            enqueue(self, update, heal=heal)
+        finally:
+            self._store.save_outbox = save  # type: ignore[method-assign]
+
+    enqueue = LocalCopy._enqueue
+    patch.setattr(LocalCopy, "_enqueue", enqueues)
+
+
+def an_ack_drops_one_too_many(patch: pytest.MonkeyPatch) -> None:
+    acknowledge = LocalCopy.acknowledge
+
+    def acknowledges(self: LocalCopy, acked: OpState) -> int:
+        count = acknowledge(self, acked)
+        if count and self.outbox:
+            self._store.drop_outbox(self._name, self.outbox[0].position, self.outbox[0].position)
+        return count
+
+    patch.setattr(LocalCopy, "acknowledge", acknowledges)
+
+
+def what_comes_is_not_stored(patch: pytest.MonkeyPatch) -> None:
+    take = LocalCopy.take
+
+    def takes(self: LocalCopy, updates: Any) -> None:
+        append, self._store.append_updates = self._store.append_updates, _nothing  # type: ignore[method-assign]
+        try:
+            take(self, updates)
+        finally:
+            self._store.append_updates = append  # type: ignore[method-assign]
+
+    patch.setattr(LocalCopy, "take", takes)
+
+
+def gaps_in_deltas_are_taken(patch: pytest.MonkeyPatch) -> None:
+    def on_delta(self: Document, delta: frames.Delta) -> None:
+        if self.phase is Phase.LIVE and delta.seq > self._live_cursor.seq:
+            with self._changing() as copy:
+                copy.take(delta.updates)
+                copy.reach(self._live_cursor._replace(seq=delta.seq))
+
+    patch.setattr(Document, "on_delta", on_delta)
+
+
+def acks_move_the_cursor_over_gaps(patch: pytest.MonkeyPatch) -> None:
+    def acknowledged(self: Document, ack: frames.Ack, *, moves: bool) -> None:
+        original(self, ack, moves=moves)
+        if ack.seq > self._live_cursor.seq:
+            with self._changing() as copy:
+                copy.reach(self._live_cursor._replace(seq=ack.seq))
+
+    original = Document._acknowledged
+    patch.setattr(Document, "_acknowledged", acknowledged)
+
+
+def nothing_is_sent_again(patch: pytest.MonkeyPatch) -> None:
+    def restart(self: Window, copy: LocalCopy) -> None:
+        self._sent_op = max(copy.progress.acked.op, min(self._sent_op, copy.last_number.op))
+
+    patch.setattr(Window, "restart", restart)
+
+
+def hashes_are_not_compared(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(device_catchup, "compare", _nothing)
+    patch.setattr(device_document, "compare", _nothing)
+
+
+def client_ids_are_not_fresh(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Context, "next_client_id", lambda self: 4711)
+
+
+def healing_gives_nothing_back(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(LocalCopy, "push_missing", _nothing)
+
+
+def refused_ops_are_dropped(patch: pytest.MonkeyPatch) -> None:
+    def on_push_refused(self: Document, error: frames.Error, op: int, now: float) -> None:
+        if self.copy.is_pending(op):
+            with self._changing() as copy:
+                copy._truncate_outbox(copy._index(op))
+
+    patch.setattr(Document, "_on_push_refused", on_push_refused)
+
+
+PLANTED = tuple(
+    Planted(plant.__name__.replace("_", " "), seed, plant)
+    for seed, plant in (
+        (0, ack_before_commit),
+        (0, relay_before_commit),
+        (0, opened_is_one_ahead),
+        (0, tail_misses_one),
+        (0, equal_vectors_are_current),
+        (0, slow_readers_are_not_spared),
+        (0, acks_without_the_hash),
+        (0, no_dedupe),
+        (0, gaps_are_taken),
+        (0, readers_may_write),
+        (0, everybody_may_read),
+        (0, the_revoked_stay),
+        (0, deletes_are_not_logged),
+        (0, a_failed_commit_counts),
+        (0, a_failed_commit_is_forgotten),
+        (0, an_overtaken_commit_counts),
+        (0, the_second_room_is_not_told),
+        (0, the_head_is_not_checked),
+        (0, a_snapshot_without_the_last_entry),
+        (0, a_snapshot_without_op_numbers),
+        (0, compaction_drops_what_came_since),
+        (0, op_numbers_outlive_their_epoch),
+        (0, an_edit_is_not_in_the_outbox),
+        (0, the_outbox_is_not_stored),
+        (0, an_ack_drops_one_too_many),
+        (0, what_comes_is_not_stored),
+        (0, gaps_in_deltas_are_taken),
+        (0, acks_move_the_cursor_over_gaps),
+        (0, nothing_is_sent_again),
+        (0, hashes_are_not_compared),
+        (0, client_ids_are_not_fresh),
+        (0, healing_gives_nothing_back),
+        (0, refused_ops_are_dropped),
+    )
+)
