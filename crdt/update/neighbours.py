@@ -3,8 +3,8 @@
 In what devices write honestly, the lines from each unit to the left neighbour that it was inserted behind do not cross.
 So whatever was found between a left and a right neighbour, the right one's own left neighbour is the left one, or among
 those that the left one was put behind, one behind another. What was put behind the same unit, before the same one,
-stands in the order of client ids. Where that does not hold, Yjs and this library put a struct
-elsewhere when they take the same updates in another order, as they do when they load a document again.
+stands in the order of client ids. Where that does not hold, Yjs and this library put a struct elsewhere when they take
+the same updates in another order, as they do when they load a document again.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def _look_leftwards(writers: Sequence[Writer], left: int, right: int, beyond: in
 def _look_rightwards(writers: Sequence[Writer], left: int, right: int, looks_max: int) -> int:
     """`left` and `right` were both put right behind the same unit: see that they came to stand in this order."""
     before = _right_of(writers, left)
-    if before == _right_of(writers, right):
-        _refuse_unless(writers[left >> 32].client < writers[right >> 32].client)
+    if before == _right_of(writers, right):  # then by client; one client's own by clock, the latest first
+        _refuse_unless(_rank(writers, left) < _rank(writers, right))
         return 1
     looks = 0
     at = right
@@ -62,6 +62,10 @@ def _look_rightwards(writers: Sequence[Writer], left: int, right: int, looks_max
         _refuse_unless(looks <= looks_max and at != left)
         at = _right_of(writers, at)
     return looks
+
+
+def _rank(writers: Sequence[Writer], packed: int) -> tuple[int, int]:
+    return writers[packed >> 32].client, -(packed & _CLOCK_MASK)
 
 
 def _is_behind(at: int, other: int, chain: int) -> bool:

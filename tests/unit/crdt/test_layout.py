@@ -129,6 +129,12 @@ def test_neighbours_stand_in_their_order() -> None:
     is_refused(concurrent, update(5, 0, b"\xc4" + of(9, 1) + of(3, 0) + X), "malformed")
     concurrent.push(update(5, 0, b"\xc4" + of(3, 0) + of(9, 0) + b"\x01-"))
     assert concurrent.replica().values() == {"a": "x-yz"}
+    twice = Checked(
+        [update(1, 0, STRING + ROOT_A + X, *(b"\x44" + of(1, 0) + b"\x01" + char for char in (b"y", b"z")))]
+    )
+    is_refused(twice, update(5, 0, b"\xc4" + of(1, 1) + of(1, 2) + X), "malformed")
+    twice.push(update(5, 0, b"\xc4" + of(1, 2) + of(1, 1) + b"\x01-"))
+    assert twice.replica().values() == {"a": "z-yx"}
 
 
 def test_the_rest_of_a_known_struct_goes_behind_its_beginning() -> None:
