@@ -158,6 +158,7 @@ class ServeSettings(KeySettings):
     handshake_timeout_s: Seconds = Field(
         default=_TRANSPORT.open_timeout_s, description="For a connection's whole first request, and before it for TLS."
     )
+    hello_timeout_s: Seconds = Field(default=_CORE.hello_timeout_s, description="From the WebSocket to HELLO.")
     sockets_max: CountOrNone = Field(
         default=20_000, description="Devices connected at once; beyond, they are told to come back. 0: no limit."
     )
@@ -273,6 +274,7 @@ class ServeSettings(KeySettings):
         """What the hub is given."""
         return CoreOptions(
             limits=Limits(**{limit.name: int(getattr(self, limit.name)) for limit in fields(Limits)}),
+            hello_timeout_s=self.hello_timeout_s,
             heartbeat_s=self.heartbeat_s,
             proof=self.proof == "offered",
             resident_bytes_max=int(self.resident_bytes_max),

@@ -20,6 +20,12 @@ CALM = 0.75
 
 RETRY_AFTER_MS_MIN = 1_000
 
+SENT_AWAY = 4
+"""So many HELLOs are refused in the time in which one is looked at."""
+
+REST_S = 0.002
+"""Between two turns of HELLOs: a loop that never rests leaves commits, which are other threads' work, no time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pressure:
@@ -45,7 +51,7 @@ class AdmissionPolicy:
     loads: int = 1_000
     hellos: int = 1_000
     """HELLOs that wait for their turn; another one is refused without a look at its token."""
-    hellos_per_turn: int = 8
+    hellos_per_turn: int = 2
     """HELLOs that are answered in one turn of the event loop, between which all others are served."""
     spread_s: float = 10.0
     """Those who are refused come back spread over so long."""
@@ -68,14 +74,22 @@ class Door:
         self._policy = policy
         self._desk = desk
         self._waiting: deque[tuple[Session, Hello]] = deque()
+        self._sent_away: deque[Session] = deque()
+        """They are told so in their turn: a thousand of them are work as well."""
         self._let_in = 0
+        self._rested_at = float("-inf")
         self._lags_s = (0.0, 0.0)
         self._memory_bytes = 0
         self.is_overloaded = False
 
     def __len__(self) -> int:
         """HELLOs that wait for their turn."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._sent_away)
+
+    @property
+    def next_turn_at(self) -> float | None:
+        """When those who wait are to be looked at, on the hub's clock."""
+        return self._rested_at if len(self) else None
 
     def measured(self, lag_s: float, memory_bytes: int) -> None:
         """How the process does. One late turn of the loop is nothing yet: two in a row count."""
@@ -89,31 +103,42 @@ class Door:
         self.is_overloaded = self._policy.is_overloaded(pressure, was=self.is_overloaded)
 
     def lets_in(self, session: Session, hello: Hello) -> bool:
-        """True if the HELLO is to be looked at now; else it waits, or was refused."""
+        """True if the HELLO is to be looked at now; else it waits for its turn, or to be sent away."""
         self._judge()
-        if self.is_overloaded or len(self._waiting) >= self._policy.hellos:
-            error = PeerError(Code.OVERLOADED, "too much to do: come back later")
-            self._desk.refuse(session.id, error, retry_after_ms=self._retry_after_ms())
-            return False
-        if not self._waiting and self._let_in < self._policy.hellos_per_turn:
+        is_shut = self.is_overloaded or len(self._waiting) >= self._policy.hellos
+        if not (is_shut or self._waiting) and self._let_in < self._policy.hellos_per_turn:
             self._let_in += 1
             return True
         session.state = SessionState.WAITING
         self._desk.hold(session, Hold.HELLO)
-        self._waiting.append((session, hello))
+        if is_shut:
+            self._sent_away.append(session)
+        else:
+            self._waiting.append((session, hello))
         return False
 
-    def _retry_after_ms(self) -> int:
-        """Each comes back at a time of its own."""
-        random = int.from_bytes(self._desk.entropy(4))
-        return RETRY_AFTER_MS_MIN + random % (int(self._policy.spread_s * 1000) + 1)
-
     def next_turn(self) -> Iterator[tuple[Session, Hello]]:
-        """Those whose turn it is now, in the order in which they came, and who are still there."""
+        """Those whose turn it is now, in the order in which they came. Some of the others are sent away."""
+        if self._desk.now < self._rested_at or not len(self):
+            return
+        self._rested_at = self._desk.now + REST_S
         self._let_in = 0
+        for _ in range(min(SENT_AWAY * self._policy.hellos_per_turn, len(self._sent_away))):
+            self._send_away(self._sent_away.popleft())
         while self._waiting and self._let_in < self._policy.hellos_per_turn:
             session, hello = self._waiting.popleft()
-            if session.state is SessionState.WAITING and session.id in self._desk.sessions:
+            if self._is_there(session):
                 self._let_in += 1
                 self._desk.release(session, Hold.HELLO)
                 yield session, hello
+
+    def _is_there(self, session: Session) -> bool:
+        """It may have gone while it waited."""
+        return session.state is SessionState.WAITING and session.id in self._desk.sessions
+
+    def _send_away(self, session: Session) -> None:
+        """Each is to come back at a time of its own."""
+        if self._is_there(session):
+            error = PeerError(Code.OVERLOADED, "too much to do: come back later")
+            wait_ms = int.from_bytes(self._desk.entropy(4)) % (int(self._policy.spread_s * 1000) + 1)
+            self._desk.refuse(session.id, error, retry_after_ms=RETRY_AFTER_MS_MIN + wait_ms)

@@ -79,9 +79,9 @@ class Hub:
 
     def next_deadline(self) -> float | None:
         """When TimePassed is due at the latest; in the past when a commit can begin (as soon as the loop is idle)."""
-        if (self._dirty and not self._committing) or self._desk.waiting or self._desk.deferred or len(self._door):
+        if (self._dirty and not self._committing) or self._desk.waiting or self._desk.deferred:
             return AT_ONCE
-        return self._timers.next()
+        return min((due for due in (self._timers.next(), self._door.next_turn_at) if due is not None), default=None)
 
     def trust(self, authority: Authority) -> None:
         """Verify tokens against these keys from now on."""

@@ -15,6 +15,7 @@ from server.core.rates import Rates
 class CoreOptions:
     limits: Limits = field(default_factory=Limits)
     hello_timeout_s: float = 5.0
+    """From the WebSocket to HELLO."""
     proof: bool = True
     """Each connection begins with a nonce. Without, tokens that are bound to a key are refused."""
     heartbeat_s: float = 30.0

@@ -60,6 +60,9 @@ class Tariff:
         """A message of `size` bytes."""
         if type(frame) is Push:
             updates = frame.updates
+            if len(updates) == 1:
+                inflated = len(updates[0])
+                return self._update_s + (inflated if inflated > size else size) * self._byte_s  # noqa: FURB136
             return (len(updates) or 1) * self._update_s + max(size, sum(map(len, updates))) * self._byte_s
         return (LOOKUP_UPDATES if type(frame) in _LOOKUPS else 1) * self._update_s + size * self._byte_s
 

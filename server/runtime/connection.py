@@ -201,11 +201,10 @@ class Connection(asyncio.Protocol):
         self._shared.counters.bytes_received += len(data)
         if self._phase is Phase.CLOSING and self._is_too_late(data):
             return
-        self._take(self._unread + data if self._unread else data)
-        if not self._verified:
-            unfinished_bytes = len(self._unread) + len(self._fragments) + len(self._protocol.reader.buffer)
-            if not self._shared.lobby.holds(self, unfinished_bytes):
-                self.give_way()
+        if self._verified:
+            self._take(self._unread + data if self._unread else data)
+        else:
+            self._take_in_turn(data)
 
     def eof_received(self) -> None:
         """The peer sends no more. Without a close frame before it this is a failure, and the rest is closed too."""
@@ -217,6 +216,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._phase = Phase.LOST
         self._drop_all()
+        self._protocol.parser.close()  # a generator that holds what holds it: nothing is left to the collector
+        self._protocol.parser_exc = None
         self._end_session()
         self._shared.lobby.leave(self)
         self._shared.sockets.closed(self._address)
@@ -233,6 +234,16 @@ class Connection(asyncio.Protocol):
             self._shared.flusher.add(self)
 
     # --- receiving
+
+    def _take_in_turn(self, data: bytes) -> None:
+        """Who has no verified token comes after everybody else, in rounds: a thousand may say HELLO at once."""
+        self._unread += data
+        unfinished_bytes = len(self._unread) + len(self._fragments) + len(self._protocol.reader.buffer)
+        if not self._shared.lobby.holds(self, unfinished_bytes):
+            self.give_way()
+        elif not self._paused:
+            self._transport.pause_reading()
+            self._shared.rounds.add(self)
 
     def _take(self, data: bytes) -> None:
         """Parse what was read, for at most a turn."""

@@ -39,8 +39,8 @@ from server.storage.compaction import CompactionError, compact
 CLOCK_READ_S = 10.0
 """How often the hub is told the wall clock, which may be set while we run."""
 LAG_SAMPLE_S = 0.25
-LOADS_MAX = 16
-"""Documents that are read from storage at the same time."""
+LOADS_MAX = 4
+"""Documents that are read from storage at the same time; more of them would only delay commits."""
 
 
 def resident_memory() -> int:

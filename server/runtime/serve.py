@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import resource
 import signal
@@ -30,6 +31,11 @@ from server.runtime.tls import server_tls
 from server.runtime.transport import TransportOptions
 from server.storage import database_file, open_storage
 
+GARBAGE_THRESHOLDS: Final = (2_000, 20, 500)
+"""With 5,000 connections a full collection holds up everybody for 0.2 s; Python begins one at each quarter of growth.
+
+Ours begins after 20 million objects that stayed: what ends here leaves no cycles behind that would have to wait for it.
+"""
 GIL_SWITCH_S: Final = 0.0005
 """A commit is several steps of another thread, each of which waits so long for a loop that is busy; Python: 5 ms."""
 DESCRIPTORS_MAX: Final = 1 << 20
@@ -44,6 +50,8 @@ def run(settings: ServeSettings, announce: Callable[[tuple[str, int]], None] | N
     """
     configure_logging(settings.log_format, settings.log_level)
     sys.setswitchinterval(GIL_SWITCH_S)
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
+    gc.freeze()  # what was imported stays
     return uvloop.run(serve(settings, announce))
 
 

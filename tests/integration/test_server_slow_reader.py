@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,13 +10,17 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from websockets.asyncio.client import connect
+from websockets.typing import Subprotocol
 
 from client_sim.live import AsyncDocument
-from crdt.protocol.frames import Delta, Mode, Opened
+from crdt.protocol.frames import PROTOCOL_VERSION, SUBPROTOCOL, Delta, Hello, Mode, Open, Opened, Welcome
+from crdt.replica import Replica
 from server.runtime.connection import Connection
 from server.runtime.transport import TransportOptions
-from tests.integration.server_peers import WITHIN_S, Tap, converged, new_device, tapped, write
-from tests.server_fixture import RunningServer, running_server
+from tests.integration.server_peers import WITHIN_S, RawDevice, Tap, converged, new_device, put, tapped, write
+from tests.integration.server_process import ServerProcess, server_process
+from tests.server_fixture import RunningServer, make_token, running_server
 
 KIB = 1 << 10
 OPTIONS = TransportOptions(outbox_drained_bytes=16 * KIB, outbox_bytes_max=64 * KIB, outbox_bytes_cap=512 * KIB)
@@ -74,3 +79,70 @@ def _check_the_way_back(tap: Tap, missed: int) -> None:
     unasked = [opened for opened in tap.of(Opened) if opened.ref == 0]
     assert unasked[0].mode is (Mode.NEED_SV if missed == MANY_EDITS else Mode.TAIL)
     assert len(tap.of(Delta)) < 40, "what it was too slow for never went out one by one"
+
+
+# --- what it costs in memory
+
+MISSED = 1_000 if os.environ.get("SYNCLINE_SOAK") else 300
+EDIT_BYTES = 400
+QUIET = ("--compaction-bytes-min", "1GiB", "--compaction-entries-max", "1000000")
+"""Nothing goes on beside, whose memory would be taken for the reader's."""
+
+
+async def test_a_reader_that_is_a_thousand_deltas_behind_takes_less_than_a_mebibyte(tmp_path: Path) -> None:
+    """The same is written on two servers, one of which has such a reader: their memory grows about as much.
+
+    How little a reader may have waiting that is further behind, the test above holds to the byte.
+    """
+    grown = []
+    for name in ("without", "with"):
+        (tmp_path / name).mkdir()
+        async with (
+            server_process(tmp_path / name, arguments=QUIET) as server,
+            new_device(server.url, "writer") as writer,
+        ):
+            document = await writer.open()
+            await write_values(document, 300)
+            async with narrow_socket(server) as slow:
+                replica = await join(slow) if name == "with" else Replica()
+                before = server.resident_bytes
+                await write_values(document, MISSED)
+                grown.append(server.resident_bytes - before)
+                if name == "with":
+                    await read_all(slow, replica)
+                    assert replica.values() == document.values(), "it ends current"
+    print(f"{grown[1] - grown[0] >> 10} KiB for the slow reader, {grown[0] >> 10} KiB for the rest")  # noqa: T201
+    assert grown[1] - grown[0] < 1024 * KIB
+
+
+async def write_values(document: AsyncDocument, edits: int) -> None:
+    rng = Random(edits)
+    for _ in range(edits):
+        put(document, "value", rng.randbytes(EDIT_BYTES // 2).hex())
+        await document.wait_durable(WITHIN_S)
+
+
+async def join(slow: RawDevice) -> Replica:
+    opens = (Open(1, "main", None, b"\0"),)
+    await slow.send(Hello(PROTOCOL_VERSION, make_token("alice", "slow"), "slow", "slow/1", {}, opens))
+    await slow.expect(Welcome)
+    return Replica.load((await slow.expect(Opened)).updates)
+
+
+@asynccontextmanager
+async def narrow_socket(server: ServerProcess) -> AsyncIterator[RawDevice]:
+    """A connection that reads only when it is asked to, with next to no room in the kernel."""
+    narrow = socket.socket()
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * KIB)
+    narrow.connect(server.address)
+    narrow.setblocking(False)
+    async with connect(
+        server.url, sock=narrow, subprotocols=[Subprotocol(SUBPROTOCOL)], compression=None, proxy=None,
+        ping_interval=None, close_timeout=1, max_queue=1,
+    ) as connection:  # fmt: skip
+        yield RawDevice(connection)
+
+
+async def read_all(slow: RawDevice, replica: Replica) -> None:
+    for _ in range(MISSED):
+        replica.apply((await slow.expect(Delta)).updates)
