@@ -17,13 +17,16 @@ from client_sim.sim.truth import Broken
 from tests.sim.planted import PLANTED, Planted
 
 SOAK = "SYNCLINE_SOAK" in os.environ
-SAMPLE = PLANTED if SOAK else PLANTED[::4]
+SAMPLE = PLANTED if SOAK else PLANTED[::5]
+SEEDS_MAX = 100
+"""Within so many every one is found; `Planted.seed` was the first, and is tried first."""
 
 
 @pytest.mark.parametrize("bug", SAMPLE, ids=lambda bug: bug.name)
 def test_a_planted_bug_is_found(bug: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
     bug.plant(monkeypatch)
-    assert play_seed(bug.seed).failure is not None
+    seeds = (bug.seed, *range(1, SEEDS_MAX + 1))
+    assert any(play_seed(seed).failure for seed in seeds), f"not within {SEEDS_MAX} seeds"
 
 
 def test_enough_is_planted() -> None:

@@ -15,8 +15,8 @@ from client_sim.sim.weather import PROFILES, Fault
 
 SOAK = "SYNCLINE_SOAK" in os.environ
 BLOCK = 50 if SOAK else 4
-BLOCKS = 100 if SOAK else 4
-DIGESTS = 200 if SOAK else 6
+BLOCKS = 100 if SOAK else 3
+DIGESTS = 200 if SOAK else 4
 
 
 @pytest.mark.parametrize("first", range(1, 1 + BLOCK * BLOCKS, BLOCK))
