@@ -276,6 +276,23 @@ def test_another_connection_of_a_device_has_no_more_room_in_the_queue(device: st
     assert lab.paused == []
 
 
+def test_what_several_connections_of_a_device_left_in_the_queue_counts_together() -> None:
+    lab = Lab(rates=FREE, session_queued_bytes_max=8_000)
+    writer, first_op = Writer(1), 1
+    for _ in range(3):
+        session = hello(lab, "phone", Open(1, "main", None, EMPTY_STATE_VECTOR))
+        for _ in range(2):
+            lab.push(session, 1, first_op, writer.type("x" * 1_000))
+            first_op += 1
+        if session in lab.paused:
+            break
+        lab.disconnect(session)
+    assert first_op == 7
+    assert lab.paused == [session]
+    lab.settle()
+    assert lab.paused == []
+
+
 def test_errors_fill_no_log() -> None:
     lab = Lab(rates=FREE)
     session, handle = lab.join()

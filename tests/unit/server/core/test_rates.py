@@ -152,6 +152,17 @@ def test_what_is_read_for_a_device_counts_and_so_do_its_errors() -> None:
     assert {frame.code for frame in lab.received(tablet) if isinstance(frame, Error)} == {Code.FORBIDDEN}
 
 
+def test_an_error_is_charged_by_its_bytes() -> None:
+    lab = Lab(rates=Rates(updates_per_s=10**9, bytes_per_s=10**12, answer_bytes_per_s=10_000, burst_s=2.0))
+    session, _ = lab.join()
+    for op in range(1, 1_000):
+        lab.push(session, 99, op, b"\0\0")
+        lab.turn()
+        if session in lab.paused:
+            break
+    assert 20_000 / 500 < op < 20_000 / 50
+
+
 def test_a_device_that_has_much_to_say_lets_others_go_first() -> None:
     lab = Lab(rates=RATES)
     session, _ = lab.join()
