@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crdt.errors import ReplicaBroken
+from crdt.ids import DeviceId
 from crdt.replica import Replica
 from crdt.update import StateVector, read_update
 from server.core.intake import Op
@@ -13,14 +14,19 @@ from server.core.records import LogEntry
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """The batch that storage has: the entries to be, and the run of ops that each came from."""
+    """The batch that storage has: the entries to be, and the run of ops that each came from.
+
+    `barred` devices may write no more: what they have in it counts if it is written, and is not tried again if not.
+    """
 
     entries: tuple[LogEntry, ...]
     runs: list[list[Op]]
+    barred: frozenset[DeviceId] = frozenset()
 
     @property
     def ops(self) -> list[Op]:
-        return [op for run in self.runs for op in run]
+        """Those to be tried again if it is not written."""
+        return [op for run in self.runs for op in run if op.device not in self.barred]
 
 
 def expected_after(replica: Replica, runs: list[list[Op]]) -> StateVector:

@@ -10,6 +10,7 @@ Invariants, cited where they are kept (I2 and I4 in `intake`, I1 and I5 also in 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from enum import Enum, StrEnum
 from typing import TypeAlias
 
@@ -269,6 +270,8 @@ class Room:
         """The device may write no more: forget its ops whose append has not begun."""
         self._arrivals.take(device)
         self._held = [op for op in self._held if op.device != device]
+        if self._flight is not None:
+            self._flight = replace(self._flight, barred=self._flight.barred | {device})
         if self._replica is None or not any(op.device == device for op in self._intake.queue):
             return
         queue = self._withdraw()

@@ -176,3 +176,17 @@ def test_one_device_that_is_slowed_down_is_no_reason_for_another() -> None:
     assert lab.closed[last] == (4429, Code.RATE_LIMITED)
     lab.hello(device="laptop")
     assert isinstance(lab.take(lab.hello(device="laptop"), Welcome), Welcome)
+
+
+def test_ops_of_a_device_that_is_shut_out_are_not_tried_again() -> None:
+    lab = Lab()
+    session, handle = lab.join()
+    other = Lab(storage=lab.storage)
+    elsewhere, there = other.join("alice", "laptop")
+    lab.push(session, handle, 1, Writer(1).type("a"))
+    lab.turn()
+    other.push(elsewhere, there, 1, Writer(2).type("b"))
+    other.settle()
+    shut_out(lab, phone())
+    lab.settle()
+    assert [entry.device for entry in lab.durable()] == [LAPTOP]
