@@ -54,6 +54,8 @@ class Trial:
     ) -> None:
         self._note = note
         self._again = again
+        self._is_as_noted = True
+        self._accepted = False
         self.outcomes: Counter[str] = Counter() if outcomes is None else outcomes
         self.atlas = Atlas()
         self.accepted: list[bytes] = []
@@ -82,13 +84,22 @@ class Trial:
 
     def _push(self, user: str, data: str) -> bool:
         """Queue an update. Refused, it must leave no trace."""
-        return self._admit(user, bytes.fromhex(data))
+        self._accepted = self._admit(user, bytes.fromhex(data))
+        if not self._again:
+            self._note(["was", self._accepted])
+        return self._accepted
+
+    def _was(self, accepted: bool) -> None:
+        """What became of the last push when it was noted: honest devices went on from there."""
+        self._is_as_noted = self._is_as_noted and accepted is self._accepted
 
     def _honest(self, data: str, client: int = 0) -> None:
         """Queue what a device made with the library: it must not be refused."""
         update = bytes.fromhex(data)
         self._written_by.setdefault(client, set()).add(update)
-        if not self._admit("alice", update) and not (self._again and self._refusal.startswith(Code.MISSING_DEPS)):
+        if self._admit("alice", update):
+            return
+        if self._is_as_noted and not (self._again and self._refusal.startswith(Code.MISSING_DEPS)):
             raise Finding("refused", f"an honest update: {self._refusal}")
 
     def _commit(self) -> None:
