@@ -9,8 +9,10 @@ from random import Random
 from client_sim.core import copy, pushing
 from crdt.limits import Limits
 from server.core import arrivals, catchup, inspector, membership
+from server.core.admission import AdmissionPolicy
 from server.core.compaction import CompactionPolicy
 from server.core.options import CoreOptions
+from server.core.rates import Rates
 
 _TINY = (
     (membership, "CHUNK_BYTES", 300),
@@ -69,6 +71,11 @@ def options(rng: Random, *, tiny: bool, long: bool) -> CoreOptions:
         tail_bytes_max=rng.choice((1, 900)),
         session_queued_bytes_max=rng.choice((500, 3_000)),
         payload_bytes_max=rng.choice((600, 5_000)),
+        queued_bytes_max=rng.choice((2_000, 8_000)),
+        asked_max=rng.choice((1, 3)),
+        accounts_max=rng.choice((1, 5)),
+        rates=Rates(updates_per_s=rng.choice((20, 500)), bytes_per_s=rng.choice((2_000, 1 << 20)), burst_s=5.0),
+        admission=AdmissionPolicy(hellos=rng.choice((1, 5)), hellos_per_turn=1, spread_s=2.0),
         goaway_spread_s=2.0,
         compaction=CompactionPolicy(entries_max=rng.choice((5, 12)), bytes_min=400, entries_min=3, age_s=300.0),
     )

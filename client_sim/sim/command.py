@@ -79,7 +79,8 @@ def _show(console: Console, summary: Summary) -> None:
 _FAULTS = {
     "of the network": ("cut", "half-open", "slow reader", "reader overfull", "network off"),
     "of servers": ("crash", "crashed", "drain", "overtaken", "set the server's clock"),
-    "of the database": ("failed", "disk full", "compacted", "new epoch", "restore from backup", "set the store back"),
+    "of the database": ("failed", "disk full", "compacted", "new epoch", "restore from backup", "set the store back",
+                        "imported"),
     "of devices": ("kill", "kill, last write lost", "restore an older store", "reinstall", "cloned",
                    "problem device_forked", "edit not stored"),
     "of access": ("revoke", "wiped", "change grants", "problem token_expired", "problem bad_token"),

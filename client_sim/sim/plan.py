@@ -48,6 +48,7 @@ class Deed(StrEnum):
     DISK_FULL = "disk full"
     DISK_FREED = "disk freed"
     COMPACT = "compact"
+    IMPORT = "import"
     BACK_UP = "back up"
     RESTORE = "restore from backup"
     SET_BACK = "set the store back"
@@ -90,7 +91,9 @@ _TROUBLES: dict[Fault, tuple[tuple[Deed, float], ...]] = {
         (Deed.KILL, 4), (Deed.KILL_LOSSY, 3), (Deed.BACK_UP_STORE, 2), (Deed.RESTORE_STORE, 2), (Deed.REINSTALL, 1),
     ),
     Fault.CLONES: ((Deed.CLONE, 2),),
-    Fault.OPERATORS: ((Deed.COMPACT, 5), (Deed.DRAIN, 2), (Deed.REVOKE, 0.7), (Deed.READMIT, 1), (Deed.REGRANT, 1)),
+    Fault.OPERATORS: (
+        (Deed.COMPACT, 5), (Deed.IMPORT, 3), (Deed.DRAIN, 2), (Deed.REVOKE, 0.7), (Deed.READMIT, 1), (Deed.REGRANT, 1),
+    ),
     Fault.RESTORES: ((Deed.BACK_UP, 3), (Deed.RESTORE, 1), (Deed.SET_BACK, 0.7)),
     Fault.TOKENS: (),
     Fault.CLOCKS: ((Deed.SERVER_CLOCK, 3),),

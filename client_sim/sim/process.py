@@ -218,7 +218,9 @@ class ServerProcess:
                 self._later(0.5, self._exit)
             case effects.Log(level, event, fields):
                 self.guard.logged(level, event, fields)
-            case effects.DeviceSeen() | effects.ImportFinished() | effects.DoubtKeys():
+            case effects.ImportFinished(_, seq, error):
+                self.history.note(self.name, "imported" if error is None else "import failed", error or str(seq))
+            case effects.DeviceSeen() | effects.DoubtKeys():
                 pass
             case _:
                 assert_never(effect)

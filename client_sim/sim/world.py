@@ -7,8 +7,9 @@ from random import Random
 from typing import Any, TypeVar
 
 from client_sim.core import events
+from client_sim.core.roots import Roots
 from client_sim.core.status import Link as LinkState
-from client_sim.sim import bounds
+from client_sim.sim import bounds, editing
 from client_sim.sim.database import Database
 from client_sim.sim.guard import Guard
 from client_sim.sim.handset import Handset
@@ -22,6 +23,8 @@ from client_sim.sim.timetable import Timetable
 from client_sim.sim.truth import Truth
 from crdt.ids import DocumentId
 from crdt.protocol.frames import EPOCH_BYTES
+from crdt.replica import Replica
+from server.core.events import ImportRequested
 from server.core.records import LogEntry
 from server.storage.memory import STORE_ID_BYTES, MemoryStorage
 
@@ -321,6 +324,15 @@ def _crash(process: ServerProcess, rng: Random) -> None:
         process.die(silently=rng.random() < 0.3)
 
 
+def _import(process: ServerProcess, rng: Random) -> None:
+    """An operator puts in an update that was made elsewhere."""
+    replica = Replica(rng.getrandbits(32))
+    _, change = editing.change(rng, [])
+    update = replica.edit(lambda doc: change(Roots(doc)))
+    if update is not None:
+        process.feed(ImportRequested(rng.getrandbits(32), DocumentId(OWNER, "main"), update))
+
+
 def _set_clock(process: ServerProcess, rng: Random) -> None:
     process.set_clock(rng.choice((3.0, -3.0, 90.0, -90.0, 5_000.0, -5_000.0)))
 
@@ -350,6 +362,7 @@ _OF_PROCESSES: dict[Deed, Callable[[ServerProcess, Random], object]] = {
     Deed.SERVER_UP: lambda process, _: process.start_if_dead(),
     Deed.DRAIN: lambda process, _: process.drain(),
     Deed.SERVER_CLOCK: _set_clock,
+    Deed.IMPORT: _import,
     Deed.CLOCK_RIGHT: lambda process, _: process.set_clock(0.0),
     Deed.COMPACT: lambda process, _: process.compact_by_hand(DocumentId(OWNER, "main")),
 }
