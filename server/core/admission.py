@@ -45,7 +45,7 @@ class Pressure:
 class AdmissionPolicy:
     """Above any of the first four nobody new is let in."""
 
-    lag_s: float = 0.5
+    lag_s: float = 1.0
     memory_bytes: int = 2 << 30
     queued_bytes: int = 128 << 20
     loads: int = 1_000
