@@ -311,6 +311,21 @@ def test_a_grantee_ahead_of_the_log_begins_no_epoch() -> None:
     assert (opened.mode, opened.cursor) == (Mode.DIFF, Cursor(epoch, 0))
 
 
+def test_for_a_grantee_ahead_of_this_process_the_log_is_read_again() -> None:
+    """Another process has written what the device knows: its cursor is good."""
+    lab = Lab()
+    lab.join(device="laptop")
+    other = Lab(storage=lab.storage)
+    session, handle = other.join()
+    other.push(session, handle, 1, Writer(1).type("a"))
+    other.settle()
+    cursor = Cursor(lab.epoch(), 1)
+    bob = lab.hello("bob", "x", Open(1, "alice/main", cursor, None), docs={"alice/main": "rw"})
+    lab.settle()
+    opened = lab.take(bob, Opened)
+    assert (opened.mode, opened.cursor) == (Mode.CURRENT, cursor)
+
+
 def test_ops_of_the_old_epoch_are_not_taken_for_those_of_the_new_one() -> None:
     """A device's first op was under way when the epoch changed; what it sends once it knows has the same number."""
     lab = Lab()
