@@ -19,6 +19,7 @@ from server.runtime.http import probes
 from server.runtime.listener import Listener
 from server.runtime.telemetry import Telemetry
 from server.runtime.transport import TransportOptions
+from server.runtime.worker import prepare_workers
 from server.storage import SqlStorage, open_storage
 from tests.log_watch import remember_token, watched_logs
 
@@ -38,6 +39,9 @@ def make_token(
         "aud": AUDIENCE, "iss": ISSUER, "jti": f"{user}.{device}.{now_s:.6f}", "docs": dict(docs or {}),
     }  # fmt: skip
     return remember_token(jwt.encode(payload | claims, SECRET, algorithm="HS256"))
+
+
+prepare_workers()
 
 
 @dataclass(frozen=True, slots=True)

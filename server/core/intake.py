@@ -155,7 +155,7 @@ class Intake:
 
     def _read(self, op: Op) -> bool:
         """The long way, for every update. False if it is to be rehearsed first. Raises PeerError."""
-        update = read_update(op.update)
+        update = read_update(op.update, bounded=True)
         op.starts_run = self._leans_on_others(update, op.device)
         if update.sections and len(op.update) > self.bytes_left and op.device.user != NOBODY:
             raise PeerError(Code.TOO_BIG, "the document is full: only deletes are taken")

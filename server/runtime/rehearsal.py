@@ -44,7 +44,7 @@ def document_digest(stored: StoredDocument) -> bytes:
 
 def _apply(replica: Replica, inspector: Inspector, update: bytes) -> None:
     """Raises PeerError."""
-    parsed, known = read_update(update), replica.state_vector()
+    parsed, known = read_update(update, bounded=True), replica.state_vector()
     if (missing := parsed.missing(known)) is not None:
         message = f"client {missing.client} is unknown at {missing.clock}"
         raise PeerError(Code.MISSING_DEPS, message, sv=write_state_vector(known))

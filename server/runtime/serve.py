@@ -29,6 +29,7 @@ from server.runtime.operations import Operations
 from server.runtime.telemetry import Telemetry, configure_logging
 from server.runtime.tls import server_tls
 from server.runtime.transport import TransportOptions
+from server.runtime.worker import prepare_workers
 from server.storage import database_file, open_storage
 
 GARBAGE_THRESHOLDS: Final = (2_000, 20, 500)
@@ -50,6 +51,7 @@ def run(settings: ServeSettings, announce: Callable[[tuple[str, int]], None] | N
     """
     configure_logging(settings.log_format, settings.log_level)
     sys.setswitchinterval(GIL_SWITCH_S)
+    prepare_workers()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     gc.freeze()  # what was imported stays
     return uvloop.run(serve(settings, announce))

@@ -173,10 +173,14 @@ async def alike(*phones: Phone) -> None:
     assert len({contents(document.replica) for document in documents}) == 1
 
 
+AUDIT_WITHIN_S = 30.0
+"""A server may have to start a process first that can read a document."""
+
+
 async def audited(phone: Phone, name: str = "main") -> bool:
     seen = len(phone.documents[name].audits)
     phone.audit(name)
-    await wait_until(lambda: len(phone.documents[name].audits) > seen)
+    await wait_until(lambda: len(phone.documents[name].audits) > seen, AUDIT_WITHIN_S)
     return phone.documents[name].audits[-1]
 
 

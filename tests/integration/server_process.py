@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from server.cli import main
+from server.runtime.worker import PRELOADED
 from tests.integration import crash_points
 from tests.log_watch import told
 from tests.server_fixture import SECRET
@@ -30,7 +31,7 @@ STOP_S = 20.0
 
 PROCESSES: ForkServerContext = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(
-    ["pytest", "server.cli.app", "tests.integration.crash_points", "tests.integration.device_process"]
+    [*PRELOADED, "pytest", "server.cli.app", "tests.integration.crash_points", "tests.integration.device_process"]
 )
 
 

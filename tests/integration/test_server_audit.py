@@ -12,6 +12,7 @@ from crdt.protocol.frames import Audit, Audited
 from crdt.replica import Replica
 from tests.integration.server_peers import WITHIN_S, converged, new_device, raw_member, tapped, write
 from tests.server_fixture import running_server
+from tests.support import wait_until
 
 
 async def test_equal_documents_are_found_equal(tmp_path: Path) -> None:
@@ -61,9 +62,9 @@ async def test_a_replica_that_went_astray_is_found_and_mended(
         assert [problem.code for problem in problems] == ["audit_failed"]
         assert server.metric("syncline_audits_total", {"result": "different"}) == 1
         mine.audit()
+        await wait_until(lambda: server.metric("syncline_audits_total", {"result": "equal"}) == 1, WITHIN_S)
         write(theirs, "!")
         await converged(mine, theirs, to={"body": f"{expected}!"})
-        assert server.metric("syncline_audits_total", {"result": "equal"}) == 1
 
 
 async def test_a_digest_of_another_entry_is_not_judged(tmp_path: Path) -> None:
