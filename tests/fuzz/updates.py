@@ -63,6 +63,7 @@ class Document:
     def _edit(self, newcomer: Phone | None = None) -> None:
         index = self.random.randrange(len(self.phones))
         phone = newcomer or self.phones[index]
+        self.trial.take(["commit"])
         kinds = self.trial.editable()
         if newcomer is None and self.random.random() < 0.5:
             for logged in self.trial.accepted[self.received[index] :]:
