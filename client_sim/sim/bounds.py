@@ -57,6 +57,7 @@ def options(rng: Random, *, tiny: bool, long: bool) -> CoreOptions:
         update_bytes=16_000,
         inflated_bytes=30_000,
         updates_per_push=3,
+        opens_per_hello=1,
         documents_per_session=2,
         state_vector_bytes=4_000,
         presence_bytes=40,
