@@ -69,7 +69,9 @@ CLOSE_AFTER_OFFENCES: dict[Code, int] = {
     Code.BAD_STATE: 4400,
     Code.RATE_LIMITED: 4429,
 }
-"""Codes that end the connection only when a session earns OFFENCES_MAX of them."""
+"""Codes that end the connection once a session has earned OFFENCES_MAX of them (or as many as its server allows), and
+at once before WELCOME.
+"""
 
 OFFENCES_MAX = 3
 

@@ -7,7 +7,7 @@ is the first one that is missing.
 
 from __future__ import annotations
 
-from crdt.update.decoder import DEPTH_MAX, VALUES_MAX
+from crdt.update.decoder import DEPTH_MAX
 from crdt.update.layout import NESTING_MAX, RANGES_MAX, STEPS_SMALL, Layout
 from crdt.update.model import (
     CLIENT_MAX,
@@ -20,7 +20,6 @@ from crdt.update.model import (
     Update,
 )
 from crdt.update.reader import (
-    CLIENTS_MAX,
     STRUCTS_MAX,
     continuation,
     read_state_vector,
@@ -30,7 +29,6 @@ from crdt.update.reader import (
 from crdt.update.roots import RootKind, root_kinds
 
 __all__ = [
-    "CLIENTS_MAX",
     "CLIENT_MAX",
     "CLOCK_MAX",
     "DEPTH_MAX",
@@ -40,7 +38,6 @@ __all__ = [
     "RANGES_MAX",
     "STEPS_SMALL",
     "STRUCTS_MAX",
-    "VALUES_MAX",
     "Content",
     "DeleteRange",
     "Id",

@@ -1,4 +1,4 @@
-"""Pushes on their way to the intake: no turn takes more than others can wait for, and what is large is rehearsed.
+"""Pushes on their way to the intake: no turn takes more than others can wait for; what is large or dear is rehearsed.
 
 A *rehearsal* is a push applied to a copy of the document, in a process that may die of it. Until it has reported, later
 pushes of the same device wait; others go on.

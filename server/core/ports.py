@@ -96,7 +96,7 @@ class Meter(Protocol):
     """Counts what the core does. Seconds are of the driver's clock."""
 
     def rehearsed(self, outcome: str) -> None:
-        """A large push was tried on a copy: `fine`, or the code that it is refused with."""
+        """A push that is large, or dear to apply, was tried on a copy: `fine`, or the code that it is refused with."""
 
     def quarantined(self) -> None:
         """A document failed to load twice."""

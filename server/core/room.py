@@ -36,7 +36,7 @@ from server.core.records import DocumentAppend, LogEntry, StoredDocument
 from server.core.refusals import Refusals
 
 RETRY_LOAD_AFTER_MS = 1_000
-LOADS_MAX = 2
+FAILED_LOADS_MAX = 2
 """A document that fails to load so often is quarantined: it is not its moment, it is what is stored."""
 
 _Refusal: TypeAlias = tuple[Code, str]
@@ -448,7 +448,7 @@ class Room:
             return
         self._desk.log("error", "document_unreadable", document=str(self.document), reason=corrupt)
         self._failed_loads += 1
-        if self._failed_loads < LOADS_MAX:
+        if self._failed_loads < FAILED_LOADS_MAX:
             self._load()
             return
         self._desk.meter.quarantined()

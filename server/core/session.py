@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from server.core.room import Room
 
 
-NOBODY = DeviceId("", "")
+NO_DEVICE = DeviceId("", "")
 """Who is on a session before HELLO."""
 
 
@@ -76,7 +76,7 @@ class Session:
     """What a proof has to be made over on this connection."""
     state: SessionState = SessionState.GREETING
     claims: Claims | None = None
-    device: DeviceId = NOBODY
+    device: DeviceId = NO_DEVICE
     agent: str = ""
     key_thumbprint: str | None = None
     """The key that the device proved to have."""

@@ -37,19 +37,19 @@ class PrometheusMeter:
         )
         self._acknowledged = Counter("syncline_updates_acknowledged", "Updates acknowledged.", registry=registry)
         self._ack_s = Histogram(
-            "syncline_ack_seconds", "From a run to its ACK.", buckets=LATENCY_BUCKETS_S, registry=registry
+            "syncline_ack_seconds", "From an update to its ACK.", buckets=LATENCY_BUCKETS_S, registry=registry
         )
         self._delivered = Counter("syncline_updates_delivered", "Updates times receivers.", registry=registry)
         self._delivery_s = Histogram(
             "syncline_delivery_seconds",
-            "From a run to its DELTAs.",
+            "From an update to its DELTAs.",
             buckets=LATENCY_BUCKETS_S,
             registry=registry,
         )
         self._catch_up_bytes = Histogram(
             "syncline_catch_up_bytes", "Updates in an OPENED.", ["mode"], buckets=SIZE_BUCKETS_BYTES, registry=registry
         )
-        self._rehearsals = Counter("syncline_rehearsals", "Large pushes tried.", ["outcome"], registry=registry)
+        self._rehearsals = Counter("syncline_rehearsals", "Large or dear pushes tried.", ["outcome"], registry=registry)
         self._quarantined = Counter("syncline_documents_quarantined", "Failed to load twice.", registry=registry)
         self._resyncs = Counter("syncline_resyncs", "Devices that lost track, and slow readers.", registry=registry)
         self._audits = Counter("syncline_audits", "Digests compared.", ["result"], registry=registry)
