@@ -34,6 +34,7 @@ EPOCH_S = 1_800_000_000.0
 """The true time at which worlds begin, in seconds since 1970."""
 OWNER = "alice"
 NAMES = ("phone", "laptop", "tablet")
+READERS = ("carol",)
 CLONES_MAX = 2
 RASH = 40
 """One in so many edits is made by somebody who may only read."""
@@ -60,7 +61,8 @@ class World:
         self.timetable = Timetable()
         self.history = History(lambda: self.timetable.now, keep=keep)
         self.truth = Truth()
-        self.is_set_back = False
+        self.is_set_back = self.is_restored = False
+        """Readers keep what a restored store lost, and can not give it back."""
         self.issuer = Issuer(EPOCH_S)
         for guest, access in plan.place.grants.items():
             self.issuer.grants[guest] = {f"{OWNER}/main": access}
@@ -221,12 +223,14 @@ class World:
         for document, chronicle in self.truth.chronicles.items():
             stored = at_once(disk.load(document))
             chronicle.set_back(logs.get(document, ()), stored.ops(), stored.epoch)
+        self.is_restored = True
         self._mark_revoked()
         self.lost_data()
         for handset in self.handsets:
             handset.may_have_twin = handset.may_have_twin or self.is_set_back
         for process in self.processes:
             process.guard.may_differ = self.is_set_back
+            process.guard.readers = READERS
 
     def revoke(self, action: Action) -> None:
         chosen = self.handsets[action.actor % len(self.handsets)]
