@@ -66,6 +66,7 @@ CLOSE: dict[Code, int] = {
 
 CLOSE_AFTER_OFFENCES: dict[Code, int] = {
     Code.BAD_UPDATE: 4400,
+    Code.TOO_EXPENSIVE: 4400,
     Code.BAD_STATE: 4400,
     Code.RATE_LIMITED: 4429,
 }

@@ -88,6 +88,11 @@ class Arrivals:
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
+    @property
+    def is_rehearsing(self) -> bool:
+        """A report will come, whether or not its push still waits."""
+        return self._on_stage is not None
+
     def add(self, arrival: Arrival) -> None:
         """It counts as queued while it waits: a session with too much of it is not read."""
         self._desk.queued(arrival.session, arrival.size)

@@ -66,7 +66,7 @@ def entries_of(runs: list[list[Op]], head_seq: int, time_ms: int) -> tuple[LogEn
             first_op=run[0].number,
             last_op=run[-1].number,
             chain=run[-1].state.chain,
-            updates=tuple(op.update for op in run if op.changes),
+            updates=tuple(op.update for op in run if op.changes or op.teaches),
             time_ms=time_ms,
             heal=run[0].heal,
         )

@@ -362,9 +362,12 @@ class Hub:
         batch = []
         for room in dirty.values():
             append = room.begin_commit()
-            if append is not None:
-                batch.append(append)
-                self._committing.append(room)
+            if append is None:  # what was queued has gone, and others may have waited behind it
+                room.advance()
+                self._after(room)
+                continue
+            batch.append(append)
+            self._committing.append(room)
         if batch:
             self._commit_started_s = self._desk.now
             entries = [entry for append in batch for entry in append.entries]

@@ -39,6 +39,8 @@ class Inspector:
         self._warn = warn
         self._layout: Layout | None = Layout()
         self._owners: dict[int, str] = {}
+        self.has_learned = False
+        """The update admitted last told of a deletion, and is to be told again when this is read again."""
         self.is_light = stored is None or _unread_bytes(stored) <= LIGHT_BYTES
 
     @classmethod
@@ -79,11 +81,13 @@ class Inspector:
             for client in fresh:
                 if self._owners.get(client, user) != user:
                     raise BadUpdate("not_owner", f"another user wrote under client id {client}")
+        deleted = len(self._layout.deleted)
         steps_max = None if rehearsed else STEPS_SMALL
         if self._layout.admit(update, known, steps_max) > STEPS_SMALL and not rehearsed:
             return False
         if user != NOBODY and not heal:
             self._owners.update(dict.fromkeys(fresh, user))
+        self.has_learned = len(self._layout.deleted) > deleted
         return True
 
     def truncate(self, known: Mapping[int, int]) -> None:
@@ -119,9 +123,7 @@ class Inspector:
         for entry in stored.unsnapshotted:
             binds = entry.seq > stored.epoch_seq and not entry.heal
             self._read_entry(entry, known, entry.device.user if binds else NOBODY)
-        if self._layout is None:
-            self._read_state(stored)
-        return known
+        return known if self._layout is not None else self._read_state(stored)
 
     def _read_snapshot(self, snapshot: Snapshot, epoch: bytes, known: StateVector) -> None:
         layout = b""
@@ -130,31 +132,36 @@ class Inspector:
             known.update(read_state_vector(state_vector))
             if snapshot.epoch == epoch:
                 self._owners = owners
-        else:
-            read_update(snapshot.state).advance(known)
         try:
+            if snapshot.check is None:
+                read_update(snapshot.state).advance(known)
             self._layout = _layout_of(snapshot.state, layout)
         except BadUpdate as exc:
             self._give_up(exc)
 
     def _read_entry(self, entry: LogEntry, known: StateVector, user: str) -> None:
         for data in entry.updates:
-            update = read_update(data)
-            if user != NOBODY:
-                for client in _fresh(update, known):
-                    self._owners.setdefault(client, user)
             try:
+                update = read_update(data)
+                if user != NOBODY:
+                    for client in _fresh(update, known):
+                        self._owners.setdefault(client, user)
                 if self._layout is not None:
                     self._layout.admit(update, known)
             except BadUpdate as exc:
                 self._give_up(exc)
+                continue
             update.advance(known)
 
-    def _read_state(self, stored: StoredDocument) -> None:
+    def _read_state(self, stored: StoredDocument) -> StateVector:
+        """Take the library's word for what the document is; its state vector, empty if that does not pass either."""
         try:
-            self._layout = Layout.of((Replica.load(stored.state_updates()).state(),))
+            replica = Replica.load(stored.state_updates())
+            self._layout = Layout.of((replica.state(),))
+            return replica.state_vector()
         except (BadUpdate, ReplicaBroken) as exc:
             self._give_up(exc)
+            return {}
 
     def _give_up(self, exc: Exception) -> None:
         self._layout = None

@@ -39,6 +39,8 @@ class Op:
     """It has content that the document lacks. Where it has none (deletes only, say), applying it tells."""
     starts_run: bool = False
     """It builds on what another device has queued, so it can not move ahead of that into an earlier run."""
+    teaches: bool = False
+    """The check has learned from it: it goes into the log even if it changes nothing."""
     heal: bool = False
     """It gives back what the store had lost."""
     rehearsed: bool = False
@@ -162,6 +164,7 @@ class Intake:
         if not self.inspector.admit(update, self.expected, op.device.user, heal=op.heal, rehearsed=op.rehearsed):
             return False
         op.changes = update.advance(self.expected)
+        op.teaches = self.inspector.has_learned
         self._typing[op.device] = _NOWHERE
         for client, (_, end) in update.sections.items():
             self._writers[client] = op.device if self._writers.get(client, op.device) == op.device else _SEVERAL

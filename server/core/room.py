@@ -107,7 +107,8 @@ class Room:
     def busy(self) -> bool:
         """Something is queued, in flight or waited for: the room and its replica are needed."""
         waiting = self._wants_replica or self._intake.queue
-        return bool(waiting) or self._flight is not None or self._phase is not Phase.READY
+        reports = self._flight is not None or self._phase is not Phase.READY
+        return bool(waiting) or reports or self._arrivals.is_rehearsing or self._inspecting
 
     @property
     def _wants_replica(self) -> bool:

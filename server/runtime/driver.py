@@ -334,7 +334,7 @@ class Driver:
             stored = await self._storage.load(document)
             packed = await self.worker.run(packed_inspector, stored)
             cursor = Cursor(stored.epoch, stored.head_seq)
-        except (StorageError, CorruptDocument, WorkerDied) as exc:
+        except (StorageError, CorruptDocument, WorkerDied, ReplicaBroken, BadUpdate) as exc:
             self._log.warning("inspection_failed", document=str(document), reason=str(exc))
         self.feed(events.Inspected(document, cursor, packed))
 

@@ -31,7 +31,7 @@ def build_snapshot(stored: StoredDocument, time_ms: int) -> Snapshot:
     try:
         replica = Replica.load(stored.state_updates())
         state, check = replica.state(), Inspector(stored).pack()
-    except ReplicaBroken as exc:
+    except (ReplicaBroken, BadUpdate) as exc:
         raise CompactionError(f"the document cannot be loaded: {exc}") from exc
     return Snapshot(stored.head_seq, stored.epoch, state, stored.ops(), time_ms, check)
 

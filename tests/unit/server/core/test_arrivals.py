@@ -214,3 +214,37 @@ def test_ops_before_a_dear_one_are_not_held_up(monkeypatch: pytest.MonkeyPatch) 
     lab.settle()
     assert acked(lab, phone) == [1, 2]
     assert [len(entry.updates) for entry in lab.durable()] == [1, 1]
+
+
+def test_a_room_waits_for_the_report_of_a_rehearsal_whose_device_has_gone() -> None:
+    """Else a report could be taken for that of another push."""
+    lab = Lab(resident_bytes_max=0)
+    docs = {"bob/main": "rw"}
+    phone, handle = lab.join("alice", "phone", "bob/main", docs=docs)
+    lab.push(phone, handle, 1, Writer(1).type(LARGE))
+    while not rehearsals(lab):
+        lab.answer()
+    rehearsal = next(effect for effect in lab.held if isinstance(effect, effects.Rehearse))
+    lab.held.remove(rehearsal)
+    lab.send(phone, Auth(token("alice", "phone")))
+    lab.disconnect(phone)
+    lab.advance(120)
+    laptop, other = lab.join("alice", "laptop", "bob/main", docs=docs)
+    lab.push(laptop, other, 1, Writer(2).type(LARGE))
+    lab.settle()
+    assert not lab.durable(MAIN._replace(owner="bob"))
+    lab.held.append(rehearsal)
+    lab.settle()
+    assert acked(lab, laptop) == [1]
+
+
+def test_what_waited_behind_ops_that_were_dropped_is_taken() -> None:
+    lab = Lab()
+    docs = {"bob/main": "rw"}
+    phone, handle = lab.join("alice", "phone", "bob/main", docs=docs)
+    laptop, other = lab.join("bob", "laptop", "bob/main")
+    lab.push(phone, handle, 1, Writer(1).type("a"))
+    lab.push(laptop, other, 1, *(Writer(2).type("b") for _ in range(1)), *[b"\x00\x00"] * TURN_OPS)
+    lab.send(phone, Auth(token("alice", "phone")))
+    lab.settle()
+    assert acked(lab, laptop)[-1] == TURN_OPS + 1

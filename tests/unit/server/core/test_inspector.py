@@ -151,3 +151,13 @@ def test_a_snapshot_has_what_the_check_knows() -> None:
     assert stored.snapshot is not None
     assert stored.snapshot.check is not None
     assert Replica.load([stored.snapshot.state]).values() == {"t": "a"}
+
+
+def test_a_stored_update_that_cannot_be_read_ends_in_the_librarys_own_state() -> None:
+    """An integer that is longer than it need be: the library takes it, and so did earlier readers."""
+    told: list[str] = []
+    longer = bytes.fromhex("0101820000040101740161" + "00")
+    inspector = Inspector(holding(longer), told.append)
+    inspector.admit(read_update(bytes.fromhex("0101050004010161016100")), {2: 1}, "alice")
+    assert len(told) == 1
+    assert verified_snapshot(holding(longer), 0).check is not None
