@@ -21,10 +21,12 @@ from server.core.desk import Desk
 from server.core.effects import Append, DoubtKeys, Drained, Effect, ImportFinished
 from server.core.events import Event, SessionId
 from server.core.gate import Gate
+from server.core.intake import OP_BYTES
 from server.core.membership import AuditRequest, OpenRequest
 from server.core.options import CoreOptions
 from server.core.ports import Meter
 from server.core.presence import Presences
+from server.core.records import DocumentAppend
 from server.core.room import Room
 from server.core.rooms import Rooms
 from server.core.session import Hold, Session, SessionState
@@ -32,6 +34,9 @@ from server.core.timers import Timer
 
 WALL_JUMP_S = 1.0
 """A wall clock that moved more than this against ours was set, and deadlines in wall time are reckoned anew."""
+
+COMMIT_BYTES = 512 << 10
+"""About what one commit takes of all documents together, ops counted as `OP_BYTES`: applying it holds up the loop."""
 
 AT_ONCE = float("-inf")
 
@@ -359,13 +364,18 @@ class Hub:
     def _begin_commit(self) -> None:
         """Every room with something queued goes into one append; what comes meanwhile waits for the next."""
         dirty, self._dirty = self._dirty, {}
-        batch = []
-        for room in dirty.values():
+        batch: list[DocumentAppend] = []
+        left = COMMIT_BYTES
+        for document, room in dirty.items():
+            if left <= 0:
+                self._dirty[document] = room
+                continue
             append = room.begin_commit()
             if append is None:  # what was queued has gone, and others may have waited behind it
                 room.advance()
                 self._after(room)
                 continue
+            left -= sum(OP_BYTES * len(entry.updates) + entry.update_bytes for entry in append.entries)
             batch.append(append)
             self._committing.append(room)
         if batch:

@@ -86,7 +86,7 @@ class Room:
         self._held: list[Op] = []
         self._recovery = Recovery.RETRY
         self._one_by_one = 0
-        self._failed_loads = 0
+        self._failed_loads = self._epoch_seq = 0
         self._inspecting = False
 
     # --- what the room is
@@ -226,9 +226,8 @@ class Room:
         again, size, rest = False, 0, None
         for index, update in enumerate(push.updates):
             number = push.first_op + index
-            op = Op(
-                session, device, number, update, arrival.received_s, heal=push.heal, rehearsed=arrival.rehearsed
-            )  # fmt: skip
+            heal = push.heal and number == 1 and (self._epoch_seq > 0 or not self.head_seq)
+            op = Op(session, device, number, update, arrival.received_s, heal=heal, rehearsed=arrival.rehearsed)
             verdict = self._try(op)
             if verdict is Verdict.QUEUED:
                 size += op.size
@@ -401,7 +400,7 @@ class Room:
             self.load_failed(corrupt=str(exc))
             return
         self._phase = Phase.READY
-        self._failed_loads = 0
+        self._failed_loads, self._epoch_seq = 0, stored.epoch_seq
         self._follow(stored)
         self._replica = replica
         self.ops.clear()

@@ -33,7 +33,7 @@ from server.runtime.devices import DeviceBook
 from server.runtime.rehearsal import REHEARSAL_S_MAX, document_digest, packed_inspector, rehearse
 from server.runtime.telemetry import Telemetry
 from server.runtime.wire import encode_message
-from server.runtime.worker import Worker, WorkerDied
+from server.runtime.worker import PROCESSES, Worker, WorkerDied
 from server.storage.compaction import CompactionError, compact
 
 CLOCK_READ_S = 10.0
@@ -82,6 +82,7 @@ class Driver:
         self._imports: dict[int, asyncio.Future[int]] = {}
         self._import_ids = count(1)
         self._loads = asyncio.Semaphore(LOADS_MAX)
+        self._rehearsals = asyncio.Semaphore(PROCESSES)
         self.devices = DeviceBook(storage, lambda revoked: self.feed(events.RevocationsRead(revoked)))
         self._drained = asyncio.Event()
         self._background: list[asyncio.Task[None]] = []
@@ -319,8 +320,9 @@ class Driver:
     async def _rehearsed(self, document: DocumentId, updates: tuple[bytes, ...]) -> tuple[int, PeerError | None]:
         """How many of the updates do no harm to the document, and what is wrong with the one after them."""
         try:
-            stored = await self._storage.load(document)
-            return await self.worker.run_within(REHEARSAL_S_MAX, rehearse, stored, updates)
+            async with self._rehearsals:  # what waits for a worker is not in memory yet
+                stored = await self._storage.load(document)
+                return await self.worker.run_within(REHEARSAL_S_MAX, rehearse, stored, updates)
         except WorkerDied as exc:
             self._log.warning("rehearsal_failed", document=str(document), reason=str(exc))
             return 0, PeerError(Code.TOO_EXPENSIVE, "the push takes more time or memory than is allowed")
