@@ -164,6 +164,7 @@ class Arrivals:
             return arrival, None
         if self._on_stage is None:
             self._on_stage = arrival
+            self._desk.charge_rehearsal(arrival.session)
             self._rehearse(push.updates)
         return None, arrival
 

@@ -15,7 +15,7 @@ from server.core.events import SessionId
 from server.core.options import CoreOptions
 from server.core.payloads import Payload, Payloads
 from server.core.ports import Meter
-from server.core.rates import DEBT_S_MAX, LAP_S, Account, Accounts, Bucket, Tariff
+from server.core.rates import DEBT_S_MAX, LAP_S, REHEARSAL_S, Account, Accounts, Bucket, Tariff
 from server.core.session import Hold, Session, SessionState
 from server.core.timers import TIMER_SLACK_S, Timer, Timers
 
@@ -176,6 +176,18 @@ class Desk:
         """So many bytes were read for a device, or told to it."""
         if session.account is not None:
             self.charge(session.account, self.tariff.answer_s(size))
+
+    def charge_structs(self, session_id: SessionId, structs: int) -> None:
+        """So many structs and delete ranges of a device were checked."""
+        self._charge_session(session_id, self.tariff.structs_s(structs))
+
+    def charge_rehearsal(self, session_id: SessionId) -> None:
+        self._charge_session(session_id, REHEARSAL_S)
+
+    def _charge_session(self, session_id: SessionId, cost_s: float) -> None:
+        session = self.sessions.get(session_id)
+        if cost_s and session is not None and session.account is not None:
+            self.charge(session.account, cost_s)
 
     def _slow_down(self, account: Account) -> None:
         session = account.session

@@ -39,6 +39,8 @@ class Op:
     """It has content that the document lacks. Where it has none (deletes only, say), applying it tells."""
     starts_run: bool = False
     """It builds on what another device has queued, so it can not move ahead of that into an earlier run."""
+    structs: int = 0
+    """How many structs and delete ranges had to be checked."""
     teaches: bool = False
     """The check has learned from it: it goes into the log even if it changes nothing."""
     heal: bool = False
@@ -164,6 +166,7 @@ class Intake:
         if not self.inspector.admit(update, self.expected, op.device.user, heal=op.heal, rehearsed=op.rehearsed):
             return False
         op.changes = update.advance(self.expected)
+        op.structs = len(update.structs) + len(update.deletes)
         op.teaches = self.inspector.has_learned
         self._typing[op.device] = _NOWHERE
         for client, (_, end) in update.sections.items():

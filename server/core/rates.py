@@ -26,6 +26,12 @@ DEBT_S_MAX = 20.0
 LAP_S = 0.25
 """A device that has used so much lets others go first, once."""
 
+STRUCTS_PER_UPDATE = 16
+"""An update with so many structs and delete ranges counts as two, and so on: checking each takes some microseconds."""
+
+REHEARSAL_S = 0.25
+"""What a rehearsal costs of a device's share, beside its bytes: it takes a worker from all others."""
+
 LOOKUP_UPDATES = 10
 """What is looked up or verified counts as so many updates."""
 _LOOKUPS = frozenset({Hello, Auth, Open, Resync, Audit})
@@ -68,6 +74,9 @@ class Tariff:
 
     def answer_s(self, size: int) -> float:
         return size * self._answer_byte_s
+
+    def structs_s(self, structs: int) -> float:
+        return structs // STRUCTS_PER_UPDATE * self._update_s
 
 
 @dataclass(slots=True)

@@ -223,12 +223,13 @@ class Room:
         if arrival.access is not Access.WRITE:
             self._refusals.refuse(session, device, push.first_op, PeerError(*_READ_ONLY))
             return None
-        again, size, rest = False, 0, None
+        again, size, structs, rest = False, 0, 0, None
         for index, update in enumerate(push.updates):
             number = push.first_op + index
             heal = push.heal and number == 1 and (self._epoch_seq > 0 or not self.head_seq)
             op = Op(session, device, number, update, arrival.received_s, heal=heal, rehearsed=arrival.rehearsed)
             verdict = self._try(op)
+            structs += op.structs
             if verdict is Verdict.QUEUED:
                 size += op.size
             elif verdict is Verdict.DEAR:
@@ -236,6 +237,7 @@ class Room:
                 break
             again = again or verdict is Verdict.DURABLE
         self._desk.queued(session, size)
+        self._desk.charge_structs(session, structs)
         if again:
             self.members.acknowledge_again(device)
         return rest

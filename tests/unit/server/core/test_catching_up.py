@@ -14,7 +14,8 @@ from crdt.protocol.codes import Code
 from crdt.protocol.frames import Access, Ack, Chunk, Cursor, Delta, Error, Mode, Open, Opened, Resume
 from crdt.replica import Replica
 from crdt.update import EMPTY_STATE_VECTOR
-from server.core import events
+from server.core import effects, events
+from server.core.membership import LOOK_AGAIN_S
 from tests.unit.server.core.lab import Lab, Writer
 
 
@@ -461,3 +462,20 @@ def test_one_request_is_refused_and_another_of_the_same_document_is_not() -> Non
     lab.disconnect(phone)
 
     written(lab, "a", device="laptop")  # the lab fails if the phone, which is gone, is sent any of it
+
+
+def test_a_guest_who_claims_to_know_more_has_the_log_read_again_seldom() -> None:
+    """Each time costs all members; another process may have written what it knows."""
+    lab = Lab()
+    docs = {"alice/main": "r"}
+    guest = lab.hello("bob", "phone", docs=docs)
+    lab.join()
+    loads = []
+    for ref in range(1, 11):
+        lab.send(guest, Open(ref, "alice/main", Cursor(lab.epoch(), 99), None))
+        loads.append(sum(isinstance(effect, effects.Load) for effect in lab.held))
+        lab.settle()
+    assert sum(loads) == 1
+    lab.advance(LOOK_AGAIN_S)
+    lab.send(guest, Open(11, "alice/main", Cursor(lab.epoch(), 99), None))
+    assert any(isinstance(effect, effects.Load) for effect in lab.held)

@@ -119,3 +119,26 @@ def test_a_healing_push_binds_nothing() -> None:
     lab.start()
     assert pushes_as(lab, "alice", lost) == []
     assert pushes_as(lab, "carol", lost) == NOT_OWNER
+
+
+def test_healing_means_nothing_where_nothing_was_lost() -> None:
+    """Else whoever says so would write without being the one who wrote it."""
+    lab = Lab()
+    bob, handle = joined(lab, "bob")
+    writer = Writer(7)
+    lab.push(bob, handle, 1, Writer(6).type("x"))
+    lab.send(bob, Push(handle, 2, (writer.type("x"),), heal=True))
+    lab.settle()
+    assert not any(entry.heal for entry in lab.durable(SHARED))
+    assert pushes_as(lab, "alice", writer) == NOT_OWNER
+
+
+def test_only_the_first_push_of_an_epoch_heals() -> None:
+    lab = Lab()
+    theirs(lab)
+    in_a_new_epoch(lab)
+    bob, handle = joined(lab, "bob")
+    lab.send(bob, Push(handle, 1, (Writer(8).type("x"),), heal=True))
+    lab.send(bob, Push(handle, 2, (Writer(9).type("x"),), heal=True))
+    lab.settle()
+    assert [entry.heal for entry in lab.durable(SHARED)][1:] == [True, False]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from pycrdt import Doc, Map
 
 from crdt.ids import DeviceId
 from crdt.protocol import frames
 from crdt.protocol.codec import encode
 from crdt.protocol.codes import Code
 from crdt.protocol.frames import Ack, DevicePresence, Error, Open, Opened, Presence, Push, Welcome
+from crdt.replica import Replica
 from crdt.update import EMPTY_STATE_VECTOR
 from server.core import events
 from server.core.rates import DEBT_S_MAX, LAP_S, Accounts, Bucket, Rates, Tariff
@@ -275,3 +279,27 @@ def test_a_presence_that_waits_is_not_shown_after_its_device_has_left(end: str) 
         lab.disconnect(phone)
     lab.advance(1.0)
     assert presences(lab, laptop)[-1] is None
+
+
+def test_structs_and_rehearsals_are_charged() -> None:
+    tariff = Tariff(Rates(updates_per_s=1_000))
+    assert tariff.structs_s(15) == 0
+    assert tariff.structs_s(16_000) == 1.0
+
+
+def test_a_device_whose_updates_are_full_of_structs_is_slowed_down() -> None:
+    """A thousand keys in one update take as long to check as a thousand updates."""
+    lab = Lab(rates=Rates(updates_per_s=100, burst_s=1.0))
+    session, handle = lab.join()
+    author = Replica(1)
+
+    def change(doc: Doc[Any]) -> None:
+        for key in range(4_000):
+            doc.get("m", type=Map)[str(key)] = key
+
+    update = author.edit(change)
+    assert update is not None
+    lab.push(session, handle, 1, update)
+    assert lab.paused == [session]
+    lab.advance(60)
+    assert lab.paused == []
