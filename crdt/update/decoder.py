@@ -36,6 +36,14 @@ def uint_at(data: bytes, at: int) -> tuple[int, int]:
     return value | byte << shift, at + 2
 
 
+def write_uint(out: bytearray, value: int) -> None:
+    """What `uint_at` reads."""
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+
+
 class Decoder:
     """A position in bytes. Reading past their end raises IndexError, all else that is wrong BadUpdate."""
 

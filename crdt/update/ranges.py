@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import Self, TypeAlias
 
+from crdt.update.decoder import write_uint
 from crdt.update.model import DeleteRange, Update
 
 Spans: TypeAlias = list[tuple[int, int]]
@@ -72,13 +73,13 @@ class Ranges:
     def pack(self) -> bytes:
         """As the delete set of a v1 update."""
         out = bytearray()
-        _write(out, len(self._spans))
+        write_uint(out, len(self._spans))
         for client, spans in self._spans.items():
-            _write(out, client)
-            _write(out, len(spans))
+            write_uint(out, client)
+            write_uint(out, len(spans))
             for start, end in spans:
-                _write(out, start)
-                _write(out, end - start)
+                write_uint(out, start)
+                write_uint(out, end - start)
         return bytes(out)
 
     @classmethod
@@ -132,13 +133,6 @@ def _gaps(spans: Spans) -> Spans:
 
 _BEYOND = 1 << 62
 """Above every clock."""
-
-
-def _write(out: bytearray, value: int) -> None:
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
 
 
 def _numbers(packed: bytes) -> Iterator[int]:

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from crdt.errors import BadUpdate, PeerError
 from crdt.protocol.codes import Code
-from crdt.update.decoder import VALUES_MAX, Decoder, uint_at
+from crdt.update.decoder import VALUES_MAX, Decoder, uint_at, write_uint
 from crdt.update.model import CLIENT_MAX, CLOCK_MAX, Content, DeleteRange, Id, StateVector, Struct, Update
 
 STRUCTS_MAX = 20_000
@@ -145,10 +145,10 @@ def read_state_vector(state_vector: bytes) -> StateVector:
 def write_state_vector(state_vector: Mapping[int, int]) -> bytes:
     """The bytes of a state vector, clients in ascending order."""
     out = bytearray()
-    _write_uint(out, len(state_vector))
+    write_uint(out, len(state_vector))
     for client in sorted(state_vector):
-        _write_uint(out, client)
-        _write_uint(out, state_vector[client])
+        write_uint(out, client)
+        write_uint(out, state_vector[client])
     return bytes(out)
 
 
@@ -371,16 +371,9 @@ def _uint_bytes(value: int) -> bytes:
     if value < 1 << 14:
         return bytes((value & 0x7F | 0x80, value >> 7))
     out = bytearray()
-    _write_uint(out, value)
+    write_uint(out, value)
     return bytes(out)
 
 
 _ONE_BYTE = tuple(bytes((value,)) for value in range(0x80))
 _client_bytes = lru_cache(maxsize=4096)(_uint_bytes)
-
-
-def _write_uint(out: bytearray, value: int) -> None:
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)

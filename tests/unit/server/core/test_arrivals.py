@@ -13,6 +13,7 @@ from crdt.update import Update
 from server.core import effects, events, inspector
 from server.core.arrivals import TURN_BYTES, TURN_OPS
 from server.core.inspector import Inspector
+from server.core.rates import Rates
 from tests.unit.server.core.lab import MAIN, Lab, Writer, token, values
 
 LARGE = "x" * (TURN_BYTES + 1)
@@ -248,3 +249,12 @@ def test_what_waited_behind_ops_that_were_dropped_is_taken() -> None:
     lab.send(phone, Auth(token("alice", "phone")))
     lab.settle()
     assert acked(lab, laptop)[-1] == TURN_OPS + 1
+
+
+def test_a_rehearsal_is_charged_to_who_sent_the_push() -> None:
+    """It takes a worker from all others; its bytes alone would be paid within a sixteenth of a second."""
+    lab = Lab(rates=Rates(burst_s=0.2))
+    phone, handle = lab.join()
+    lab.advance(60)
+    lab.push(phone, handle, 1, Writer(1).type(LARGE))
+    assert lab.paused == [phone]

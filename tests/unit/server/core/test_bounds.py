@@ -13,6 +13,7 @@ from crdt.replica import Replica
 from crdt.update import EMPTY_STATE_VECTOR
 from server.core import effects, events
 from server.core.compaction import CompactionPolicy
+from server.core.hub import COMMIT_BYTES
 from server.core.rates import Rates
 from tests.unit.server.core.lab import MAIN, Lab, Writer, now_of, token, values
 
@@ -374,3 +375,24 @@ def test_what_counts_is_the_state_and_not_what_was_sent_to_make_it() -> None:
         lab.settle()
     assert sum(entry.update_bytes for entry in lab.durable()) > 4_000
     assert [frame for frame in lab.received(session) if isinstance(frame, Error)] == []
+
+
+# --- the size of a commit
+
+
+def test_one_commit_takes_so_much_of_all_documents_and_the_next_takes_the_rest() -> None:
+    """What it takes is applied at once, and holds up everybody for as long."""
+    lab = Lab()
+    text = "x" * 60_000
+    opens = tuple(Open(n, f"doc-{n}", None, EMPTY_STATE_VECTOR) for n in range(1, 13))
+    session = lab.hello("alice", "phone", *opens)
+    lab.settle()
+    handles = [frame.handle for frame in lab.received(session) if isinstance(frame, Opened)]
+    for client, handle in enumerate(handles, 1):
+        lab.push(session, handle, 1, Writer(client).type(text))
+    lab.turn()
+    (append,) = [effect for effect in lab.held if isinstance(effect, effects.Append)]
+    taken = sum(entry.update_bytes for document in append.batch for entry in document.entries)
+    assert COMMIT_BYTES <= taken < COMMIT_BYTES + 2 * len(text)
+    lab.settle()
+    assert len([frame for frame in lab.received(session) if isinstance(frame, Ack)]) == len(handles)
