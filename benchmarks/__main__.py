@@ -22,7 +22,7 @@ from rich.table import Table
 
 from benchmarks import check
 from benchmarks.server_process import ServerProcess, server_process
-from benchmarks.workloads import GENERATOR_BUSY, Measurement, paced, returning, saturated
+from benchmarks.workloads.fanout import GENERATOR_BUSY, Measurement, paced, returning, saturated
 
 CHECK = "check"
 """What `--only` calls the one that needs no server."""

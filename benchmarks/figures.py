@@ -51,6 +51,23 @@ Workload = Callable[[], Sequence[Run]]
 
 
 @dataclass(frozen=True, slots=True)
+class Scale:
+    """How much a run does. Each group's module has `def workloads(scale: Scale) -> dict[str, Workload]`.
+
+    The dict is made before anything is chosen, so making it is to cost nothing; it has the same names at any scale.
+    """
+
+    seconds: float = 5.0
+    """How long a part pushes that is measured for a time rather than for an amount of work."""
+    quick: bool = False
+    """A smoke run: every path once, on the least that still shows that it works, in a second or two. Not a measurement."""
+
+    def of(self, full: int, quick: int) -> int:
+        """An amount of work, `quick` of it in a smoke run."""
+        return quick if self.quick else full
+
+
+@dataclass(frozen=True, slots=True)
 class Spread:
     """The median of several runs, with the least and the most."""
 

@@ -8,28 +8,46 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks import accounting
 from server.tokens import mint
 
 SECRET = "a secret for benchmarks, of no use elsewhere"
-TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+SERVER_CPU = 0
+GENERATOR_CPU = 1
+STOPS_WITHIN_S = 20
 
 
 class ServerProcess:
-    """A running server. `cpu_s` comes from the kernel's accounting of the process."""
+    """A running server. What it costs comes from the kernel's accounting of it and its worker processes."""
 
-    def __init__(self, process: subprocess.Popen[str], host: str, port: int) -> None:
+    def __init__(self, process: subprocess.Popen[str], database: Path, host: str, port: int) -> None:
         self._process = process
+        self.database = database
         self.host = host
         self.port = port
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def cpu_s(self) -> float:
-        """User and system time so far, all threads."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) * TICK_S
+        """User and system time so far, all threads and workers."""
+        return accounting.cpu_s(self.pid)
+
+    def resident_bytes(self) -> int:
+        return accounting.resident_bytes(self.pid)
+
+    def peak_bytes(self) -> int:
+        return accounting.peak_bytes(self.pid)
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash is. Returns when it is gone."""
+        self._process.kill()
+        self._process.wait()
 
     def token(self, user: str, device: str) -> str:
         return mint(
@@ -39,33 +57,45 @@ class ServerProcess:
 
 
 @contextmanager
-def server_process(*, cpu: int | None = 0) -> Iterator[ServerProcess]:
-    """A server on a fresh SQLite file and a free port, on one core if the machine has several."""
+def server_process(
+    *,
+    cpu: int | None = SERVER_CPU,
+    database: Path | None = None,
+    port: int = 0,
+    settings: Mapping[str, str] | None = None,
+) -> Iterator[ServerProcess]:
+    """A server with durable acknowledgements on, on one core if the machine has several.
+
+    It has a fresh SQLite file, or the one at `database`, which stays, and takes `settings` (`{"SYNCLINE_...": ...}`).
+    """
     with tempfile.TemporaryDirectory(prefix="syncline-bench-") as folder:
-        database = Path(folder) / "bench.db"
+        file = database or Path(folder) / "bench.db"
         environment = os.environ | {
             "SYNCLINE_JWT_SECRET": SECRET,
             "SYNCLINE_LOG_LEVEL": "warning",
-            "SYNCLINE_DATABASE_URL": f"sqlite:///{database}",
+            "SYNCLINE_DATABASE_URL": f"sqlite:///{file}",
         }
         process = subprocess.Popen(
-            [sys.executable, "-m", "server.cli", "serve", "--port", "0"],
-            env=environment, stdout=subprocess.PIPE, text=True,
+            [sys.executable, "-m", "server.cli", "serve", "--port", str(port)],
+            env=environment | dict(settings or {}), stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         try:
-            host, port = _address(process)
             if cpu is not None and (os.cpu_count() or 1) > 1:
-                _pin(process.pid, cpu)
-            yield ServerProcess(process, host, port)
+                os.sched_setaffinity(process.pid, {cpu})  # it has one thread yet; all that follow inherit it
+            yield ServerProcess(process, file, *_address(process))
         finally:
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            assert process.stdout is not None
-            process.stdout.close()
+            _stop(process)
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOPS_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    assert process.stdout is not None
+    process.stdout.close()
 
 
 def _address(process: subprocess.Popen[str]) -> tuple[str, int]:
@@ -74,8 +104,3 @@ def _address(process: subprocess.Popen[str]) -> tuple[str, int]:
         if found := re.search(r"wss?://([\d.]+):(\d+)", line):
             return found[1], int(found[2])
     raise RuntimeError("the server did not start")
-
-
-def _pin(pid: int, cpu: int) -> None:
-    for thread in os.listdir(f"/proc/{pid}/task"):
-        os.sched_setaffinity(int(thread), {cpu})
