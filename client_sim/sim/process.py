@@ -14,7 +14,6 @@ from client_sim.sim.history import History
 from client_sim.sim.issuer import AUTHORITY
 from client_sim.sim.link import Link
 from client_sim.sim.meter import SilentMeter
-from client_sim.sim.rehearsal import rehearse
 from client_sim.sim.timetable import Sleep, Timetable, Work
 from client_sim.sim.truth import hold
 from client_sim.sim.weather import Span
@@ -22,14 +21,13 @@ from crdt.errors import BadUpdate, PeerError, ReplicaBroken
 from crdt.ids import DocumentId
 from crdt.protocol.codes import Code
 from crdt.protocol.frames import Cursor
-from crdt.replica import Replica
 from server.core import effects, events
 from server.core.effects import Effect
 from server.core.hub import Hub
-from server.core.inspector import Inspector
 from server.core.options import CoreOptions
 from server.core.ports import CorruptDocument, Meter, StorageError
 from server.core.records import Snapshot
+from server.core.rehearsal import document_digest, packed_inspector, rehearse
 from server.storage.compaction import CompactionError, compact
 
 RESTARTED = Span(0.2, 60.0)
@@ -340,7 +338,7 @@ class ServerProcess:
     async def _rehearse(self, document: DocumentId, updates: tuple[bytes, ...]) -> None:
         try:
             stored = await self.database.load(document)
-            tried, error = rehearse(stored, updates)
+            tried, error = rehearse(stored, updates, lambda: 0.0)
         except StorageError:
             tried, error = 0, PeerError(Code.NOT_SAVED, "the document could not be read: send it again")
         self.feed(events.Rehearsed(document, tried, error))
@@ -352,13 +350,13 @@ class ServerProcess:
             self.feed(events.Inspected(document, None, b""))
         else:
             cursor = Cursor(stored.epoch, stored.head_seq)
-            self.feed(events.Inspected(document, cursor, Inspector(stored).pack()))
+            self.feed(events.Inspected(document, cursor, packed_inspector(stored)))
 
     async def _read_digest(self, document: DocumentId) -> None:
         cursor = digest = None
         try:
             stored = await self.database.load(document)
-            digest = Replica.load(stored.state_updates()).digest()
+            digest = document_digest(stored)
             cursor = Cursor(stored.epoch, stored.head_seq)
         except StorageError:
             pass

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Sequence
+from itertools import count
 
+from crdt.errors import PeerError
 from crdt.protocol.codes import Code
 from crdt.update import EMPTY_STATE_VECTOR, read_state_vector
+from server.core import rehearsal
 from server.core.records import LogEntry, StoredDocument
-from server.runtime import rehearsal
-from server.runtime.rehearsal import rehearse
+from server.core.rehearsal import APPLY_S_MAX
+from server.runtime.rehearsal import rehearse as rehearse_for_real
 from tests.unit.server.core.lab import Writer, phone
 
 NOTHING = StoredDocument(b"epoch..8", 0, None, ())
@@ -19,17 +22,32 @@ def holding(*updates: bytes) -> StoredDocument:
     return StoredDocument(b"epoch..8", 0, None, (entry,))
 
 
+def rehearse(stored: StoredDocument, updates: Sequence[bytes]) -> tuple[int, PeerError | None]:
+    """Where nothing takes any time."""
+    return rehearsal.rehearse(stored, updates, lambda: 0.0)
+
+
 def test_all_is_tried_where_all_is_well() -> None:
     writer = Writer(1)
     assert rehearse(holding(writer.type("a")), (writer.type("b"), writer.type("c"))) == (2, None)
 
 
-def test_what_takes_too_long_to_apply_is_too_expensive(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rehearsal, "APPLY_S_MAX", -1.0)
-    tried, error = rehearse(NOTHING, (Writer(1).type("a"),))
+def test_what_takes_too_long_to_apply_is_too_expensive() -> None:
+    """The clock goes on by a little more than is allowed each time that it is read."""
+    late = (times * 1.01 * APPLY_S_MAX for times in count())
+    tried, error = rehearsal.rehearse(NOTHING, (Writer(1).type("a"),), lambda: next(late))
     assert tried == 0
     assert error is not None
     assert error.code is Code.TOO_EXPENSIVE
+
+
+def test_what_takes_just_as_long_as_it_may_is_fine() -> None:
+    times = iter((0.0, APPLY_S_MAX))
+    assert rehearsal.rehearse(NOTHING, (Writer(1).type("a"),), lambda: next(times)) == (1, None)
+
+
+def test_on_a_real_clock_a_letter_costs_next_to_nothing() -> None:
+    assert rehearse_for_real(NOTHING, (Writer(1).type("a"),)) == (1, None)
 
 
 def test_it_stops_at_the_first_that_is_malformed() -> None:
