@@ -60,7 +60,7 @@ class Scale:
     seconds: float = 5.0
     """How long a part pushes that is measured for a time rather than for an amount of work."""
     quick: bool = False
-    """A smoke run: every path once, on the least that still shows that it works, in a second or two. Not a measurement."""
+    """A smoke run: every path once, on the least that shows that it works, in a second or two. No measurement."""
 
     def of(self, full: int, quick: int) -> int:
         """An amount of work, `quick` of it in a smoke run."""
