@@ -33,8 +33,9 @@ def _type_of(data: bytes) -> int:
 
 @dataclass(slots=True)
 class _Seat:
-    """One session: what its token says, and what it asked for."""
+    """One session: whose end it is in the history, what its token says, and what it asked for."""
 
+    label: str
     device: DeviceId | None = None
     grants: Mapping[str, str] = field(default_factory=dict)
     asked: dict[int, DocumentId] = field(default_factory=dict)
@@ -73,8 +74,8 @@ class Guard:
         self.revoked = frozenset()
         self._seats, self._rooms = {}, {}
 
-    def opened(self, session: int) -> None:
-        self._seats[session] = _Seat()
+    def opened(self, session: int, label: str) -> None:
+        self._seats[session] = _Seat(label)
 
     def accepted(self, session: int) -> None:
         self._seats[session].is_accepted = True
@@ -166,8 +167,9 @@ class Guard:
         hold(seat.may_read(document), "only members receive", f"{device} was sent {document}")
         match frame:
             case Opened():
-                self._history.counts[f"catch-up {'chunked' if frame.more else frame.mode.value}"] += 1
-                self._history.say(self._name, "caught up", lambda: f"{device} in {document}: {frame.mode}")
+                mode = "chunked" if frame.more else frame.mode.value
+                self._history.counts[f"catch-up {mode}"] += 1
+                self._history.say(seat.label, "caught up", lambda: f"{document} from {self._name}: {mode}")
                 self._truth.check_opened(document, device, frame)
                 seat.downloads.pop(frame.handle, None)
             case Delta():

@@ -134,6 +134,7 @@ class Handset:
             self.device = None
             self.world.timetable.after(1.0, self._boot_again)
             return
+        self.world.history.say(self.label, "state", lambda: State.OFFLINE)
         if self.wants_online:
             self.feed(events.Started())
 
@@ -145,6 +146,7 @@ class Handset:
         """The process ends, wherever it is; a disk may lose the last write that it said was done."""
         self.life += 1
         self.device, self._alarm_at = None, None
+        self.world.history.say(self.label, "state", lambda: "off")
         if self.link is not None:
             link, self.link = self.link, None
             link.hang_up(1006, "killed")
@@ -318,6 +320,8 @@ class Handset:
 
     def lost(self, code: int | None, reason: str) -> None:
         self.link = None
+        if code is None:
+            self.world.history.counts[f"lost, {reason}"] += 1
         self.world.history.say(self.label, "lost its connection", lambda: f"{code} {reason}")
         self.feed(events.ConnectionLost(code, reason))
 

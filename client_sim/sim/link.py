@@ -147,11 +147,12 @@ class Link:
             pipe.send(data)
             return
         self._armed = None
+        how = f"cut {armed[1].value} a message {'down' if pipe is self.down else 'up'}"
         if armed[1] is Moment.AFTER:
             pipe.send(data)
-            self._timetable.at(self._timetable.now + 2 * self._weather.latency.high, self.cut)
+            self._timetable.at(self._timetable.now + 2 * self._weather.latency.high, lambda: self.cut(how))
         else:  # a part of a message is no message
-            self.cut()
+            self.cut(how)
 
     def hang_up(self, code: int, reason: str) -> None:
         """The device closes: nothing is fed to it any more."""
@@ -186,13 +187,13 @@ class Link:
         """Cut it at the next message of that direction."""
         self._armed = (self.down if downwards else self.up, moment)
 
-    def cut(self) -> None:
+    def cut(self, how: str = "cut") -> None:
         """What is under way is lost. Each end finds out in its own time."""
         if self.up.is_cut:
             return
         self.up.is_cut = self.down.is_cut = True
         noticed = self._weather.noticed
-        self._timetable.after(noticed.draw(self._rng), lambda: self._end_device(None, "cut"))
+        self._timetable.after(noticed.draw(self._rng), lambda: self._end_device(None, how))
         self._timetable.after(min(self.silence_s, noticed.draw(self._rng)), self._end_server)
 
     def fall_silent(self) -> None:
@@ -205,7 +206,7 @@ class Link:
         """The process is gone, and has nothing to say to its end."""
         self._server = None
         if not self.up.is_silent:
-            self.cut()
+            self.cut("server died")
 
     def calm(self, weather: Weather) -> None:
         """The network is better from now on; what fell silent stays so."""

@@ -90,6 +90,7 @@ class ServerProcess:
         self._alarm_at = None
         self._turn_is_due = False
         self._hub = Hub(self.options, AUTHORITY, cast("Meter", SilentMeter()), self.rng.randbytes)
+        self.history.say(self.name, "state", lambda: "up")
         self.guard.started()
         self.read_clock()
         self._spawn(self._watch_revocations())
@@ -108,6 +109,9 @@ class ServerProcess:
             return
         self.alive = False
         self._hub = None
+        if not self.draining:
+            self.history.counts["killed"] += 1
+        self.history.say(self.name, "state", lambda: "down")
         if not self.is_retired:
             self.timetable.after(RESTARTED.draw(self.rng), self.start_if_dead)
         for work in self._works.values():
@@ -121,6 +125,7 @@ class ServerProcess:
     def drain(self) -> None:
         if self.alive and not self.draining:
             self.draining = True
+            self.history.say(self.name, "state", lambda: "draining")
             self.feed(events.DrainRequested())
 
     def set_clock(self, wall_error_s: float) -> None:
@@ -252,7 +257,7 @@ class ServerProcess:
         link.outbox_max, link.outbox_cap = self.outbox
         link.silence_s = 2 * self.options.heartbeat_s
         self._links[link.session] = link
-        self.guard.opened(link.session)
+        self.guard.opened(link.session, link.name)
         self.feed(events.SocketOpened(link.session))
 
     def received(self, link: Link, data: bytes) -> None:

@@ -15,10 +15,11 @@ from client_sim.sim.world import World
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A promise that does not hold, by its short name, and how that shows."""
+    """A promise that does not hold, by its short name, how that shows, and when it did in virtual time."""
 
     promise: str
     message: str
+    at_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Outcome:
 
     seed: int
     digest: str
+    days: float
     device_days: float
     counts: Counter[str]
     failure: Failure | None
@@ -42,12 +44,13 @@ def play(plan: Plan, *, keep: bool = False) -> Outcome:
             world.play()
             ending.settle(world)
         except Broken as exc:
-            failure = Failure(exc.promise, str(exc))
+            failure = Failure(exc.promise, str(exc), world.timetable.now)
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is what was looked for
-            failure = Failure("no defects", f"{type(exc).__name__}: {exc} {_where(exc)}")
-    device_days = world.timetable.now * len(world.handsets) / 86_400
+            failure = Failure("no defects", f"{type(exc).__name__}: {exc} {_where(exc)}", world.timetable.now)
+    days = world.timetable.now / 86_400
     history = world.history
-    return Outcome(plan.seed, history.digest, device_days, history.counts, failure, history.lines)
+    device_days = days * len(world.handsets)
+    return Outcome(plan.seed, history.digest, days, device_days, history.counts, failure, history.lines)
 
 
 def play_seed(seed: int, profile: str = "swarm", *, keep: bool = False) -> Outcome:

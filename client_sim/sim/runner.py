@@ -18,12 +18,14 @@ class Summary:
     """What came of many runs."""
 
     seeds: int = 0
+    days: float = 0.0
     device_days: float = 0.0
     counts: Counter[str] = field(default_factory=Counter)
     failures: list[Outcome] = field(default_factory=list)
 
     def add(self, outcome: Outcome) -> None:
         self.seeds += 1
+        self.days += outcome.days
         self.device_days += outcome.device_days
         self.counts.update(outcome.counts)
         if outcome.failure is not None:
@@ -46,7 +48,7 @@ def outcomes(first: int, seeds: int, profile: str, cores: int, goes_on: Callable
                 yield from batch.result()
             except BrokenExecutor:
                 died = Failure("no defects", f"the process died in one of the seeds {start} to {start + BATCH - 1}")
-                yield Outcome(start, "", 0.0, Counter(), died)
+                yield Outcome(start, "", 0.0, 0.0, Counter(), died)
                 return
 
 
