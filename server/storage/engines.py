@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -168,6 +168,11 @@ class Writer:
 
 
 async def _discard(writer: WriterConnection) -> None:
-    """Close a connection for good, when its driver is done with what it was told: what is not committed is undone."""
+    """Close a connection for good, when its driver is done with what it was told: what is not committed is undone.
+
+    Closing alone undoes nothing, and leaves the database locked, while anybody holds a cursor, if only in a traceback.
+    """
+    with suppress(StorageError), operational("rolling back"):
+        await writer.core.run_sync(lambda connection: connection.connection.rollback())
     await writer.core.invalidate()
     await writer.core.close()
