@@ -1,230 +1,321 @@
-"""What is measured. Every workload checks its own result: all acknowledged, all delivered, values equal."""
+"""Devices that edit together: what one sends reaches all others of its document, durably, and how soon.
+
+Each run ends when all that was sent is acknowledged and delivered. Then the values are compared: what a newcomer is
+given, what was pushed, and what each device that keeps what it reads was sent.
+"""
 
 from __future__ import annotations
 
-import asyncio
+import gc
 import random
+import string
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache, partial
 
+import uvloop
 from pycrdt import Text
 
-from benchmarks.client import LoadDevice, connect
-from benchmarks.server_process import ServerProcess
-from crdt.replica import Replica
+from benchmarks import load
+from benchmarks.figures import Better, Figure, Run, Scale, Workload, WorkloadFailed
+from benchmarks.load import Device, Loop, Script, clock
+from benchmarks.server_process import ServerProcess, server_process
+from benchmarks.visitor import NOTHING, Visit, caught_up, visit
+from crdt.replica import Replica, Values
 
-GENERATOR_BUSY = 0.85
-"""A generator that takes more of its core than this may be what was measured."""
 QUIET_WITHIN_S = 60.0
-clock = time.perf_counter
+WARM_UP = 0.2
+"""Of the time that is measured, before it: caches fill, and the interpreter adapts to what it runs."""
+KEEPERS = 8
+"""Devices that keep what they read, where keeping it on all of them would be too much work."""
+UPDATES_PER_S = 800
+"""How many each device of 200 is given to push; the run ends early if they are not enough."""
+DOCUMENT = "main"
 
 
 @dataclass(frozen=True, slots=True)
-class Measurement:
-    """One run. Times in milliseconds; CPU of the server process in microseconds for each update it received."""
+class Shape:
+    """Who edits what, and how fast: `in_flight` ops under way for each device, or `updates_per_s` of all together."""
 
-    workload: str
-    updates_per_s: float
-    deliveries_per_s: float
-    cpu_us_per_update: float
-    ack_p50_ms: float
-    ack_p99_ms: float
-    delivery_p50_ms: float | None
-    delivery_p99_ms: float | None
-    """Not measured at saturation, where it is a matter of the window."""
-    generator_cpu_share: float
-    seconds: float
+    documents: int
+    devices: int
+    in_flight: int = 0
+    batching: bool = False
+    updates_per_s: float = 0
+
+    def script_length(self, seconds: float) -> int:
+        """So many updates that no device runs out of them."""
+        members = self.documents * self.devices
+        if self.updates_per_s:
+            return int(3 * self.updates_per_s * seconds / members) + 50
+        return int(UPDATES_PER_S * seconds * 200 / max(members, 100)) + 2 * self.in_flight
+
+
+SHAPES = {
+    "50x4-saturated": Shape(50, 4, in_flight=4),
+    "50x4-batched": Shape(50, 4, in_flight=4, batching=True),
+    "1x100-saturated": Shape(1, 100, in_flight=4),
+    "1x100-batched": Shape(1, 100, in_flight=4, batching=True),
+    "1000x2-saturated": Shape(1000, 2, in_flight=4),
+    "50x4-paced": Shape(50, 4, updates_per_s=1000),
+    "1x100-paced": Shape(1, 100, updates_per_s=100),
+}
+
+
+def workloads(scale: Scale) -> dict[str, Workload]:
+    return {name: partial(run, name, shape, scale) for name, shape in SHAPES.items()}
+
+
+def run(name: str, shape: Shape, scale: Scale) -> list[Run]:
+    """One run against a server of its own."""
+    if scale.quick:
+        shape = Shape(
+            min(shape.documents, 5), min(shape.devices, 5), shape.in_flight, shape.batching, shape.updates_per_s
+        )
+    settings = {"SYNCLINE_SESSIONS_PER_USER": str(shape.devices + 28)}
+    with server_process(settings=settings) as server, _rooms(shape, server, scale.seconds) as rooms:
+        figures, share = rooms.measured(scale.seconds)
+    return [Run(name, figures, share)]
 
 
 @cache
 def typed(count: int, seed: int) -> tuple[bytes, ...]:
-    """One device's updates: it types one character at a time, nine in ten at the end."""
+    """One device's updates: it types one letter at a time, nine in ten at the end."""
     rng = random.Random(seed)
     replica = Replica(client_id=rng.getrandbits(32))
     made = []
     for length in range(count):
-        at = length if rng.random() < 0.9 else rng.randrange(length + 1)
-        update = replica.edit(lambda doc, at=at: doc.get("t", type=Text).insert(at, "x"))  # type: ignore[misc]
+        at, letter = length if rng.random() < 0.9 else rng.randrange(length + 1), rng.choice(string.ascii_letters)
+        update = replica.edit(lambda doc, at=at, letter=letter: doc.get("t", type=Text).insert(at, letter))  # type: ignore[misc]
         assert update is not None
         made.append(update)
     return tuple(made)
 
 
-class Deliveries:
-    """When each update of one document was sent, and how long after it reached each other device."""
-
-    def __init__(self) -> None:
-        self.sent_at: dict[bytes, float] = {}
-        self.waits_s: list[float] = []
-
-    def arrived(self, updates: list[bytes]) -> None:
-        now = clock()
-        self.waits_s.extend(now - self.sent_at[update] for update in updates)
+@cache
+def _script(count: int, seed: int, handle: int) -> Script:
+    return Script.of(typed(count, seed), handle)
 
 
-async def saturated(
-    server: ServerProcess,
-    *,
-    documents: int,
-    devices: int,
-    in_flight: int,
-    seconds: float,
-    updates_max: int,
-    batching: bool = False,
-) -> Measurement:
-    """Every device keeps `in_flight` ops under way for `seconds`.
+@dataclass(slots=True)
+class Room:
+    """One document and its devices, the user's own."""
 
-    An op is a message of its own, unless `batching`: then what an ACK makes room for goes out in one PUSH.
-    """
-    rooms = await _rooms(server, documents, devices, updates_max)
-    everyone = [device for room in rooms for device in room]
+    user: str
+    devices: list[Device] = field(default_factory=list)
 
-    async def run() -> None:
+    @property
+    def sent(self) -> int:
+        return sum(device.sent for device in self.devices)
+
+    def is_quiet(self) -> bool:
+        """True when all that was sent is acknowledged, and has reached every other device."""
+        head = max(device.head for device in self.devices)
+        return all(device.acked == device.sent and device.entries + device.deltas == head for device in self.devices)
+
+    def pushed(self) -> list[bytes]:
+        return [update for device in self.devices for update in device.script.updates[: device.sent]]
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What the counters of a run say."""
+
+    at: float
+    own_s: float
+    server_s: float
+    updates: int
+
+
+class Rooms:
+    """All devices of a run, connected."""
+
+    def __init__(self, shape: Shape, server: ServerProcess, loop: Loop) -> None:
+        self._shape = shape
+        self._server = server
+        self._loop = loop
+        self._rooms: list[Room] = []
+
+    def fill(self, seconds: float) -> None:
+        """Connect everyone, with what they will push."""
+        count = self._shape.script_length(seconds * (1 + WARM_UP))
+        for number in range(self._shape.documents):
+            room = Room(f"user{number}")
+            for member in range(self._shape.devices):
+                name = f"device{member}"
+                token = self._server.token(room.user, name)
+                device = load.connect(self._loop, self._server.host, self._server.port, token, name, DOCUMENT)
+                device.script = _script(count, member, device.handle)
+                device.batching = self._shape.batching
+                room.devices.append(device)
+            self._rooms.append(room)
+        everyone = self._everyone()
+        for device in everyone if self._shape.updates_per_s else _spaced(everyone, KEEPERS):
+            device.kept = []
+
+    def measured(self, seconds: float) -> tuple[tuple[Figure, ...], float]:
+        """Warm up, measure, check: the figures, and how much of its core this process took."""
+        with _uncollected():
+            self._push(seconds * WARM_UP)
+            before = self._now()
+            share = self._push(seconds)
+            after = self._now()
+        peak_bytes = self._server.peak_bytes()
+        self._check()
+        figures = (*self._rates(before, after), *self._waits(before.at))
+        memory = Figure("peak memory", peak_bytes / 2**20, "MiB")
+        return (*figures, memory), share
+
+    def close(self) -> None:
+        for device in self._everyone():
+            device.close()
+
+    def _everyone(self) -> list[Device]:
+        return [device for room in self._rooms for device in room.devices]
+
+    def _push(self, seconds: float) -> float:
+        """Load the server for so long and wait until it is done. How much of its core this process took meanwhile."""
+        start, own_s = clock(), time.process_time()
+        if self._shape.updates_per_s:
+            self._pace(seconds)
+        else:
+            self._saturate(seconds)
+        share = (time.process_time() - own_s) / (clock() - start)
+        self._quiet()
+        return share
+
+    def _saturate(self, seconds: float) -> None:
+        everyone = self._everyone()
         for device in everyone:
             device.saturating = True
-            device.batching = batching
-            device.push(in_flight)
-        await asyncio.sleep(seconds)
+            device.push(self._shape.in_flight)
+        self._loop.run(seconds)
         for device in everyone:
             device.saturating = False
 
-    name = f"{documents} x {devices}, {in_flight} in flight{', in batches' if batching else ''}"
-    return await _measured(name, server, rooms, run, deliveries=None)
-
-
-async def paced(
-    server: ServerProcess, *, documents: int, devices: int, updates_per_s: float, seconds: float
-) -> Measurement:
-    """Devices chosen at random push one op each, `updates_per_s` of them all together."""
-    rooms = await _rooms(server, documents, devices, int(3 * updates_per_s * seconds / (documents * devices)) + 50)
-    ledgers = []
-    for room in rooms:
-        ledgers.append(ledger := Deliveries())
-        for device in room:
-            device.on_delta = ledger.arrived
-    places = [(room, number) for room in range(documents) for number in range(devices)]
-    rng = random.Random(0)
-
-    async def run() -> None:
+    def _pace(self, seconds: float) -> None:
+        everyone = self._everyone()
+        rng = random.Random(len(everyone[0].sent_at))
         start = clock()
-        pushed = 0
-        while (passed_s := clock() - start) < seconds:
-            while pushed < int(passed_s * updates_per_s):
-                room, number = rng.choice(places)
-                device = rooms[room][number]
-                ledgers[room].sent_at[_updates_of(number, device.sent)] = clock()
-                device.push()
-                pushed += 1
-            await asyncio.sleep(0.001)
+        for number in range(int(seconds * self._shape.updates_per_s)):
+            self._loop.run_until(start + number / self._shape.updates_per_s)
+            rng.choice(everyone).push()
 
-    name = f"{documents} x {devices}, {updates_per_s:g} updates/s"
-    return await _measured(name, server, rooms, run, ledgers)
+    def _quiet(self) -> None:
+        deadline = clock() + QUIET_WITHIN_S
+        waiting = self._rooms
+        while waiting := [room for room in waiting if not room.is_quiet()]:
+            if clock() > deadline:
+                raise WorkloadFailed("not all that was sent was acknowledged and delivered")
+            self._loop.run_until(clock() + 0.002)
 
+    def _now(self) -> Moment:
+        updates = sum(device.acked for device in self._everyone())
+        return Moment(clock(), time.process_time(), self._server.cpu_s(), updates)
 
-async def returning(server: ServerProcess, *, devices: int, edits: int) -> Measurement:
-    """Devices that were offline return at once, with `edits` edits each, and are to be current together."""
-    rooms = await _rooms(server, 1, devices, edits)
-    ledger = Deliveries()
+    def _rates(self, before: Moment, after: Moment) -> Iterator[Figure]:
+        updates, seconds, cpu_s = after.updates - before.updates, after.at - before.at, after.server_s - before.server_s
+        deliveries = updates * (self._shape.devices - 1)
+        fast = Better.NEITHER if self._shape.updates_per_s else Better.HIGHER
+        yield Figure("updates", updates / seconds, "1/s", fast)
+        yield Figure("deliveries", deliveries / seconds, "1/s", fast)
+        yield Figure("deliveries", deliveries / cpu_s, "1/CPU s", Better.HIGHER)
+        yield Figure("CPU an update", cpu_s / updates * 1e6, "us")
+        yield Figure("CPU a delivery", cpu_s / deliveries * 1e6, "us")
+        yield Figure("CPU", cpu_s / seconds, "of a core", Better.NEITHER)
 
-    async def run() -> None:
-        for number, device in enumerate(rooms[0]):
-            updates = typed(edits, number)
-            ledger.sent_at.update(dict.fromkeys(updates, clock()))
-            device.on_delta = ledger.arrived
-            device.push_all(updates)
+    def _waits(self, since: float) -> Iterator[Figure]:
+        """From the moment in which an op is sent, of what was sent since then."""
+        acks_s = sorted(wait_s for device in self._everyone() for wait_s in _ack_waits_s(device, since))
+        deliveries_s = sorted(wait_s for room in self._rooms for wait_s in _delivery_waits_s(room, since))
+        for name, waits_s in (("ack", acks_s), ("delivery", deliveries_s)):
+            for percent in (50, 99):
+                yield Figure(f"{name} p{percent}", waits_s[len(waits_s) * percent // 100] * 1000, "ms")
 
-    return await _measured(f"{devices} return with {edits} edits each", server, rooms, run, [ledger])
-
-
-def _updates_of(number: int, index: int) -> bytes:
-    return typed(_made[number], number)[index]
-
-
-_made: dict[int, int] = {}
-"""How many updates were made for the device with a number."""
-
-
-async def _rooms(server: ServerProcess, documents: int, devices: int, updates: int) -> list[list[LoadDevice]]:
-    """Connected devices, by document, with their updates made and encoded."""
-    rooms = []
-    for room in range(documents):
-        members = []
-        for number in range(devices):
-            _made[number] = updates
-            token = server.token(f"user{room}", f"device{number}")
-            device = await connect(server.host, server.port, token, f"device{number}", "main", clock)
-            device.load(typed(updates, number))
-            members.append(device)
-        rooms.append(members)
-    return rooms
+    def _check(self) -> None:
+        """A newcomer to each document gets what was pushed to it, all of it, and so did those that kept it."""
+        given = uvloop.run(_newcomers(self._server, [room.user for room in self._rooms]))
+        for room, values in zip(self._rooms, given, strict=True):
+            if values != Replica.load(room.pushed()).values():
+                raise WorkloadFailed(f"the document of {room.user} is not what was pushed")
+            for device in room.devices:
+                if device.kept is not None:
+                    _check_deltas(room, device)
 
 
-async def _measured(
-    name: str,
-    server: ServerProcess,
-    rooms: Sequence[Sequence[LoadDevice]],
-    run: Callable[[], Coroutine[Any, Any, None]],
-    deliveries: Sequence[Deliveries] | None,
-) -> Measurement:
-    everyone = [device for room in rooms for device in room]
-    start, cpu_s, own_s = clock(), server.cpu_s(), time.process_time()
-    await run()
-    share = (time.process_time() - own_s) / (clock() - start)
-    await _quiet(rooms)
-    seconds = clock() - start
-    updates = sum(device.acked for device in everyone)
-    cpu_us = (server.cpu_s() - cpu_s) / updates * 1e6
-    await _check(server, rooms)
-    for device in everyone:
-        device.close()
-    acks_s = sorted(wait_s for device in everyone for wait_s in device.ack_s)
-    waits_s = sorted(wait_s for ledger in deliveries or () for wait_s in ledger.waits_s)
-    return Measurement(
-        workload=name,
-        updates_per_s=updates / seconds,
-        deliveries_per_s=sum(device.delivered for device in everyone) / seconds,
-        cpu_us_per_update=cpu_us,
-        ack_p50_ms=_percentile_ms(acks_s, 0.50),
-        ack_p99_ms=_percentile_ms(acks_s, 0.99),
-        delivery_p50_ms=_percentile_ms(waits_s, 0.50) if deliveries else None,
-        delivery_p99_ms=_percentile_ms(waits_s, 0.99) if deliveries else None,
-        generator_cpu_share=share,
-        seconds=seconds,
-    )
+@contextmanager
+def _rooms(shape: Shape, server: ServerProcess, seconds: float) -> Iterator[Rooms]:
+    loop = Loop()
+    rooms = Rooms(shape, server, loop)
+    try:
+        rooms.fill(seconds)
+        yield rooms
+    finally:
+        rooms.close()
+        loop.close()
 
 
-def _percentile_ms(ascending_s: Sequence[float], share: float) -> float:
-    return ascending_s[int(len(ascending_s) * share)] * 1000
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """A collector that looks through all scripts, and stops the generator meanwhile, is no part of a device."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
-async def _quiet(rooms: Sequence[Sequence[LoadDevice]]) -> None:
-    """Return when all that was sent is acknowledged and has reached every other device of its document."""
-
-    def done() -> bool:
-        for room in rooms:
-            sent = sum(device.sent for device in room)
-            if any(device.acked != device.sent or device.delivered != sent - device.sent for device in room):
-                return False
-        return True
-
-    deadline = clock() + QUIET_WITHIN_S
-    while not done():
-        if clock() > deadline:
-            raise AssertionError("not all that was sent was acknowledged and delivered")
-        await asyncio.sleep(0.005)
+def _spaced(devices: Sequence[Device], count: int) -> Sequence[Device]:
+    return devices[:: max(1, len(devices) // count)]
 
 
-async def _check(server: ServerProcess, rooms: Sequence[Sequence[LoadDevice]]) -> None:
-    """A newcomer to each document gets what was sent to it, all of it."""
-    for number, room in enumerate(rooms):
-        errors = [error for device in room for error in device.errors]
-        assert not errors, errors[0]
-        token = server.token(f"user{number}", "witness")
-        witness = await connect(server.host, server.port, token, "witness", "main", clock)
-        updates = await witness.whole_document()
-        text = Replica.load(updates).values().get("t", "")
-        assert text == "x" * sum(device.sent for device in room), "the document is not what was sent"
-        witness.close()
+def _ack_waits_s(device: Device, since: float) -> Iterator[float]:
+    acked = 0
+    for acked_at, op in device.acks:
+        yield from (acked_at - sent_at for sent_at in device.sent_at[acked:op] if sent_at >= since)
+        acked = op
+
+
+def _delivery_waits_s(room: Room, since: float) -> Iterator[float]:
+    keepers = [device for device in room.devices if device.kept is not None]
+    if not keepers:
+        return
+    sent_at = {
+        update: sent
+        for device in room.devices
+        for update, sent in zip(device.script.updates, device.sent_at)  # noqa: B905
+    }
+    for device in keepers:
+        for read_at, delta in load.deltas(device.kept or ()):
+            yield from (read_at - sent_at[update] for update in delta.updates if sent_at[update] >= since)
+
+
+def _check_deltas(room: Room, device: Device) -> None:
+    """What it was sent is what all others pushed, each one's in order, in entries that follow one another."""
+    found = [delta for _, delta in load.deltas(device.kept or ())]
+    seqs = [delta.seq for delta in found]
+    if seqs != sorted(set(seqs)):
+        raise WorkloadFailed(f"a device of {room.user} was sent entries out of order")
+    arrived = {update: place for place, update in enumerate(update for delta in found for update in delta.updates)}
+    for other in room.devices:
+        if other is not device:
+            places = [arrived.pop(update, -1) for update in other.script.updates[: other.sent]]
+            if -1 in places or places != sorted(places):
+                raise WorkloadFailed(f"a device of {room.user} was not sent what another pushed, in order")
+    if arrived:
+        raise WorkloadFailed(f"a device of {room.user} was sent what nobody pushed")
+
+
+async def _newcomers(server: ServerProcess, users: Sequence[str]) -> list[Values]:
+    """What a device that has nothing is given of each user's document."""
+    found = []
+    for user in users:
+        newcomer = await visit(server, server.token(user, "newcomer"), "newcomer", [Visit(DOCUMENT, NOTHING)])
+        [answer] = await caught_up(newcomer)
+        found.append(Replica.load(answer.updates).values())
+        newcomer.close()
+        await newcomer.left
+    return found
