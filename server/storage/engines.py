@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from sqlalchemy import event
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -56,7 +56,15 @@ def create_engine(database_url: str) -> AsyncEngine:
         raise StorageError("a SQLite store needs a file: one in memory keeps nothing")
     engine = create_async_engine(url, pool_size=1 + READERS_MAX, max_overflow=0)
     event.listen(engine.sync_engine, "connect", partial(_prepared, prepare))
+    if url.get_backend_name() == "sqlite":
+        event.listen(engine.sync_engine, "handle_error", _keep_the_connection)
     return engine
+
+
+def _keep_the_connection(failure: ExceptionContext) -> None:
+    """What was cancelled closes no connection: SQLite's goes on with what it was told, and is rolled back then."""
+    if isinstance(failure.original_exception, asyncio.CancelledError):
+        failure.is_disconnect = False
 
 
 def _prepared(prepare: Any, connection: Any, _record: object) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import aiosqlite
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from server.core.ports import StorageError
 from server.core.records import DocumentAppend
 from server.storage import engines
-from tests.contract.storage_support import ALICE, create_database, entries, opened
+from tests.contract.storage_support import ALICE, create_database, entries, opened, put
 
 
 @pytest.fixture
@@ -33,3 +35,26 @@ async def test_an_error_that_somebody_keeps_keeps_no_lock(database: Path, monkey
                 await storage.append(batch)
         assert [result.committed for result in await storage.append(batch)] == [True]
     assert "disk I/O error" in str(kept.value)
+
+
+async def test_a_transaction_that_was_given_up_keeps_no_lock(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLAlchemy closes a connection whose statement was cancelled, with its cursor: the lock stayed."""
+    monkeypatch.setattr(engines, "_PRAGMAS", (*engines._PRAGMAS, ("busy_timeout", 1)))
+    reached, execute = asyncio.Event(), aiosqlite.Cursor.execute
+
+    async def stop_after(self: aiosqlite.Cursor, sql: str, parameters: Any = ()) -> aiosqlite.Cursor:
+        await execute(self, sql, parameters)
+        if sql.startswith("UPDATE documents"):
+            reached.set()
+            await asyncio.Event().wait()
+        return self
+
+    async with opened(database) as storage:
+        with monkeypatch.context() as patched:
+            patched.setattr(aiosqlite.Cursor, "execute", stop_after)
+            given_up = asyncio.create_task(storage.begin_epoch(ALICE, b"epoch--2"))
+            await reached.wait()
+            given_up.cancel()
+            await asyncio.wait([given_up])
+        assert given_up.cancelled()
+        await put(storage, ALICE, *entries(1, 3))
