@@ -38,13 +38,13 @@ async def test_an_error_that_somebody_keeps_keeps_no_lock(database: Path, monkey
 
 
 async def test_a_transaction_that_was_given_up_keeps_no_lock(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SQLAlchemy closes a connection whose statement was cancelled, with its cursor: the lock stayed."""
+    """SQLAlchemy closes a connection whose query was cancelled, and its cursor has rows to give: the lock stayed."""
     monkeypatch.setattr(engines, "_PRAGMAS", (*engines._PRAGMAS, ("busy_timeout", 1)))
     reached, execute = asyncio.Event(), aiosqlite.Cursor.execute
 
     async def stop_after(self: aiosqlite.Cursor, sql: str, parameters: Any = ()) -> aiosqlite.Cursor:
         await execute(self, sql, parameters)
-        if sql.startswith("UPDATE documents"):
+        if sql.startswith("SELECT documents"):
             reached.set()
             await asyncio.Event().wait()
         return self
