@@ -21,6 +21,8 @@ from benchmarks.tables import show, show_changes
 
 RUNS = 3
 QUICK_S = 0.2
+FILE_WIDTH = 120
+"""Of tables that nobody looks at yet, in characters."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="a smoke run: everything once and tiny, no measurement")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every run, the machine and the versions")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="draw a PNG a group")
-    parser.add_argument("--compare", type=Path, metavar="EARLIER.json", help="the same figures of an earlier --json")
+    parser.add_argument("--compare", type=_earlier, metavar="EARLIER.json", help="with what an earlier --json has")
 
 
 def scale_of(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Scale:
@@ -70,6 +72,8 @@ def measure(
 def conclude(report: Report, options: argparse.Namespace) -> int:
     """Show, keep, draw and compare it, as the options say. The exit status: 0 if no run failed."""
     console = Console()
+    if not console.is_terminal:
+        console.width = FILE_WIDTH
     show(report, console)
     if options.json:
         report.write(options.json)
@@ -78,9 +82,15 @@ def conclude(report: Report, options: argparse.Namespace) -> int:
 
         console.print("drawn:", ", ".join(map(str, draw(report, options.plots))))
     if options.compare:
-        earlier = Report.read(options.compare)
-        show_changes(list(changes(earlier, report)), earlier, console)
+        show_changes(list(changes(options.compare, report)), options.compare, console)
     return 1 if report.failures else 0
+
+
+def _earlier(text: str) -> Report:
+    try:
+        return Report.read(Path(text))
+    except (OSError, ValueError, TypeError, KeyError) as exc:
+        raise argparse.ArgumentTypeError(f"{text} is no report of these benchmarks: {exc}") from exc
 
 
 def _run(name: str, workload: Workload, report: Report) -> None:

@@ -48,10 +48,10 @@ class Report:
 
     @classmethod
     def read(cls, path: Path) -> Report:
-        """Raises ValueError for a file that is none."""
+        """Raises OSError, and ValueError, TypeError or KeyError for a file that is none."""
         kept = json.loads(path.read_text())
         if not isinstance(kept, dict) or kept.pop("format", None) != FORMAT:
-            raise ValueError(f"{path} is no report of these benchmarks")
+            raise ValueError("another format")
         kept["scale"] = Scale(**kept["scale"])
         kept["runs"] = {name: [tuple(map(_run, run)) for run in runs] for name, runs in kept["runs"].items()}
         return cls(**kept)
