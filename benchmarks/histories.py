@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -53,18 +53,19 @@ def generated(edits: int, delete_share: float) -> History:
             length -= 1
         else:
             at = length if rng.random() < 0.8 else rng.randrange(length + 1)
-            update = replica.edit(_inserts(at, rng.choice(_LETTERS)))
+            update = replica.edit(insertion(at, rng.choice(_LETTERS)))
             length += 1
         assert update is not None
         updates.append(update)
     return History(f"generated, {delete_share:.0%} deletes", tuple(updates), text_of(updates))
 
 
-def _inserts(at: int, letter: str) -> Any:
-    return lambda doc: _text(doc).insert(at, letter)
+def insertion(at: int, text: str) -> Callable[[Doc[Any]], None]:
+    """An edit of the text `ROOT`, for `Replica.edit`."""
+    return lambda doc: _text(doc).insert(at, text)
 
 
-def _deletes(at: int) -> Any:
+def _deletes(at: int) -> Callable[[Doc[Any]], None]:
     def delete(doc: Doc[Any]) -> None:
         del _text(doc)[at : at + 1]
 
@@ -76,7 +77,7 @@ def _text(doc: Doc[Any]) -> Text:
     return found
 
 
-def text_of(updates: tuple[bytes, ...] | list[bytes]) -> str:
+def text_of(updates: Sequence[bytes]) -> str:
     """What a replica with these updates, in order, has in the text `ROOT`."""
     text: str = Replica.load(updates).values().get(ROOT, "")
     return text

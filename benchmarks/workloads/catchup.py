@@ -7,7 +7,6 @@ cursor and the state vector of where it left, and what it was sent is applied an
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -21,6 +20,7 @@ import uvloop
 
 from benchmarks.figures import Better, Figure, Run, Scale, Workload, WorkloadFailed
 from benchmarks.histories import ROOT, History, generated, recorded, slices, text_of
+from benchmarks.pacing import settled
 from benchmarks.server_process import ServerProcess, server_process
 from benchmarks.visitor import NOTHING, CaughtUp, Place, Visit, Visitor, visit
 from crdt.protocol.frames import Cursor
@@ -38,9 +38,6 @@ OTHER = "other"
 """A document that the server opens before anything is measured."""
 DEVICES = 20
 """Take turns, so that none uses more than its share."""
-SETTLED_S = 0.1
-SETTLED_CPU_S = 0.002
-"""A server that takes less in SETTLED_S has nothing left to do."""
 
 TARGETS = {
     0.0: "target: at most 0.5 of the v1 state, 15 ms of CPU warm (260,000 edits)",
@@ -102,7 +99,7 @@ def _stored(histories: tuple[History, ...]) -> tuple[Stored, ...]:
 async def _write_all(server: ServerProcess, histories: tuple[History, ...]) -> tuple[Stored, ...]:
     await _write(server, generated(100, 0.3), OTHER)
     made = [await _write(server, history, f"document-{number}") for number, history in enumerate(histories)]
-    await _settled(server)  # a compaction that is under way ends first
+    await settled(server)  # a compaction that is under way ends first
     return tuple(made)
 
 
@@ -133,15 +130,6 @@ async def _push(author: Visitor, task: Visit, history: History, start: int, end:
     await task.acknowledged(end)
 
 
-async def _settled(server: ServerProcess) -> None:
-    """Returns once the server does nothing more."""
-    while True:
-        cpu_s = server.cpu_s()
-        await asyncio.sleep(SETTLED_S)
-        if server.cpu_s() - cpu_s < SETTLED_CPU_S:
-            return
-
-
 # --- coming back
 
 
@@ -170,7 +158,7 @@ def _after_a_start(subject: Stored, shares: Sequence[float], scale: Scale) -> li
 
         async def come_back() -> list[Run]:
             await _returns(server, OTHER, NOTHING, 1)  # what a process does once is not the document's
-            await _settled(server)
+            await settled(server)
             return [run for share in shares for run in await _cold_and_warm(server, subject, share, scale)]
 
         return uvloop.run(come_back())

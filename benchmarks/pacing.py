@@ -1,0 +1,37 @@
+"""Many at a time, and when a server has come to rest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+from benchmarks.server_process import ServerProcess
+
+T = TypeVar("T")
+
+LOOK_S = 0.1
+BUSY_SHARE = 0.02
+"""A server that takes less of a core than this has nothing left to do."""
+
+
+async def each(items: Iterable[T], act: Callable[[T], Awaitable[None]], at_once: int) -> None:
+    """Act on every item, on `at_once` of them at a time."""
+    waiting = iter(items)
+
+    async def work() -> None:
+        for item in waiting:
+            await act(item)
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(at_once):
+            tasks.create_task(work())
+
+
+async def settled(server: ServerProcess) -> None:
+    """Returns once the server and its workers do nothing more."""
+    while True:
+        cpu_s = server.cpu_s()
+        await asyncio.sleep(LOOK_S)
+        if server.cpu_s() - cpu_s < BUSY_SHARE * LOOK_S:
+            return
