@@ -61,9 +61,9 @@ class Worker:
 
     async def run_within(self, timeout_s: float, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """The same, with less patience than usual."""
-        if self._pool is not None and not self._pool.active:  # its processes were killed while they had nothing to do
-            self._stop()
         try:
+            if self._pool is not None and not self._pool.active:  # its processes were killed while they were idle
+                self._stop()
             if self._pool is None:
                 self._pool = ProcessPool(
                     max_workers=PROCESSES,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import time
+from multiprocessing.context import ForkServerProcess
 
 import pytest
 
@@ -67,6 +69,29 @@ async def test_work_that_hangs_is_given_up_and_others_go_on() -> None:
 async def _is_given_up(worker: Worker) -> None:
     with pytest.raises(WorkerDied):
         await worker.run_within(1.0, pow, 3, 10**9)
+
+
+async def test_while_no_worker_can_be_started_each_work_fails_and_then_all_is_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The system may have no process or descriptor left, for a while."""
+    with Worker() as worker:
+        with monkeypatch.context() as exhausted:
+            exhausted.setattr(ForkServerProcess, "start", _out_of_processes)
+            for _ in range(3):
+                with pytest.raises(WorkerDied):
+                    await worker.run(abs, -1)
+        assert await worker.run(abs, -1) == 1
+
+
+async def test_a_server_that_never_had_a_worker_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ForkServerProcess, "start", _out_of_processes)
+    with Worker() as worker, pytest.raises(WorkerDied):
+        await worker.run(abs, -1)
+
+
+def _out_of_processes(process: ForkServerProcess) -> None:
+    raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
 
 async def test_what_the_work_raises_is_raised() -> None:
