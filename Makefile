@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: serve test check demo sim bench soak fuzz lint format yjs-fixtures clean
+.PHONY: serve test check demo sim bench bench-quick soak fuzz lint format yjs-fixtures clean
 
 serve: $(STAMP)
 	$(BIN)/syncline serve --insecure-dev
@@ -28,6 +28,9 @@ sim: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-quick: $(STAMP)
+	$(BIN)/python -m benchmarks --quick $(ARGS)
 
 soak: $(STAMP)
 	SYNCLINE_SOAK=1 $(BIN)/pytest -n 2 $(ARGS)

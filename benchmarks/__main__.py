@@ -13,8 +13,14 @@ from benchmarks.workloads import GROUPS, workloads_of
 
 def main(arguments: Sequence[str]) -> int:
     """Measure as the arguments say. The exit status: 0 if every run's result was right."""
+    if arguments[:1] == ["peers"]:
+        from benchmarks.peers.command import main as measure_peers  # nobody else needs what they need
+
+        return measure_peers(list(arguments[1:]))
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description=__doc__, epilog="benchmarks/README.md says what each workload does."
+        prog="python -m benchmarks",
+        description=__doc__,
+        epilog="benchmarks/README.md says what each does. `peers` measures other servers beside this one.",
     )
     parser.add_argument("--only", action="append", metavar="NAME", help="a group, a workload or a part of its name")
     parser.add_argument("--list", action="store_true", help="name all workloads")

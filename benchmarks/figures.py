@@ -57,7 +57,7 @@ class Scale:
     The dict is made before anything is chosen, so making it is to cost nothing; it has the same names at any scale.
     """
 
-    seconds: float = 5.0
+    seconds: float = 3.0
     """How long a part pushes that is measured for a time rather than for an amount of work."""
     quick: bool = False
     """A smoke run: every path once, on the least that shows that it works, in a second or two. No measurement."""

@@ -64,7 +64,7 @@ def measure(
         for _ in range(runs):
             for name, workload in chosen.items():
                 progress.update(task, description=name)
-                _run(name, workload, report)
+                run_once(name, workload, report)
                 progress.advance(task)
     return report
 
@@ -93,7 +93,8 @@ def _earlier(text: str) -> Report:
         raise argparse.ArgumentTypeError(f"{text} is no report of these benchmarks: {exc}") from exc
 
 
-def _run(name: str, workload: Workload, report: Report) -> None:
+def run_once(name: str, workload: Workload, report: Report) -> None:
+    """Add one run to the report: what it measured, or what was wrong with its result."""
     gc.collect()
     try:
         made = tuple(workload())

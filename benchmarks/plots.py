@@ -11,10 +11,13 @@ from matplotlib.figure import Figure as Picture
 
 from benchmarks.figures import Better
 from benchmarks.report import Case, Measured, Report, cases
+from benchmarks.tables import number
 
 PANELS_IN_A_ROW = 3
 PANEL_WIDTH_IN = 4.2
 BAR_HEIGHT_IN = 0.3
+LOGARITHMIC_FROM = 100
+"""Where the longest bar is so many times the shortest, that one would not be seen beside it."""
 COLOUR = "#3b6ea5"
 _GOOD = {Better.LOWER: "less is better", Better.HIGHER: "more is better", Better.NEITHER: ""}
 
@@ -50,10 +53,17 @@ def _draw_panel(axes: Axes, title: tuple[str, str], bars: Sequence[tuple[str, Me
     below = [spread.median - spread.least for spread in spreads]
     above = [spread.most - spread.median for spread in spreads]
     places = range(len(bars))
-    axes.barh(places, medians, xerr=(below, above), color=COLOUR, height=0.7, error_kw={"capsize": 2, "lw": 0.8})
+    drawn = axes.barh(
+        places, medians, xerr=(below, above), color=COLOUR, height=0.7, error_kw={"capsize": 2, "lw": 0.8}
+    )
     axes.set_yticks(places, [name for name, _ in bars], fontsize=7)
     axes.invert_yaxis()
     axes.tick_params(axis="x", labelsize=7)
     axes.set_title(f"{title[0]}, {title[1]}", fontsize=8, loc="left")
     axes.set_xlabel(_GOOD[bars[0][1].better], fontsize=7)
-    axes.set_xlim(left=0)
+    axes.margins(x=0.15, y=0.02)
+    if 0 < min(medians) * LOGARITHMIC_FROM < max(medians):
+        axes.set_xscale("log")
+    else:
+        axes.set_xlim(left=0)
+    axes.bar_label(drawn, [number(median) for median in medians], fontsize=6, padding=3)

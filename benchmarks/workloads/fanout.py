@@ -21,6 +21,7 @@ from pycrdt import Text
 from benchmarks import load
 from benchmarks.figures import Better, Figure, Run, Scale, Workload, WorkloadFailed
 from benchmarks.load import Device, Loop, Script, clock
+from benchmarks.percentiles import percentile
 from benchmarks.server_process import ServerProcess, server_process
 from benchmarks.visitor import NOTHING, Visit, caught_up, visit
 from crdt.replica import Replica, Values
@@ -124,7 +125,6 @@ class Moment:
     """What the counters of a run say."""
 
     at: float
-    own_s: float
     server_s: float
     updates: int
 
@@ -213,7 +213,7 @@ class Rooms:
 
     def _now(self) -> Moment:
         updates = sum(device.acked for device in self._everyone())
-        return Moment(clock(), time.process_time(), self._server.cpu_s(), updates)
+        return Moment(clock(), self._server.cpu_s(), updates)
 
     def _rates(self, before: Moment, after: Moment) -> Iterator[Figure]:
         updates, seconds, cpu_s = after.updates - before.updates, after.at - before.at, after.server_s - before.server_s
@@ -228,11 +228,11 @@ class Rooms:
 
     def _waits(self, since: float) -> Iterator[Figure]:
         """From the moment in which an op is sent, of what was sent since then."""
-        acks_s = sorted(wait_s for device in self._everyone() for wait_s in _ack_waits_s(device, since))
-        deliveries_s = sorted(wait_s for room in self._rooms for wait_s in _delivery_waits_s(room, since))
+        acks_s = [wait_s for device in self._everyone() for wait_s in _ack_waits_s(device, since)]
+        deliveries_s = [wait_s for room in self._rooms for wait_s in _delivery_waits_s(room, since)]
         for name, waits_s in (("ack", acks_s), ("delivery", deliveries_s)):
             for percent in (50, 99):
-                yield Figure(f"{name} p{percent}", waits_s[len(waits_s) * percent // 100] * 1000, "ms")
+                yield Figure(f"{name} p{percent}", percentile(waits_s, percent / 100) * 1000, "ms")
 
     def _check(self) -> None:
         """A newcomer to each document gets what was pushed to it, all of it, and so did those that kept it."""
