@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from itertools import islice
 
+from benchmarks import histories
 from benchmarks.workloads._edits import TEXT, change_text, word
 from benchmarks.workloads._measuring import expect
 from client_sim import traces
@@ -65,6 +66,8 @@ def history(edits_max: int) -> History:
 @cache
 def history_updates(edits_max: int) -> tuple[bytes, ...]:
     """The updates of that history, each made by an edit of its own. The whole of it takes many seconds."""
+    if edits_max >= EDITS and (whole := histories.recorded()):
+        return whole.updates
     replica = Replica(client_id=1)
     made = (replica.edit(partial(change_text, patches=patches)) for patches in history(edits_max).edits)
     return tuple(update for update in made if update is not None)
@@ -74,8 +77,8 @@ def history_updates(edits_max: int) -> tuple[bytes, ...]:
 def concurrent_histories(edits_max: int) -> tuple[ConcurrentHistory, ...]:
     """All that were recorded, or one that is made up; the first `edits_max` edits of each. Raises TraceError."""
     folder = traces.folder()
-    recorded = [traces.load(file) for file in traces.trace_files(folder)] if folder else []
-    found = tuple(_replayed(trace, edits_max) for trace in recorded if trace.is_concurrent)
+    files = [file for file in traces.trace_files(folder) if ".concurrent." in file.name] if folder else []
+    found = tuple(_replayed(traces.load(file), edits_max) for file in files)
     return found or (_written(edits_max),)
 
 
