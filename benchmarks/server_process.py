@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks import accounting
+from benchmarks.figures import WorkloadFailed
 from server.tokens import mint
 
 SECRET = "a secret for benchmarks, of no use elsewhere"
@@ -103,4 +104,4 @@ def _address(process: subprocess.Popen[str]) -> tuple[str, int]:
     for line in process.stdout:
         if found := re.search(r"wss?://([\d.]+):(\d+)", line):
             return found[1], int(found[2])
-    raise RuntimeError("the server did not start")
+    raise WorkloadFailed("the server did not start")

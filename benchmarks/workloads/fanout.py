@@ -242,7 +242,7 @@ class Rooms:
                 raise WorkloadFailed(f"the document of {room.user} is not what was pushed")
             for device in room.devices:
                 if device.kept is not None:
-                    _check_deltas(room, device)
+                    check_deltas(room, device)
 
 
 @contextmanager
@@ -293,7 +293,7 @@ def _delivery_waits_s(room: Room, since: float) -> Iterator[float]:
             yield from (read_at - sent_at[update] for update in delta.updates if sent_at[update] >= since)
 
 
-def _check_deltas(room: Room, device: Device) -> None:
+def check_deltas(room: Room, device: Device) -> None:
     """What it was sent is what all others pushed, each one's in order, in entries that follow one another."""
     found = [delta for _, delta in load.deltas(device.kept or ())]
     seqs = [delta.seq for delta in found]
