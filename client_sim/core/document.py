@@ -160,6 +160,8 @@ class Document:
     def forget(self) -> None:
         """The store was wiped: what it has now counts."""
         self.lose_numbers()
+        if self.phase is Phase.BLOCKED:
+            self._move(Phase.CLOSED)
         self._blocked = self.presence = None
         self._exchange = Exchange.CATCH_UP
         self._context.emit(DocumentChanged(self.name, remote=True))
@@ -248,22 +250,21 @@ class Document:
 
     def _misfit(self, exc: Exception) -> None:
         """What came does not fit what is here: ask for everything, once."""
-        if self._exchange is not Exchange.CATCH_UP:
+        if self._exchange is Exchange.CATCH_UP:
+            self._exchange = Exchange.FULL
+            self._resync()
+        else:
             self._context.emit(Problem(UNREADABLE, str(exc), self.name))
             self._block(UNREADABLE, leave=True)
-            return
-        self._exchange = Exchange.FULL
-        self._resync()
 
     def _resync(self, *, cursor: bool = True) -> None:
         self._context.counters.resyncs += 1
         self._move(Phase.RESYNCING)
-        handle = self._live_handle
         if self._exchange is not Exchange.CATCH_UP:
-            self._context.send(Resync(handle, None, EMPTY_STATE_VECTOR))
+            self._context.send(Resync(self._live_handle, None, EMPTY_STATE_VECTOR))
         else:
             known = self.copy.cursor if cursor else None
-            self._context.send(Resync(handle, known, self.copy.replica.state_vector_bytes()))
+            self._context.send(Resync(self._live_handle, known, self.copy.replica.state_vector_bytes()))
 
     # --- following the log
 

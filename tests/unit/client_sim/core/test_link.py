@@ -197,6 +197,17 @@ def test_a_revoked_device_that_is_let_in_again_needs_a_token_and_begins_anew() -
     assert (rig.text, rig.device.status.state) == ("here", State.CURRENT)
 
 
+def test_a_revoked_device_forgets_that_a_document_was_blocked() -> None:
+    rig = Rig(FakeServer()).start().settle()
+    assert rig.session is not None
+    rig.session.send(Error(None, 1, "forbidden", "no grant for that document", "never"))
+    rig.settle()
+    assert rig.status == Status(State.BLOCKED, "forbidden")
+    rig.lose(4403, "device_revoked")
+    assert rig.status == Status(State.OFFLINE)
+    assert rig.start().status == Status(State.CURRENT)
+
+
 def test_a_wipe_that_the_disk_refuses_is_tried_again_at_the_next_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = Rig(FakeServer()).start().type("secret").settle()
 
