@@ -44,13 +44,13 @@ def constants(*, tiny: bool) -> Iterator[None]:
             setattr(module, name, value)
 
 
-def options(rng: Random, *, tiny: bool, long: bool) -> CoreOptions:
-    """A server's. In a long run nothing is done every minute that can be done every hour."""
+def options(rng: Random, *, tiny: bool, long: bool, proof: bool) -> CoreOptions:
+    """A server's, all processes' the same. In a long run nothing is done every minute that can be done every hour."""
     heartbeat_s = rng.choice((3_000.0, 9_000.0)) if long else 30.0
     sweep_s = 20_000.0 if long else 60.0
     if not tiny:
         policy = CompactionPolicy(entries_max=rng.choice((20, 60, 2_000)), entries_min=10)
-        return CoreOptions(heartbeat_s=heartbeat_s, sweep_s=sweep_s, compaction=policy)
+        return CoreOptions(proof=proof, heartbeat_s=heartbeat_s, sweep_s=sweep_s, compaction=policy)
     limits = Limits(
         message_bytes=24_000,
         hello_bytes=6_000,
@@ -66,6 +66,7 @@ def options(rng: Random, *, tiny: bool, long: bool) -> CoreOptions:
     )
     return CoreOptions(
         limits=limits,
+        proof=proof,
         heartbeat_s=heartbeat_s,
         sweep_s=sweep_s,
         resident_bytes_max=rng.choice((1, 30_000)),
@@ -76,7 +77,9 @@ def options(rng: Random, *, tiny: bool, long: bool) -> CoreOptions:
         asked_max=rng.choice((1, 3)),
         accounts_max=rng.choice((1, 5)),
         rates=Rates(updates_per_s=rng.choice((20, 500)), bytes_per_s=rng.choice((2_000, 1 << 20)), burst_s=5.0),
-        admission=AdmissionPolicy(hellos=rng.choice((1, 5)), hellos_per_turn=1, spread_s=2.0),
+        admission=AdmissionPolicy(
+            loads=rng.choice((1, 1_000)), hellos=rng.choice((1, 5)), hellos_per_turn=1, spread_s=2.0
+        ),
         goaway_spread_s=2.0,
         compaction=CompactionPolicy(entries_max=rng.choice((5, 12)), bytes_min=400, entries_min=3, age_s=300.0),
     )

@@ -11,7 +11,7 @@ from client_sim.sim.timetable import Sleep
 from client_sim.sim.truth import Truth
 from client_sim.sim.weather import Span, Weather
 from crdt.ids import DeviceId, DocumentId
-from server.core.ports import StorageError
+from server.core.ports import CorruptDocument, StorageError
 from server.core.records import AppendResult, DocumentAppend, Snapshot, StoredDocument
 from server.storage.memory import STORE_ID_BYTES, MemoryStorage
 
@@ -25,6 +25,8 @@ class Database:
         self.weather = weather
         self.disk = MemoryStorage(rng.randbytes(STORE_ID_BYTES))
         self.is_full = False
+        self.unreadable: dict[DocumentId, None] = {}
+        """Documents whose rows are damaged now. What is written to them is written all the same."""
         self.failures = 0
         self._rng = rng
         self._truth = truth
@@ -35,6 +37,7 @@ class Database:
         self._may_fail("load", self.weather.load_fails)
         stored = await self.disk.load(document)
         await self._wait(self.weather.load)
+        self._may_be_damaged(document)
         return stored
 
     async def append(self, batch: Sequence[DocumentAppend]) -> list[AppendResult]:
@@ -71,6 +74,9 @@ class Database:
         return head_seq
 
     async def quarantine(self, document: DocumentId, reason: str) -> None:
+        await self._wait(self.weather.append)
+        self._must_have_room("quarantine")
+        self._may_fail("quarantine", self.weather.append_fails)
         await self.disk.quarantine(document, reason)
 
     async def revoked_devices(self) -> frozenset[DeviceId]:
@@ -90,6 +96,13 @@ class Database:
     def _may_fail(self, doing: str, probability: float) -> None:
         if self._rng.random() < probability:
             self._fail(doing)
+
+    def _may_be_damaged(self, document: DocumentId) -> None:
+        is_misread = self.weather.misread > 0.0 and self._rng.random() < self.weather.misread
+        if is_misread or document in self.unreadable:
+            self._truth.rotten[document] = None
+            self._history.note("database", "damaged", str(document))
+            raise CorruptDocument(f"{document} is damaged")
 
     def _must_have_room(self, doing: str) -> None:
         if self.is_full:

@@ -113,11 +113,32 @@ def _nested(roots: Roots, rng: Random, undone: list[str]) -> None:
         page += rng.choice(WORDS)
 
 
+def _emoji(roots: Roots, rng: Random, undone: list[str]) -> None:
+    """Where somebody has put an emoji: beside it, in the middle of one that is made of several, or one of them less."""
+    text = roots.text("body")
+    content = str(text)
+    places = [at for at, char in enumerate(content) if ord(char) > _BMP_LAST or char in _JOINERS]
+    if not places:
+        text.insert(rng.randint(0, len(content)), rng.choice(_EMOJI))
+        return
+    at = rng.choice(places)
+    if rng.random() < 0.3:
+        text.delete(at, at + 1)
+    else:
+        text.insert(at + rng.randrange(2), rng.choice(_EMOJI))
+
+
+_BMP_LAST = 0xFFFF
+_JOINERS = "\u200d\ufe0f"
+_EMOJI = ("😀", "👍🏽", "🏳️‍🌈", "👩‍👩‍👧‍👦", "🇨🇭")
+"""Surrogate pairs all, but for joiners; most are several code points, and some users' editors see one character."""
+
 _KINDS: dict[str, tuple[int, Callable[[Roots, Random, list[str]], None]]] = {
     "typed": (60, _type),
     "pasted": (2, _paste),
     "deleted": (14, _delete),
     "undid": (6, _undo),
+    "emoji": (5, _emoji),
     "todo": (8, _todo),
     "list": (8, _list),
     "nested": (6, _nested),

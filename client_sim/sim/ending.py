@@ -45,6 +45,7 @@ def _heal(world: World) -> None:
     world.history.note("world", "calms down")
     world.weather = world.database.weather = world.weather.calm
     world.database.is_full = False
+    world.database.unreadable.clear()
     for guest, access in world.place.grants.items():
         world.issuer.grants[guest] = {f"{OWNER}/main": access}
     for link in world.links:
@@ -56,6 +57,7 @@ def _heal(world: World) -> None:
     first.effects_left = None
     first.start_if_dead()
     first.set_clock(0.0)
+    first.set_load(is_heavy=False)
     for intruder in world.intruders:
         if intruder.link is not None:
             intruder.link.cut()
@@ -68,6 +70,8 @@ def _heal(world: World) -> None:
 def _encourage(world: World) -> None:
     """What people and operators do when something does not go on by itself."""
     world.processes[0].start_if_dead()
+    for document in world.truth.chronicles:
+        at_once(world.database.disk.release(document))
     for handset in _present(world):
         handset.start()
         handset.unblock()

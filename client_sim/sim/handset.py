@@ -16,18 +16,22 @@ from client_sim.core.status import Link as LinkState
 from client_sim.core.status import State
 from client_sim.sim import editing
 from client_sim.sim.history import History
-from client_sim.sim.link import DeviceEnd, Link
+from client_sim.sim.keys import PocketKey
+from client_sim.sim.link import DeviceEnd, Link, type_of
 from client_sim.sim.timetable import Timetable
 from client_sim.sim.truth import Truth, hold
 from client_sim.sim.weather import Weather
 from client_sim.store.memory import MemoryStore
 from crdt.ids import DeviceId, DocumentId
+from crdt.protocol.codec import decode_server_frame
 from crdt.protocol.codes import Code
+from crdt.protocol.frames import Error, Hello
 from crdt.replica import Replica
 from crdt.update import StateVector
 
 FALSE_REFUSALS = (Code.BAD_UPDATE, Code.BAD_STATE, Code.BAD_FRAME, Code.TOO_EXPENSIVE, Code.INTERNAL)
 """What no server ever says to an honest device."""
+HELLOS_KEPT = 3
 
 
 class FlakyStore(MemoryStore):
@@ -64,7 +68,9 @@ class Surroundings(Protocol):
         """A link to a server; None if none can be reached."""
         ...
 
-    def token(self, user: str, device: str) -> str: ...
+    def token(self, user: str, device: str, key: PocketKey | None = None) -> str:
+        """A fresh one, bound to the key where the app's token service does that now."""
+        ...
 
     def lost_data(self) -> None:
         """A store has less than it had."""
@@ -83,6 +89,8 @@ class _End:
 
     def received(self, data: bytes) -> None:
         self.handset.world.history.mix(self.handset.label, data)
+        if self.handset.life == self.life and type_of(data) == Error.TYPE:
+            self.handset.told(data)
         self.handset.feed(events.MessageReceived(data))
 
     def lost(self, code: int | None, reason: str) -> None:
@@ -103,6 +111,9 @@ class Handset:
     base_s: float = 0.0
     rate: float = 1.0
     may_write: bool = True
+    key: PocketKey | None = None
+    said: list[bytes] = field(default_factory=list)
+    """Its HELLOs, for those who listen."""
     store: MemoryStore = field(default_factory=MemoryStore)
     older: MemoryStore | None = None
     """A backup of its store."""
@@ -116,6 +127,8 @@ class Handset:
     """Another device has, or had, its name and other ops under the same numbers."""
     life: int = 0
     link: Link | None = None
+    away_until_s: float = 0.0
+    """A server that was overloaded told it not to come back sooner, on its own clock."""
     _attempt: int = 0
     _alarm_at: float | None = None
     _undone: list[str] = field(default_factory=list)
@@ -127,7 +140,7 @@ class Handset:
         self.kill()
         self.store = FlakyStore.of(self.store.restarted(), self._store_fails)
         try:
-            self.device = Device(self.name, self.store, self.rng)
+            self.device = Device(self.name, self.store, self.rng, key=self.key)
             for document in self.documents:
                 self.device.handle(events.OpenRequested(self._name_of(document)), self.now())
         except StoreError:
@@ -145,7 +158,7 @@ class Handset:
     def kill(self, *, without_last_write: bool = False) -> None:
         """The process ends, wherever it is; a disk may lose the last write that it said was done."""
         self.life += 1
-        self.device, self._alarm_at = None, None
+        self.device, self._alarm_at, self.away_until_s = None, None, 0.0
         self.world.history.say(self.label, "state", lambda: "off")
         if self.link is not None:
             link, self.link = self.link, None
@@ -173,6 +186,8 @@ class Handset:
         self.kill()
         self.store = MemoryStore()
         self.older = None
+        if self.key is not None:
+            self.key = PocketKey(self.rng)
         self.may_have_twin = True
         self.world.lost_data()
 
@@ -181,6 +196,14 @@ class Handset:
         return probability > 0.0 and self.rng.random() < probability
 
     # --- what it is
+
+    def oversleep(self, seconds: float) -> None:
+        """Its clock goes on by so much at once, and nothing that it sends or is sent arrives: it was asleep."""
+        if self.link is not None:
+            self.link.fall_silent()
+        self.base_s += seconds
+        self._alarm_at = None
+        self.feed(events.TimePassed())
 
     def now(self) -> float:
         return self.base_s + self.rate * self.world.timetable.now
@@ -226,6 +249,7 @@ class Handset:
 
     def start(self) -> None:
         self.wants_online = True
+        self.away_until_s = 0.0
         if self.device is None:
             self.boot()
         elif self.device.link in (LinkState.IDLE, LinkState.STOPPED):
@@ -318,6 +342,12 @@ class Handset:
             self._alarm_at = None
             self.feed(events.TimePassed())
 
+    def told(self, data: bytes) -> None:
+        """An ERROR has come."""
+        error = decode_server_frame(data)
+        if isinstance(error, Error) and error.code == Code.OVERLOADED:
+            self.away_until_s = self.now() + (error.retry_after_ms or 0) / 1000
+
     def lost(self, code: int | None, reason: str) -> None:
         self.link = None
         if code is None:
@@ -332,8 +362,7 @@ class Handset:
             case effects.Connect():
                 self._connect()
             case effects.Send(data):
-                if self.link is not None:
-                    self.link.send_up(data)
+                self._send(data)
             case effects.CloseConnection(code, reason):
                 self._attempt += 1
                 if self.link is not None:
@@ -357,6 +386,12 @@ class Handset:
             case _:
                 assert_never(effect)
 
+    def _send(self, data: bytes) -> None:
+        if self.key is not None and type_of(data) == Hello.TYPE:
+            self.said = [*self.said, data][-HELLOS_KEPT:]
+        if self.link is not None:
+            self.link.send_up(data)
+
     def _problem(self, problem: effects.Problem) -> None:
         self.world.history.note(self.label, f"problem {problem.code}", problem.message)
         if problem.code == Code.DEVICE_FORKED:
@@ -372,11 +407,13 @@ class Handset:
             if self.rng.random() < weather.token_fails:
                 self.feed(events.TokenFailed(device, "the app's own server is down", refused=False))
             else:
-                self.feed(events.TokenFetched(device, self.world.token(self.user, device)))
+                self.feed(events.TokenFetched(device, self.world.token(self.user, device, self.key)))
 
         self.world.timetable.after(weather.token.draw(self.rng), answer)
 
     def _connect(self) -> None:
+        early_s = self.away_until_s - self.now()
+        hold(early_s <= 0, "who is sent away stays away", f"{self.label} comes back {early_s:.3f} s too early")
         self._attempt += 1
         self.link = self.world.connect(self) if self.has_network else None
         if self.link is None:

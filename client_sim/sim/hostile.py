@@ -8,6 +8,7 @@ from random import Random
 
 import msgpack
 
+from client_sim.core.roots import Roots
 from client_sim.sim.handset import Surroundings
 from client_sim.sim.link import DeviceEnd, Link
 from crdt.errors import PeerError
@@ -15,6 +16,10 @@ from crdt.ids import DocumentId
 from crdt.protocol import frames
 from crdt.protocol.codec import decode_server_frame, encode
 from crdt.protocol.frames import Cursor, Opened
+from crdt.replica import Replica
+from crdt.update import read_update
+from crdt.update.ranges import Ranges
+from server.core import arrivals
 
 EPOCH = b"anything"
 
@@ -36,6 +41,8 @@ class Intruder:
     heard: list[bytes] = field(default_factory=list)
     """Updates of others that it was sent."""
     _refs: int = 0
+    _poison: bytes | None = None
+    """What it pushes as soon as it has the document open."""
 
     @property
     def label(self) -> str:
@@ -55,6 +62,7 @@ class Intruder:
             return
         if isinstance(frame, Opened):
             self.handle, self.cursor, self.next_op = frame.handle, frame.cursor, frame.acked_op + 1
+            self._push_poison()
         if isinstance(frame, Opened | frames.Delta):
             self.heard = [*self.heard, *frame.updates][-8:]
 
@@ -81,6 +89,24 @@ class Intruder:
         self.world.history.counts[f"hostile {kind}"] += 1
         for data in _TRICKS[kind](self, rng):
             self._send(data)
+
+    def poison(self, rng: Random) -> None:
+        """Push what kills whoever applies it: large enough to be tried before."""
+        writer = Replica(1 + rng.getrandbits(31))
+        size = arrivals.TURN_BYTES + rng.randrange(100)
+        self._poison = writer.edit(lambda doc: Roots(doc).text("body").insert(0, "x" * size))
+        assert self._poison is not None
+        self.world.truth.deadly.add(self._poison)
+        if self.link is None:
+            self.link = self.connect(self)
+        else:
+            self._push_poison()
+
+    def _push_poison(self) -> None:
+        if self._poison is not None:
+            self.world.history.counts["hostile deadly push"] += 1
+            self._send(_push(self, self._poison))
+            self._poison = None
 
     def some_update(self, rng: Random) -> bytes:
         """An update as others make them, or one that was."""
@@ -129,6 +155,22 @@ def _misfit(intruder: Intruder, rng: Random) -> list[bytes]:
     client = rng.getrandbits(32)
     struct = bytes((1, 1)) + _varint(client) + bytes((5,)) + b"\x04\x01\x01b\x01x" + b"\x00"
     return [_push(intruder, struct)] * rng.choice((1, 30))
+
+
+def _halves(intruder: Intruder, rng: Random) -> list[bytes]:
+    """Something between the two halves of somebody's emoji, or one of the halves deleted."""
+    entries = intruder.world.truth.of(intruder.document).entries
+    pairs = [pair for entry in entries for update in entry.updates for pair in read_update(update).pairs]
+    if not pairs:
+        return []
+    client, second = rng.choice(pairs)
+    if rng.random() < 0.3:
+        half = second - rng.randrange(2)
+        return [_push(intruder, Ranges([(client, half, half + 1)]).as_deletion())]
+    neighbours = _varint(client) + _varint(second - 1) + _varint(client) + _varint(second)
+    content = rng.choice(("x", "😀")).encode()
+    struct = b"\x01\x01" + _varint(rng.getrandbits(32)) + b"\x00\xc4" + neighbours + _varint(len(content)) + content
+    return [_push(intruder, struct + b"\x00")]
 
 
 def _open_much(intruder: Intruder, rng: Random) -> list[bytes]:
@@ -188,6 +230,7 @@ _TRICKS: dict[str, Callable[[Intruder, Random], list[bytes]]] = {
     "bad update": _bad_update,
     "stale push": _stale,
     "misfit": _misfit,
+    "half an emoji": _halves,
     "opens": _open_much,
     "bad state vector": _bad_state,
     "cursor ahead": _ahead,

@@ -12,6 +12,11 @@ from client_sim.sim.timetable import Timetable
 from client_sim.sim.weather import STALLS, Weather
 
 
+def type_of(data: bytes) -> int:
+    """A frame's type, without reading it; -1 for what is none."""
+    return data[1] if len(data) > 1 and data[0] >> 4 == 0x9 else -1
+
+
 class Closed(NamedTuple):
     """A WebSocket close, on its way behind what was sent before it."""
 
@@ -90,9 +95,18 @@ class Link:
     """From the attempt to connect until both ends know that it is over. `outbox_max` bytes may wait for the device."""
 
     def __init__(
-        self, timetable: Timetable, rng: Random, weather: Weather, device: DeviceEnd, server: ServerEnd, name: str
+        self,
+        timetable: Timetable,
+        rng: Random,
+        weather: Weather,
+        device: DeviceEnd,
+        server: ServerEnd,
+        name: str,
+        thumbprint: str | None = None,
     ) -> None:
         self.name = name
+        self.thumbprint = thumbprint
+        """Of the key that the device has."""
         self.up = Pipe(timetable, rng, weather, self._arrive_up)
         self.down = Pipe(timetable, rng, weather, self._arrive_down)
         self.session = 0

@@ -12,9 +12,8 @@ from enum import StrEnum
 from random import Random
 
 from client_sim.sim.editing import RHYTHMS
-from client_sim.sim.weather import Fault, Place, Span, Weather, draw, place
+from client_sim.sim.weather import DAY_S, Fault, Place, Span, Weather, draw, place
 
-DAY_S = 86_400.0
 EDITS_MAX = 160
 """In a run: many short runs meet more than a few long ones."""
 
@@ -56,6 +55,15 @@ class Deed(StrEnum):
     READMIT = "let in again"
     REGRANT = "change grants"
     HOSTILE = "hostile"
+    THIEF = "a copied token"
+    DEADLY = "deadly push"
+    ROT = "a document can not be read"
+    MEND = "the document is mended"
+    RELEASE = "release from quarantine"
+    PRESSURE = "overload"
+    RELIEF = "the load is over"
+    EXCISE = "take a device's edits out"
+    OVERSLEEP = "oversleep"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +104,27 @@ _TROUBLES: dict[Fault, tuple[tuple[Deed, float], ...]] = {
     ),
     Fault.RESTORES: ((Deed.BACK_UP, 3), (Deed.RESTORE, 1), (Deed.SET_BACK, 0.7)),
     Fault.TOKENS: (),
-    Fault.CLOCKS: ((Deed.SERVER_CLOCK, 3),),
+    Fault.CLOCKS: ((Deed.SERVER_CLOCK, 3), (Deed.OVERSLEEP, 3)),
     Fault.HOSTILE: ((Deed.HOSTILE, 30),),
     Fault.ABSENCE: (),
+    Fault.KEYS: ((Deed.THIEF, 8),),
+    Fault.WORKERS: ((Deed.DEADLY, 6), (Deed.COMPACT, 3)),
+    Fault.ROT: ((Deed.ROT, 2), (Deed.RELEASE, 1)),
+    Fault.OVERLOAD: ((Deed.PRESSURE, 3),),
+    Fault.EXCISION: ((Deed.EXCISE, 2),),
 }  # fmt: skip
 """What each kind of trouble does, by how often."""
+
+_ENDS: dict[Deed, tuple[tuple[Deed, Span], ...]] = {
+    Deed.DISK_FULL: ((Deed.DISK_FREED, Span(0.1, 600.0)),),
+    Deed.NETWORK_OFF: ((Deed.NETWORK_ON, Span(3.0, 240.0)),),
+    Deed.SERVER_CLOCK: ((Deed.CLOCK_RIGHT, Span(10.0, 7_200.0)),),
+    Deed.CRASH: ((Deed.SERVER_UP, Span(0.2, 60.0)),),
+    Deed.DRAIN: ((Deed.SERVER_UP, Span(0.2, 60.0)),),
+    Deed.ROT: ((Deed.MEND, Span(0.1, 600.0)), (Deed.RELEASE, Span(1.0, 2_000.0))),
+    Deed.PRESSURE: ((Deed.RELIEF, Span(0.5, 120.0)),),
+}
+"""What follows on a deed, and after how long."""
 
 _HABITS = ((Deed.PRESENCE, 3), (Deed.AUDIT, 2), (Deed.REOPEN, 1), (Deed.UNBLOCK, 1), (Deed.START, 3))
 """What apps do beside editing."""
@@ -160,11 +184,5 @@ def _troubles(rng: Random, weather: Weather, times: list[float]) -> Iterator[Act
             for _ in range(rng.randrange(6)):
                 at_s += rng.random() * 0.5
                 yield _action(rng, at_s, deed, actor)
-        elif deed is Deed.DISK_FULL:
-            yield _action(rng, at_s + Span(0.1, 600.0).draw(rng), Deed.DISK_FREED, actor)
-        elif deed is Deed.NETWORK_OFF:
-            yield _action(rng, at_s + Span(3.0, 240.0).draw(rng), Deed.NETWORK_ON, actor)
-        elif deed is Deed.SERVER_CLOCK:
-            yield _action(rng, at_s + Span(10.0, 7_200.0).draw(rng), Deed.CLOCK_RIGHT, actor)
-        elif deed in (Deed.CRASH, Deed.DRAIN):
-            yield _action(rng, at_s + Span(0.2, 60.0).draw(rng), Deed.SERVER_UP, actor)
+        for end, span in _ENDS.get(deed, ()):
+            yield _action(rng, at_s + span.draw(rng), end, actor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
@@ -26,14 +27,21 @@ from server.core.effects import Effect
 from server.core.hub import Hub
 from server.core.options import CoreOptions
 from server.core.ports import CorruptDocument, Meter, StorageError
-from server.core.records import Snapshot
+from server.core.records import Snapshot, StoredDocument
 from server.core.rehearsal import document_digest, packed_inspector, rehearse
 from server.storage.compaction import CompactionError, compact
 
 RESTARTED = Span(0.2, 60.0)
 """How soon a supervisor starts a process that has died."""
+HEAVY_LAG_S = 9.0
+DYING = Span(0.05, 20.0)
+"""How long a worker takes to die of a push; the longest is when it is killed."""
 TURN_S = 0.002
 """A turn of the loop: what comes within it is committed together."""
+
+
+class WorkerDied(CompactionError):
+    """The process that did the work died, or took too long."""
 
 
 @dataclass(slots=True)
@@ -132,6 +140,14 @@ class ServerProcess:
         self.clock.wall_error_s = wall_error_s
         self.read_clock()
 
+    def set_load(self, *, is_heavy: bool) -> None:
+        """Its loop is late from now on, or no longer: one late turn is nothing yet, two in a row count."""
+        if not self.alive:
+            return
+        for _ in range(2):
+            self.feed(events.PressureMeasured(HEAVY_LAG_S if is_heavy else 0.0, 0))
+        self.guard.is_under_load = is_heavy
+
     def read_clock(self) -> None:
         self.feed(events.ClockRead(self.epoch_s + self.timetable.now + self.clock.wall_error_s))
 
@@ -169,6 +185,7 @@ class ServerProcess:
     def _end_turn(self) -> None:
         self._turn_is_due = False
         assert self._hub is not None
+        self.guard.check_queue(self._hub.levels().queued_bytes, self.options)
         deadline = self._hub.next_deadline()
         if deadline is None:
             return
@@ -215,8 +232,9 @@ class ServerProcess:
                 self._spawn(self._read_digest(document))
             case effects.BeginEpoch(document, epoch):
                 self._spawn(self._begin_epoch(document, epoch))
-            case effects.Quarantine(document, _):
+            case effects.Quarantine(document, reason):
                 self.guard.quarantined(document)
+                self._spawn(self._quarantine(document, reason))
             case effects.Drained():
                 self._later(0.5, self._exit)
             case effects.Log(level, event, fields):
@@ -257,7 +275,7 @@ class ServerProcess:
         link.outbox_max, link.outbox_cap = self.outbox
         link.silence_s = 2 * self.options.heartbeat_s
         self._links[link.session] = link
-        self.guard.opened(link.session, link.name)
+        self.guard.opened(link.session, link.name, link.thumbprint)
         self.feed(events.SocketOpened(link.session))
 
     def received(self, link: Link, data: bytes) -> None:
@@ -266,7 +284,7 @@ class ServerProcess:
             return
         self.guard.receiving(link.session, data)
         self.history.mix(self.name, data)
-        self.feed(events.MessageReceived(link.session, data))
+        self.feed(events.MessagesReceived(link.session, [data]))
 
     def lost(self, link: Link) -> None:
         if self._links.pop(link.session, None) is not None:
@@ -306,7 +324,11 @@ class ServerProcess:
             stored = await self.database.load(document)
         except StorageError:
             self.feed(events.LoadFailed(document, corrupt=None))
+        except CorruptDocument as exc:
+            self.guard.loaded(document, str(exc))
+            self.feed(events.LoadFailed(document, corrupt=str(exc)))
         else:
+            self.guard.loaded(document, stored.quarantine)
             self.feed(events.DocumentLoaded(document, stored))
 
     async def _compact(self, document: DocumentId) -> None:
@@ -317,20 +339,27 @@ class ServerProcess:
             self.feed(events.Compacted(document, snapshot.seq, len(snapshot.state)))
 
     async def fold(self, document: DocumentId) -> Snapshot | None:
-        """Compact; None if it did not work, or was not needed. Nothing but a disk that fails is an excuse."""
-
-        async def run(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-            await Sleep(self.database.weather.compact.draw(self.rng))
-            return function(*args, **kwargs)
-
+        """Compact; None if it did not work, or was not needed. Nothing but a disk or a worker is an excuse."""
+        time_ms = int((self.epoch_s + self.timetable.now + self.clock.wall_error_s) * 1000)
         try:
-            time_ms = int((self.epoch_s + self.timetable.now + self.clock.wall_error_s) * 1000)
-            return await compact(self.database, document, run, time_ms)  # type: ignore[arg-type]
-        except StorageError:
+            return await compact(self.database, document, self._work, time_ms)  # type: ignore[arg-type]
+        except (StorageError, WorkerDied):
             return None
-        except (CompactionError, CorruptDocument) as exc:
+        except CorruptDocument as exc:
+            hold(document in self.guard.truth.rotten, "documents load", str(exc))
+            return None
+        except CompactionError as exc:
             hold(False, "compaction keeps the document", f"{document}: {exc}")
             raise
+
+    async def _work(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """In a worker process, which takes its time, and may die of something else. Raises WorkerDied."""
+        await Sleep(self.database.weather.compact.draw(self.rng))
+        dies = self.database.weather.worker_dies
+        if dies > 0.0 and self.rng.random() < dies:
+            self.history.note(self.name, "worker died")
+            raise WorkerDied("out of memory")
+        return function(*args, **kwargs)
 
     def compact_by_hand(self, document: DocumentId) -> None:
         """As an operator does: the hub is not told."""
@@ -343,31 +372,44 @@ class ServerProcess:
     async def _rehearse(self, document: DocumentId, updates: tuple[bytes, ...]) -> None:
         try:
             stored = await self.database.load(document)
-            tried, error = rehearse(stored, updates, lambda: 0.0)
-        except StorageError:
+            tried, error = await self._rehearsed(stored, updates)
+        except WorkerDied:
+            tried, error = 0, PeerError(Code.TOO_EXPENSIVE, "the push takes more time or memory than is allowed")
+        except (StorageError, CorruptDocument):
             tried, error = 0, PeerError(Code.NOT_SAVED, "the document could not be read: send it again")
         self.feed(events.Rehearsed(document, tried, error))
 
+    async def _rehearsed(self, stored: StoredDocument, updates: tuple[bytes, ...]) -> tuple[int, PeerError | None]:
+        """Only what is deadly kills a worker here: its push is refused, which no honest device's ever is."""
+        if any(update in self.guard.truth.deadly for update in updates):
+            await Sleep(DYING.draw(self.rng))
+            self.history.note(self.name, "worker died", "of a push")
+            raise WorkerDied("it took too long")
+        return rehearse(stored, updates, lambda: 0.0)
+
     async def _inspect(self, document: DocumentId) -> None:
-        try:
+        cursor, packed = None, b""
+        with suppress(StorageError, CorruptDocument, WorkerDied):
             stored = await self.database.load(document)
-        except StorageError:
-            self.feed(events.Inspected(document, None, b""))
-        else:
+            packed = await self._work(packed_inspector, stored)
             cursor = Cursor(stored.epoch, stored.head_seq)
-            self.feed(events.Inspected(document, cursor, packed_inspector(stored)))
+        self.feed(events.Inspected(document, cursor, packed))
 
     async def _read_digest(self, document: DocumentId) -> None:
         cursor = digest = None
         try:
             stored = await self.database.load(document)
-            digest = document_digest(stored)
+            digest = await self._work(document_digest, stored)
             cursor = Cursor(stored.epoch, stored.head_seq)
-        except StorageError:
+        except (StorageError, CorruptDocument, WorkerDied):
             pass
         except (ReplicaBroken, BadUpdate):
             self.history.note(self.name, "digest impossible")
         self.feed(events.DigestRead(document, cursor, digest))
+
+    async def _quarantine(self, document: DocumentId, reason: str) -> None:
+        with suppress(StorageError):
+            await self.database.quarantine(document, reason)
 
     async def _begin_epoch(self, document: DocumentId, epoch: bytes) -> None:
         try:

@@ -12,7 +12,7 @@ from crdt.chain import OPS_START, OpState
 from crdt.ids import DeviceId, DocumentId
 from crdt.protocol.frames import Ack, Delta, Opened
 from crdt.replica import Replica
-from crdt.update import StateVector, read_update
+from crdt.update import StateVector, Update, read_update
 from crdt.update.ranges import Ranges
 from server.core.records import LogEntry
 
@@ -43,6 +43,8 @@ class Chronicle:
     committed: dict[tuple[DeviceId, int], set[bytes]] = field(default_factory=dict)
     """Hashes at the last op of each entry, of all histories."""
     last_ops: dict[tuple[DeviceId, bytes], int] = field(default_factory=dict)
+    halves: set[tuple[int, int]] = field(default_factory=set)
+    """The second halves of surrogate pairs, as (client, clock): nothing may come between them and the first ones."""
 
     def append(self, entries: Iterable[LogEntry], epoch: bytes) -> None:
         for entry in entries:
@@ -56,9 +58,17 @@ class Chronicle:
                 read = read_update(update)
                 missing = read.missing(self.state_vector)
                 hold(missing is None, "log order", f"{where} builds on {missing}, which comes later")
+                hold(not self._parts(read), "emoji stay whole", where)
+                self.halves.update(read.pairs)
                 read.advance(self.state_vector)
             self.entries.append(entry)
         self.owe(self.state_vector)
+
+    def _parts(self, update: Update) -> bool:
+        """It puts something between two halves of a character, or deletes one of them."""
+        origins = (struct.origin for struct in update.structs if struct.origin is not None)
+        borders = [(client, border) for client, *span in update.deletes for border in span]
+        return any(border in self.halves for border in (*((client, at + 1) for client, at in origins), *borders))
 
     def owe(self, state_vector: Mapping[int, int]) -> None:
         for client, clock in state_vector.items():
@@ -96,6 +106,10 @@ class Truth:
 
     def __init__(self) -> None:
         self.chronicles: dict[DocumentId, Chronicle] = {}
+        self.rotten: dict[DocumentId, None] = {}
+        """Documents that could not be read once, or were read wrongly."""
+        self.deadly: set[bytes] = set()
+        """Updates that kill whoever applies them."""
 
     def of(self, document: DocumentId) -> Chronicle:
         return self.chronicles.setdefault(document, Chronicle(document))

@@ -7,6 +7,8 @@ from enum import StrEnum
 from random import Random
 from typing import NamedTuple
 
+DAY_S = 86_400.0
+
 
 class Span(NamedTuple):
     """Seconds, drawn log-uniformly: most are short, and a few are as long as they get."""
@@ -33,6 +35,11 @@ class Fault(StrEnum):
     CLOCKS = "clocks"
     HOSTILE = "hostile"
     ABSENCE = "absence"
+    KEYS = "keys"
+    WORKERS = "workers"
+    ROT = "rot"
+    OVERLOAD = "overload"
+    EXCISION = "excision"
 
 
 PROFILES: dict[str, tuple[Fault, ...] | None] = {
@@ -44,6 +51,8 @@ PROFILES: dict[str, tuple[Fault, ...] | None] = {
     "devices": (Fault.STORES, Fault.CLONES, Fault.ABSENCE),
     "restores": (Fault.RESTORES, Fault.CRASHES),
     "hostile": (Fault.HOSTILE, Fault.TOKENS, Fault.OPERATORS),
+    "door": (Fault.KEYS, Fault.TOKENS, Fault.OVERLOAD, Fault.NETWORK),
+    "documents": (Fault.ROT, Fault.WORKERS, Fault.EXCISION, Fault.DISK),
 }
 """Which faults a run has. None: every run draws its own."""
 
@@ -71,6 +80,9 @@ class Weather:
     load_fails: float
     compact: Span
     compact_fails: float
+    worker_dies: float
+    misread: float
+    """What is stored reads as damaged, once."""
     token: Span
     token_fails: float
     token_life: Span
@@ -90,6 +102,8 @@ class Weather:
             append_unreported=0.0,
             load_fails=0.0,
             compact_fails=0.0,
+            worker_dies=0.0,
+            misread=0.0,
             token_fails=0.0,
             token_life=Span(86_400.0, 86_401.0),
             store_fails=0.0,
@@ -120,6 +134,8 @@ def draw(rng: Random, profile: str) -> Weather:
         load_fails=maybe(Fault.DISK),
         compact=Span(0.01, 20.0) if disk else Span(0.01, 0.1),
         compact_fails=maybe(Fault.DISK, 3),
+        worker_dies=maybe(Fault.WORKERS, 3),
+        misread=maybe(Fault.ROT),
         token=Span(0.05, 30.0) if tokens else Span(0.05, 0.3),
         token_fails=maybe(Fault.TOKENS),
         token_life=rng.choice((Span(10.0, 40.0), Span(60.0, 600.0))) if tokens else Span(3600.0, 36_000.0),
@@ -139,6 +155,8 @@ class Place:
     tiny: bool
     days: float
     grants: dict[str, str] = field(default_factory=dict)
+    binds_from_s: float | None = None
+    """From then on the app's token service binds tokens to the keys of devices; None: devices have none."""
 
 
 def place(rng: Random, weather: Weather) -> Place:
@@ -147,6 +165,7 @@ def place(rng: Random, weather: Weather) -> Place:
     days = rng.choice((0.003, 0.01, 0.05))
     if Fault.ABSENCE in weather.faults:
         days = rng.choice((1.0, 7.0, 30.0))
+    keys = Fault.KEYS in weather.faults
     return Place(
         handsets=rng.choice((1, 2, 2, 3)),
         guests=guests,
@@ -155,4 +174,5 @@ def place(rng: Random, weather: Weather) -> Place:
         tiny=rng.random() < 0.5,
         days=days,
         grants={name: "r" if name == "carol" else "rw" for name in guests},
+        binds_from_s=rng.choice((0.0, rng.random() * days * DAY_S)) if keys else None,
     )

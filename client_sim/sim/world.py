@@ -9,18 +9,21 @@ from typing import Any, TypeVar
 from client_sim.core import events
 from client_sim.core.roots import Roots
 from client_sim.core.status import Link as LinkState
-from client_sim.sim import bounds, editing
+from client_sim.sim import bounds, editing, operators
 from client_sim.sim.database import Database
 from client_sim.sim.guard import Guard
 from client_sim.sim.handset import Handset
 from client_sim.sim.history import History
 from client_sim.sim.hostile import Intruder
 from client_sim.sim.issuer import Issuer
+from client_sim.sim.keys import PocketKey
 from client_sim.sim.link import DeviceEnd, Link, Moment
 from client_sim.sim.plan import Action, Deed, Plan
 from client_sim.sim.process import Clock, ServerProcess
+from client_sim.sim.thief import Loot, Thief
 from client_sim.sim.timetable import Timetable
 from client_sim.sim.truth import Truth
+from client_sim.sim.weather import Span
 from crdt.ids import DocumentId
 from crdt.protocol.frames import EPOCH_BYTES
 from crdt.replica import Replica
@@ -39,6 +42,8 @@ CLONES_MAX = 2
 RASH = 40
 """One in so many edits is made by somebody who may only read."""
 BACKUPS_MAX = 3
+REFLECTION = Span(0.01, 10.0)
+"""Between an operator's look at a document and what comes of it."""
 
 
 def at_once(work: Coroutine[Any, Any, T]) -> T:
@@ -77,6 +82,7 @@ class World:
         self.links: list[Link] = []
         self.intruders = [self._intruder(*who) for who in (("mallory", "pc"), ("eve", "pc"), ("peter", "pc"))]
         self.intruders.append(self._intruder(OWNER, "stolen"))
+        self.thief = Thief(self, self.random("thief"), lambda end: self._link(end, "thief"), self._loot)
 
     def random(self, name: str) -> Random:
         """A generator of its own for each who draws."""
@@ -86,7 +92,8 @@ class World:
 
     def _process(self, number: int) -> ServerProcess:
         name, rng = f"server-{number}", self.random(f"server {number}")
-        options = bounds.options(self.random("options"), tiny=self.place.tiny, long=self.place.days >= 1)
+        proof = self.place.binds_from_s is not None or self.plan.seed % 2 == 0
+        options = bounds.options(self.random("options"), tiny=self.place.tiny, long=self.place.days >= 1, proof=proof)
         process = ServerProcess(
             name=name,
             timetable=self.timetable,
@@ -116,7 +123,8 @@ class World:
     def _device(self, label: str, user: str, name: str, documents: tuple[DocumentId, ...]) -> Handset:
         rng = self.random(f"device {label}")
         base_s, rate = rng.uniform(0, 1e6), 1 + rng.uniform(-2e-4, 2e-4)
-        return Handset(self, label, user, name, documents, rng, base_s, rate)
+        key = None if self.place.binds_from_s is None else PocketKey(self.random(f"key {label}"))
+        return Handset(self, label, user, name, documents, rng, base_s, rate, key=key)
 
     def _intruder(self, user: str, name: str) -> Intruder:
         rng = self.random(f"intruder {user}")
@@ -125,21 +133,29 @@ class World:
     # --- what handsets need
 
     def connect(self, handset: Handset) -> Link | None:
-        return self._link(handset.end(), handset.label)
+        return self._link(handset.end(), handset.label, handset.key)
 
-    def _link(self, end: DeviceEnd, name: str) -> Link | None:
+    def _link(self, end: DeviceEnd, name: str, key: PocketKey | None = None) -> Link | None:
         alive = [process for process in self.processes if process.alive]
         if not alive or self._rng.random() < self.weather.connect_fails:
             return None
         rng = self.random(f"link {len(self.links)}")
-        link = Link(self.timetable, rng, self.weather, end, self._rng.choice(alive), name)
+        thumbprint = key.thumbprint if key else None
+        link = Link(self.timetable, rng, self.weather, end, self._rng.choice(alive), name, thumbprint)
         self.links.append(link)
         self.history.counts["connections"] += 1
         return link
 
-    def token(self, user: str, device: str) -> str:
+    def token(self, user: str, device: str, key: PocketKey | None = None) -> str:
+        from_s = self.place.binds_from_s
+        binds = from_s is not None and key is not None and self.timetable.now >= from_s
         life_s = self.weather.token_life.draw(self._rng) * (2_000 if self.place.days >= 1 else 1)
-        return self.issuer.token(user, device, self.timetable.now, life_s)
+        return self.issuer.token(user, device, self.timetable.now, life_s, key.thumbprint if key and binds else None)
+
+    def _loot(self, rng: Random) -> Loot | None:
+        """What a device said lately, if it says something of use to a thief."""
+        said = [data for handset in self.handsets for data in handset.said]
+        return Loot.of(rng.choice(said)) if said else None
 
     def lost_data(self) -> None:
         """Owed is what the log has, or a store of somebody who will bring it back."""
@@ -264,6 +280,36 @@ class World:
     def intrude(self, action: Action) -> None:
         self.intruders[action.actor % len(self.intruders)].act(action.rng())
 
+    def poison(self, action: Action) -> None:
+        """By one of the two who may write."""
+        self.intruders[action.actor % 2 * 3].poison(action.rng())
+
+    def spoil(self, action: Action) -> None:
+        """A document's rows are damaged, or mended, or an operator has it opened again whether it is mended or not."""
+        document = DocumentId(OWNER, self.place.documents[action.actor % len(self.place.documents)])
+        match action.deed:
+            case Deed.ROT:
+                self.database.unreadable[document] = None
+            case Deed.MEND:
+                self.database.unreadable.pop(document, None)
+            case _:
+                at_once(self.database.disk.release(document))
+        self.history.note("operator" if action.deed is Deed.RELEASE else "database", action.deed, str(document))
+
+    def excise(self, action: Action) -> None:
+        """An operator finds out what a device did, and takes it out a moment later, whatever has come in meanwhile."""
+        document, rng = DocumentId(OWNER, "main"), action.rng()
+        history = at_once(self.database.disk.history(document))
+        if not (devices := operators.culprits(history)):
+            return
+        culprit = rng.choice(devices)
+        self.history.note("operator", action.deed, f"of {culprit} in {document}")
+        update = operators.excision(history, culprit, rng)
+        if update is not None:
+            process = self.processes[action.actor % len(self.processes)]
+            event = ImportRequested(rng.getrandbits(32), document, update)
+            self.timetable.after(REFLECTION.draw(rng), lambda: process.feed(event))
+
 
 def _cut(handset: Handset, rng: Random) -> None:
     if handset.link is None:
@@ -337,6 +383,10 @@ def _import(process: ServerProcess, rng: Random) -> None:
         process.feed(ImportRequested(rng.getrandbits(32), DocumentId(OWNER, "main"), update))
 
 
+def _oversleep(handset: Handset, rng: Random) -> None:
+    handset.oversleep(Span(1.0, 20_000.0).draw(rng))
+
+
 def _set_clock(process: ServerProcess, rng: Random) -> None:
     process.set_clock(rng.choice((3.0, -3.0, 90.0, -90.0, 5_000.0, -5_000.0)))
 
@@ -355,6 +405,7 @@ _OF_HANDSETS: dict[Deed, Callable[[Handset, Random], object]] = {
     Deed.BACK_UP_STORE: lambda handset, _: handset.back_up(),
     Deed.RESTORE_STORE: _restore_store,
     Deed.REINSTALL: _reinstall,
+    Deed.OVERSLEEP: _oversleep,
     Deed.CUT: _cut,
     Deed.SILENCE: _silence,
     Deed.SLOW: _slow,
@@ -368,6 +419,8 @@ _OF_PROCESSES: dict[Deed, Callable[[ServerProcess, Random], object]] = {
     Deed.SERVER_CLOCK: _set_clock,
     Deed.IMPORT: _import,
     Deed.CLOCK_RIGHT: lambda process, _: process.set_clock(0.0),
+    Deed.PRESSURE: lambda process, _: process.set_load(is_heavy=True),
+    Deed.RELIEF: lambda process, _: process.set_load(is_heavy=False),
     Deed.COMPACT: lambda process, _: process.compact_by_hand(DocumentId(OWNER, "main")),
 }
 _OF_WORLD: dict[Deed, Callable[[World, Action], None]] = {
@@ -381,4 +434,10 @@ _OF_WORLD: dict[Deed, Callable[[World, Action], None]] = {
     Deed.READMIT: World.readmit,
     Deed.REGRANT: World.regrant,
     Deed.HOSTILE: World.intrude,
+    Deed.THIEF: lambda world, action: world.thief.act(action.rng()),
+    Deed.DEADLY: World.poison,
+    Deed.ROT: World.spoil,
+    Deed.MEND: World.spoil,
+    Deed.RELEASE: World.spoil,
+    Deed.EXCISE: World.excise,
 }
