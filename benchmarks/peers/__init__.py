@@ -1,0 +1,1 @@
+"""Syncline beside other sync servers: same machine, same cores, same updates, runs in turn."""

@@ -1,0 +1,88 @@
+"""The peers' packages: pinned, installed by name into a cache folder that is no part of the repository."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+HERE = Path(__file__).parent
+INSTALL_WITHIN_S = 1200
+"""better-sqlite3 may be compiled, which takes minutes."""
+
+Y_WEBSOCKET = {"@y/websocket-server": "0.1.1", "y-leveldb": "0.1.2", "yjs": "13.6.33", "ws": "6.2.7"}
+"""0.1.1 is the newest that installs with its LevelDB persistence: 0.1.5 has none of its own and needs a Yjs 14 of which
+there are candidates only."""
+HOCUSPOCUS = {
+    "@hocuspocus/server": "4.7.0",
+    "@hocuspocus/extension-sqlite": "4.7.0",
+    "yjs": "13.6.33",
+    "y-protocols": "1.0.7",
+}
+PYCRDT_WEBSOCKET = {
+    "pycrdt-websocket": "0.16.5",
+    "pycrdt-store": "0.1.5",
+    "pycrdt": "0.14.13",
+    "uvicorn": "0.54.0",
+    "uvloop": "0.23.0",
+    "httptools": "0.9.0",
+    "websockets": "17.4",
+}
+
+
+class NotInstalled(Exception):
+    """A peer's packages could not be installed; the text is the end of what the installer said."""
+
+
+def node_folder(name: str, packages: Mapping[str, str]) -> Path:
+    """A folder with these npm packages, installed on first use, and our server scripts beside them."""
+    folder = _cache() / name
+    wanted = {"private": True, "type": "module", "dependencies": dict(packages)}
+    if not _has(folder, wanted):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "package.json").write_text(json.dumps(wanted, indent=1))
+        _run(["npm", "install", "--no-package-lock", "--no-audit", "--no-fund"], folder)
+        _mark(folder, wanted)
+    for script in HERE.glob("*.mjs"):  # a module finds its imports from where it is
+        shutil.copy(script, folder)
+    return folder
+
+
+def python_of(name: str, packages: Mapping[str, str]) -> Path:
+    """The interpreter of an environment with these packages, made on first use."""
+    folder = _cache() / name
+    if not _has(folder, packages):
+        _run([sys.executable, "-m", "venv", "--clear", str(folder)], HERE)
+        pins = [f"{package}=={version}" for package, version in packages.items()]
+        _run([str(folder / "bin" / "pip"), "install", "--quiet", *pins], HERE)
+        _mark(folder, packages)
+    return folder / "bin" / "python"
+
+
+def _cache() -> Path:
+    named = os.environ.get("SYNCLINE_BENCH_CACHE")
+    return Path(named) if named else Path.home() / ".cache" / "syncline-bench" / "peers"
+
+
+def _has(folder: Path, wanted: Mapping[str, object]) -> bool:
+    mark = folder / "installed.json"
+    return mark.exists() and json.loads(mark.read_text()) == wanted
+
+
+def _mark(folder: Path, wanted: Mapping[str, object]) -> None:
+    (folder / "installed.json").write_text(json.dumps(wanted))
+
+
+def _run(command: list[str], folder: Path) -> None:
+    try:
+        subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=INSTALL_WITHIN_S)
+    except FileNotFoundError as exc:
+        raise NotInstalled(f"{command[0]} is not there") from exc
+    except subprocess.CalledProcessError as exc:
+        raise NotInstalled(f"{command[0]}: {(exc.stderr or exc.stdout)[-400:]}") from exc
+    except subprocess.TimeoutExpired as exc:
+        raise NotInstalled(f"{command[0]} took over {INSTALL_WITHIN_S} s") from exc

@@ -1,0 +1,67 @@
+"""A pycrdt-websocket server with its SQLite store, on uvicorn and uvloop. Runs in an environment of its own.
+
+Arguments: the port to listen on at 127.0.0.1, and the file of the store.
+"""
+
+# mypy: ignore-errors
+
+from __future__ import annotations
+
+import sys
+from contextlib import asynccontextmanager, suppress
+
+import uvicorn
+from pycrdt.store import SQLiteYStore, YDocNotFound
+from pycrdt.websocket import ASGIServer, WebsocketServer, YRoom, exception_logger
+
+
+class Store(SQLiteYStore):
+    db_path = sys.argv[2]
+
+
+class Rooms(WebsocketServer):
+    """Rooms that load what is stored of them before they serve it."""
+
+    async def get_room(self, name: str) -> YRoom:
+        if name in self.rooms:
+            room = self.rooms[name]
+            await room.ready_event.wait()
+            return room
+        room = self.rooms[name] = YRoom(ready=False, ystore=Store(name), exception_handler=exception_logger)
+        await self.start_room(room)
+        await room.ystore.started.wait()
+        with suppress(YDocNotFound):
+            await room.ystore.apply_updates(room.ydoc)
+        room.ready = True
+        await room.ydoc_observed.wait()
+        return room
+
+
+rooms = Rooms(exception_handler=exception_logger)
+sockets = ASGIServer(rooms)
+
+
+@asynccontextmanager
+async def running():
+    async with Store("first") as store:  # makes the file: several rooms that found none would each make the tables
+        await store.db_initialized.wait()
+    async with rooms:
+        yield
+
+
+async def app(scope, receive, send):
+    if scope["type"] != "lifespan":
+        await sockets(scope, receive, send)
+        return
+    await receive()
+    async with running():
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+if __name__ == "__main__":
+    uvicorn.run(
+        app, host="127.0.0.1", port=int(sys.argv[1]), loop="uvloop", http="httptools", ws="websockets-sansio",
+        ws_per_message_deflate=False, log_level="warning", access_log=False,
+    )  # fmt: skip
