@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _end(str(exc), NOT_AS_PROMISED)
     except TyperException as exc:
         return _end(f"{exc.format_message()} Try --help.", NOT_DONE)
-    except (pairs.NotPossible, TraceError, OSError) as exc:
+    except (pairs.NotPossible, simulation.NotPossible, TraceError, OSError) as exc:
         return _end(str(exc), NOT_DONE)
 
 

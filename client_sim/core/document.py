@@ -116,8 +116,7 @@ class Document:
 
     def audit(self) -> None:
         """Compare with the server, where everything is acknowledged."""
-        cursor = self.copy.cursor
-        if self.phase is Phase.LIVE and not self.pending and cursor:
+        if self.phase is Phase.LIVE and not self.pending and (cursor := self.copy.cursor):
             self._context.send(frames.Audit(self._live_handle, cursor.seq, self.copy.replica.digest()))
 
     def unblock(self, now: float) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from client_sim.sim.history import Line
@@ -16,10 +17,17 @@ from client_sim.sim.plan import make
 from client_sim.sim.run import Outcome, play_seed
 from client_sim.sim.runner import Summary, outcomes
 from client_sim.sim.shrink import Shrinker
+from client_sim.sim.tally import rows
 
 LINES_MAX = 120
 """Of a history, on the terminal."""
+MESSAGE_MAX = 300
+"""Characters of what broke, of each seed."""
 BROKEN = 1
+
+
+class NotPossible(Exception):
+    """What was asked for can not be done here; in one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,80 +42,97 @@ class Request:
     report: Path | None
     clock: Callable[[], float]
 
+    def repeat(self, seed: int) -> str:
+        """The command that plays a seed of these again."""
+        return f"python -m client_sim sim --seed {seed} --seeds 1 --profile {self.profile}"
+
+
+@dataclass(frozen=True, slots=True)
+class Shrunken:
+    """The first run that broke a promise, and what is left of it."""
+
+    seed: int
+    outcome: Outcome
+    actions: int
+
 
 def run(console: Console, request: Request) -> int:
-    """Run it; 0 if every promise held."""
+    """Run it; 0 if every promise held. Raises NotPossible, and OSError where files can not be written."""
+    _prepare(request)
+    summary, digests = Summary(), list[str]()
+    for outcome in _watched(console, request):
+        summary.add(outcome)
+        digests.append(f"{outcome.seed} {outcome.digest}")
+    _show(console, summary)
+    shrunken = _explain(console, summary, request)
+    if request.trace_out is not None:
+        _write_trace(request, digests)
+    if request.report is not None:
+        console.print(f"wrote {_write_report(request, request.report, shrunken)}", highlight=False, soft_wrap=True)
+    return BROKEN if summary.failures else 0
+
+
+def _prepare(request: Request) -> None:
+    """What would fail in the end fails now."""
+    if request.report is not None:
+        if find_spec("plotly") is None:
+            raise NotPossible("--report needs plotly: pip install 'syncline[report]'")
+        request.report.mkdir(parents=True, exist_ok=True)
+    if request.trace_out is not None:
+        request.trace_out.touch()
+
+
+def _watched(console: Console, request: Request) -> Iterator[Outcome]:
+    """The outcomes as they come. What breaks is told at once; where nobody watches, a line at each tenth is all."""
     end = None if request.minutes is None else request.clock() + 60 * request.minutes
 
     def goes_on() -> bool:
         return end is None or request.clock() < end
 
-    summary, digests = Summary(), list[str]()
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("seeds", total=request.seeds)
-        for outcome in outcomes(request.first, request.seeds, request.profile, os.cpu_count() or 1, goes_on):
-            summary.add(outcome)
-            digests.append(f"{outcome.seed} {outcome.digest}")
-            progress.update(task, advance=1, description=f"seeds, {len(summary.failures)} broken")
-    _show(console, summary)
-    broken = _explain(console, summary, request)
-    if request.trace_out is not None:
-        _write_trace(request, digests)
-    if request.report is not None:
-        from client_sim.sim import report
-
-        shown = broken or [play_seed(request.first, request.profile, keep=True)]
-        for path in report.write(shown, request.report):
-            console.print(f"wrote {path}")
-    return BROKEN if summary.failures else 0
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    broken, tenth = 0, max(1, request.seeds // 10)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("seeds, 0 broken", total=request.seeds)
+        cores = os.cpu_count() or 1
+        for done, outcome in enumerate(outcomes(request.first, request.seeds, request.profile, cores, goes_on), 1):
+            if outcome.failure is not None:
+                broken += 1
+                told = f"seed {outcome.seed} broke: {outcome.failure.message[:MESSAGE_MAX]}"
+                console.print(told, style="red", highlight=False, markup=False, soft_wrap=True)
+            if not console.is_terminal and done % tenth == 0 and done < request.seeds:
+                console.print(f"{done:,} of {request.seeds:,} seeds, {broken} broken", highlight=False)
+            progress.update(task, advance=1, description=f"seeds, {broken} broken")
+            yield outcome
 
 
 def _show(console: Console, summary: Summary) -> None:
-    counts = summary.counts
-    table = Table("simulated", "", title=f"{summary.seeds} seeds, {len(summary.failures)} broken")
-    table.add_row("device-days", f"{summary.device_days:,.0f}")
-    table.add_row("edits, acknowledged, log entries", _numbers(counts, "edits", "acknowledged", "entries"))
-    table.add_row("connections", _numbers(counts, "connections"))
-    for title, prefix in (("catch-ups", "catch-up "), ("hostile inputs", "hostile "), ("refusals", "told ")):
-        found = {name.removeprefix(prefix): counts[name] for name in sorted(counts) if name.startswith(prefix)}
-        table.add_row(title, f"{sum(found.values()):,}: {', '.join(f'{name} {found[name]:,}' for name in found)}")
-    for title, names in _FAULTS.items():
-        table.add_row(title, ", ".join(f"{name} {counts[name]:,}" for name in names if counts[name]))
+    table = Table("simulated", "", title=f"{summary.seeds:,} seeds, {len(summary.failures)} broken")
+    for title, text in rows(summary.days, summary.device_days, summary.counts):
+        table.add_row(title, text)
     console.print(table)
 
 
-_FAULTS = {
-    "of the network": ("cut", "half-open", "slow reader", "reader overfull", "network off"),
-    "of servers": ("crash", "crashed", "drain", "overtaken", "set the server's clock"),
-    "of the database": ("failed", "disk full", "compacted", "new epoch", "restore from backup", "set the store back",
-                        "imported"),
-    "of devices": ("kill", "kill, last write lost", "restore an older store", "reinstall", "cloned",
-                   "problem device_forked", "edit not stored"),
-    "of access": ("revoke", "wiped", "change grants", "problem token_expired", "problem bad_token"),
-}  # fmt: skip
-
-
-def _numbers(counts: dict[str, int], *names: str) -> str:
-    return ", ".join(f"{counts[name]:,}" for name in names)
-
-
-def _explain(console: Console, summary: Summary, request: Request) -> list[Outcome]:
-    """Each broken seed, and of the first one a history that is as short as it gets."""
-    for outcome in summary.failures:
-        assert outcome.failure is not None
-        console.print(f"[red]seed {outcome.seed}[/]: {outcome.failure.message}", highlight=False, markup=True)
+def _explain(console: Console, summary: Summary, request: Request) -> Shrunken | None:
+    """Of the first seed that broke a promise a history that is as short as it gets."""
     if not summary.failures or not summary.failures[0].digest:
-        return []
+        return None
     first = summary.failures[0]
     assert first.failure is not None
     shrinker = Shrinker(make(first.seed, request.profile), first.failure.promise)
-    small = shrinker.shrink()
-    console.print(f"\nSeed {first.seed}, without what it does not need ({len(shrinker.plan.actions)} actions):")
-    for line in small.lines[-LINES_MAX:]:
+    planned = len(shrinker.plan.actions)
+    with console.status(f"Leaving out what seed {first.seed} does not need"):
+        small = shrinker.shrink()
+    left = len(shrinker.plan.actions)
+    console.print(f"\nSeed {first.seed}, without what it does not need ({left} of {planned} actions are left):")
+    lines = [line for line in small.lines if not line.repeats]
+    if len(lines) > LINES_MAX:
+        console.print(f"... {len(lines) - LINES_MAX} lines before; --trace-out and --report have them all")
+    for line in lines[-LINES_MAX:]:
         console.print(_readable(line), highlight=False, markup=False, soft_wrap=True)
-    console.print(f"Broken: {(small.failure or first.failure).message}", highlight=False, markup=False)
-    console.print(f"Repeat: python -m client_sim sim --seed {first.seed} --seeds 1 --profile {request.profile}")
-    return [small, play_seed(first.seed, request.profile, keep=True)]
+    failure = small.failure or first.failure
+    console.print(f"Broken at {failure.at_s:.3f} s: {failure.message}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"Repeat: {request.repeat(first.seed)}", highlight=False, markup=False, soft_wrap=True)
+    return Shrunken(first.seed, small, left)
 
 
 def _readable(line: Line) -> str:
@@ -121,3 +146,19 @@ def _write_trace(request: Request, digests: list[str]) -> None:
     if request.seeds == 1:
         lines += [_readable(line) for line in play_seed(request.first, request.profile, keep=True).lines]
     request.trace_out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _write_report(request: Request, folder: Path, shrunken: Shrunken | None) -> Path:
+    """A page about what broke first, or about the first seed."""
+    from client_sim.sim import report  # what it needs is not there for everybody
+
+    seed = shrunken.seed if shrunken else request.first
+    subject = report.Subject(
+        make(seed, request.profile),
+        request.profile,
+        request.repeat(seed),
+        play_seed(seed, request.profile, keep=True),
+        shrunken.outcome if shrunken else None,
+        shrunken.actions if shrunken else 0,
+    )
+    return report.write(subject, folder)

@@ -17,6 +17,11 @@ class Line:
     what: str
     detail: str = ""
 
+    @property
+    def repeats(self) -> bool:
+        """Another line says the same."""
+        return self.what == "is" and self.detail.endswith("the whole")
+
 
 class History:
     """One run's. `lines` are kept only if asked for: they cost more than the run."""

@@ -1,83 +1,152 @@
-"""A run as a picture: when each device was in what state, what went wrong around it, and who caught up how."""
+"""One page about one run, to be looked at in a browser without a network: what was simulated, when what happened to
+whom, and the history line by line; of a run that broke a promise, first of all what is left of it when it is shrunk.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from html import escape
 from pathlib import Path
-from typing import Any, NamedTuple
+from string import Template
 
-import plotly.graph_objects as plotly
+from plotly.offline import get_plotlyjs
 
-from client_sim.core.status import State
 from client_sim.sim.history import Line
+from client_sim.sim.plan import Plan
 from client_sim.sim.run import Outcome
-
-COLOURS = {
-    State.OFFLINE: "#d9d9d9",
-    State.CONNECTING: "#fdd0a2",
-    State.SYNCING: "#9ecae1",
-    State.CURRENT: "#a1d99b",
-    State.BLOCKED: "#fb6a4a",
-}
-EDITS = ("typed", "pasted", "deleted", "undid", "todo", "list", "nested", "signed")
-QUIET = ("is", "was acknowledged", "lost its connection", "caught up", "state")
+from client_sim.sim.tally import rows
+from client_sim.sim.timeline import clock, figure
 
 
-class Bar(NamedTuple):
-    """A device was in a state for a while."""
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a page is about. `shrunken` is there if `outcome` is a failure; `command` plays it again."""
 
-    who: str
-    state: State
-    start_s: float
-    end_s: float
-
-
-def write(outcomes: Iterable[Outcome], folder: Path) -> Iterator[Path]:
-    """One page for each run that has lines, with the plotting library beside it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, outcome in enumerate(outcomes):
-        name = f"seed-{outcome.seed}{'-shrunken' if outcome.failure and not number else ''}.html"
-        figure(outcome).write_html(folder / name, include_plotlyjs="directory", full_html=True)
-        yield folder / name
+    plan: Plan
+    profile: str
+    command: str
+    outcome: Outcome
+    shrunken: Outcome | None = None
+    actions_left: int = 0
+    """Of the plan, in what is left of it."""
 
 
-def figure(outcome: Outcome) -> Any:
-    """The timeline of one run."""
-    picture = plotly.Figure()
-    for state in State:
-        bars = [bar for bar in _bars(outcome.lines) if bar.state is state]
-        picture.add_bar(
-            base=[bar.start_s for bar in bars], x=[bar.end_s - bar.start_s for bar in bars],
-            y=[bar.who for bar in bars], orientation="h", name=str(state), marker_color=COLOURS[state], width=0.6,
-        )  # fmt: skip
-    marks = (
-        ("edits", "line-ns-open", "#525252", lambda line: line.what in EDITS),
-        ("catch-ups", "triangle-up", "#08519c", lambda line: line.what == "caught up"),
-        ("acknowledged", "line-ns-open", "#238b45", lambda line: line.what == "was acknowledged"),
-        ("what happens to it", "x", "#a50f15", lambda line: line.what not in (*EDITS, *QUIET)),
+def write(subject: Subject, folder: Path) -> Path:
+    """The page, in a file of its own."""
+    path = folder / f"seed-{subject.plan.seed}.html"
+    path.write_text(page(subject), encoding="utf-8")
+    return path
+
+
+def page(subject: Subject) -> str:
+    """All of it, plotly's script too."""
+    outcome, shrunken, parts = subject.outcome, subject.shrunken, list[str]()
+    if shrunken is not None:
+        left, planned = subject.actions_left, len(subject.plan.actions)
+        parts += _part("shrunken", f"Without what it does not need: {left} of {planned} actions", shrunken, open_=True)
+    parts += _part("whole", "The whole run", outcome, open_=False)
+    failure = outcome.failure
+    verdict = f"broken: {failure.promise}, at {clock(failure.at_s)}" if failure else "every promise held"
+    return _PAGE.substitute(
+        title=escape(f"Seed {subject.plan.seed}: {verdict}"),
+        kind="broken" if failure else "held",
+        message=f"<pre>{escape(failure.message)}</pre>" if failure else "",
+        summary=_table(_about(subject)),
+        tally=_table(rows(outcome.days, outcome.device_days, outcome.counts)),
+        plotly=get_plotlyjs(),
+        parts="\n".join(parts),
     )
-    for name, symbol, colour, chosen in marks:
-        lines = [line for line in outcome.lines if chosen(line)]
-        picture.add_scatter(
-            x=[line.time_s for line in lines], y=[line.who for line in lines], mode="markers", name=name,
-            text=[f"{line.what} {line.detail}" for line in lines], marker={"symbol": symbol, "color": colour},
-        )  # fmt: skip
-    verdict = f"broken: {outcome.failure.message[:160]}" if outcome.failure else "every promise held"
-    picture.update_layout(
-        title=f"Seed {outcome.seed}: {verdict}", barmode="overlay", xaxis_title="virtual seconds",
-        template="plotly_white", hovermode="closest", yaxis={"categoryorder": "category descending"},
+
+
+def _about(subject: Subject) -> Iterable[tuple[str, str]]:
+    place, weather = subject.plan.place, subject.plan.weather
+    yield "repeat it with", subject.command
+    yield "profile", subject.profile
+    yield "faults drawn", ", ".join(weather.faults) or "none"
+    yield "devices of alice", str(place.handsets)
+    yield "guests", ", ".join(f"{name} ({access})" for name, access in place.grants.items()) or "none"
+    yield "server processes", str(place.processes)
+    yield "documents", ", ".join(place.documents)
+    yield "limits", "tiny" if place.tiny else "as by default"
+    yield "length", f"{place.days:g} days, {len(subject.plan.actions)} actions planned"
+    chances = {name: value for name, value in asdict(weather).items() if isinstance(value, float) and value}
+    yield "chances and rates", ", ".join(f"{name} {value:.3g}" for name, value in chances.items())
+    spans = {name: value for name, value in asdict(weather).items() if name != "faults" and isinstance(value, tuple)}
+    yield "seconds", ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in spans.items())
+
+
+def _table(about: Iterable[tuple[str, str]]) -> str:
+    return "".join(f"<tr><th>{escape(title)}</th><td>{escape(text)}</td></tr>\n" for title, text in about)
+
+
+def _part(name: str, title: str, outcome: Outcome, *, open_: bool) -> list[str]:
+    """A timeline, and the history that it shows: a click on a mark leads to its line."""
+    if not outcome.lines:
+        return [f"<h2>{escape(title)}</h2><p>Nothing happened.</p>"]
+    picture = figure(outcome).to_html(
+        full_html=False, include_plotlyjs=False, config={"displaylogo": False},
+        post_script=_CLICK.substitute(name=name),
     )  # fmt: skip
-    return picture
+    history = "\n".join(_row(name, number, line) for number, line in enumerate(outcome.lines) if not line.repeats)
+    return [
+        f"<h2>{escape(title)}</h2>",
+        picture,
+        f'<details id="{name}"{" open" if open_ else ""}><summary>Its history: who, when, what</summary>',
+        f"<table class=history><tr><th>when</th><th>who</th><th>what</th><th></th></tr>{history}",
+        _end(outcome),
+        "</table></details>",
+    ]
 
 
-def _bars(lines: list[Line]) -> list[Bar]:
-    """From each change of a device's state to its next, or to the end."""
-    since: dict[str, tuple[float, State]] = {}
-    bars = []
-    for line in lines:
-        if line.what == "state":
-            if line.who in since:
-                bars.append(Bar(line.who, since[line.who][1], since[line.who][0], line.time_s))
-            since[line.who] = (line.time_s, State(line.detail))
-    end_s = lines[-1].time_s if lines else 0.0
-    return bars + [Bar(who, state, start_s, end_s) for who, (start_s, state) in since.items()]
+def _row(name: str, number: int, line: Line) -> str:
+    quiet = " class=quiet" if line.what in ("is", "state", "was acknowledged") else ""
+    cells = (clock(line.time_s), line.who, line.what, line.detail)
+    return f'<tr id="{name}-{number}"{quiet}>' + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+
+
+def _end(outcome: Outcome) -> str:
+    failure = outcome.failure
+    if failure is None:
+        return ""
+    return f"<tr class=broken><td>{clock(failure.at_s)}</td><td colspan=3>broken: {escape(failure.message)}</td></tr>"
+
+
+_CLICK = Template("""
+document.getElementById('{plot_id}').on('plotly_click', function (event) {
+  const line = event.points[0].customdata, row = document.getElementById('$name-' + line);
+  if (line === undefined || !row) return;
+  document.getElementById('$name').open = true;
+  document.querySelectorAll('.chosen').forEach(other => other.classList.remove('chosen'));
+  row.classList.add('chosen');
+  row.scrollIntoView({block: 'center'});
+});
+""")
+
+_PAGE = Template("""<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>$title</title>
+<style>
+body { font: 14px/1.4 system-ui, sans-serif; margin: 0 24px 48px; color: #252525; }
+h1 { font-size: 22px; margin: 0 -24px 12px; padding: 14px 24px; color: white; }
+h1.held { background: #238b45; } h1.broken { background: #cb181d; }
+h2 { font-size: 17px; margin: 24px 0 0; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #fff5f0; border-left: 4px solid #cb181d;
+      padding: 8px 12px; max-height: 12em; overflow: auto; }
+.head { display: grid; grid-template-columns: 1fr 1fr; gap: 32px; align-items: start; }
+table { border-collapse: collapse; }
+th { text-align: left; font-weight: 600; vertical-align: top; padding: 1px 16px 1px 0; white-space: nowrap; }
+td { vertical-align: top; padding: 1px 16px 1px 0; overflow-wrap: anywhere; }
+summary { cursor: pointer; margin: 8px 0; font-weight: 600; }
+.history { font: 12px/1.5 ui-monospace, monospace; }
+.history td:first-child { text-align: right; white-space: nowrap; } .history td:nth-child(2) { white-space: nowrap; }
+.quiet { color: #8c8c8c; } tr.broken { color: #cb181d; font-weight: bold; } .chosen { background: #fee391; }
+</style>
+<h1 class=$kind>$title</h1>
+$message
+<div class=head><table>$summary</table><table>$tally</table></div>
+<script>$plotly</script>
+$parts
+</html>
+""")
