@@ -12,13 +12,19 @@ from client_sim.core import catchup as device_catchup
 from client_sim.core import document as device_document
 from client_sim.core.context import Context
 from client_sim.core.copy import LocalCopy
+from client_sim.core.device import Device
 from client_sim.core.pushing import Window
+from crdt import excise
 from crdt.chain import OpState
 from crdt.protocol import frames
 from crdt.protocol.frames import Access, Mode
+from crdt.protocol.proof import OPTION_KEY, PublicKey
 from crdt.replica import Replica
-from server.core import catchup, membership
+from crdt.update.writer import Writer
+from server.core import auth, catchup, gate, membership
+from server.core.admission import AdmissionPolicy
 from server.core.auth import Claims
+from server.core.desk import Desk
 from server.core.gate import Gate
 from server.core.hub import Hub
 from server.core.intake import Intake
@@ -174,6 +180,92 @@ def the_second_room_is_not_told(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Hub, "_appended", appends)
 
 
+# --- the server: who comes in
+
+
+def proofs_are_not_checked(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(gate, "_check_proof", _nothing)
+
+
+def any_key_will_do(patch: pytest.MonkeyPatch) -> None:
+    proves = auth.proves
+
+    def proving(options: Any, key_thumbprint: str, token_id: str, nonce: bytes) -> bool:
+        try:
+            shown = PublicKey.read(options.get(OPTION_KEY, "")).thumbprint
+        except ValueError:
+            return False
+        return proves(options, shown, token_id, nonce)
+
+    patch.setattr(gate, "proves", proving)
+
+
+def nonces_repeat(patch: pytest.MonkeyPatch) -> None:
+    opened = Gate.opened
+
+    def opens(self: Gate, session: Any) -> None:
+        entropy, self._desk.entropy = self._desk.entropy, bytes
+        opened(self, session)
+        self._desk.entropy = entropy
+
+    patch.setattr(Gate, "opened", opens)
+
+
+def the_door_stands_open(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(AdmissionPolicy, "is_overloaded", lambda self, pressure, *, was: False)
+
+
+def once_overloaded_always_overloaded(patch: pytest.MonkeyPatch) -> None:
+    judge = AdmissionPolicy.is_overloaded
+    patch.setattr(
+        AdmissionPolicy, "is_overloaded", lambda self, pressure, *, was: was or judge(self, pressure, was=was)
+    )
+
+
+# --- the server: documents that can not be read, and pushes that kill
+
+
+def the_quarantined_are_opened(patch: pytest.MonkeyPatch) -> None:
+    loaded = Room.loaded
+    patch.setattr(Room, "loaded", lambda self, stored: loaded(self, replace(stored, quarantine=None)))
+
+
+def what_is_damaged_looks_empty(patch: pytest.MonkeyPatch) -> None:
+    failed = Room.load_failed
+
+    def load_failed(self: Room, corrupt: str | None) -> None:
+        if corrupt is None:
+            failed(self, corrupt)
+        else:
+            self.loaded(StoredDocument(self.epoch or bytes(8), 0, None, ()))
+
+    patch.setattr(Room, "load_failed", load_failed)
+
+
+def the_death_of_a_worker_is_no_refusal(patch: pytest.MonkeyPatch) -> None:
+    rehearsed = Room.rehearsed
+    patch.setattr(Room, "rehearsed", lambda self, tried, error: rehearsed(self, 1 << 30, None))
+
+
+def nobody_waits_for_a_full_queue(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Desk, "_judge_queue", _nothing)
+
+
+def emoji_may_be_parted(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Writer, "is_second_half", lambda self, clock: False)
+
+
+def excision_passes_over_an_edit(patch: pytest.MonkeyPatch) -> None:
+    take = excise._Scratch._take
+
+    def takes(self: excise._Scratch, steps: Any) -> None:
+        for step in steps[:1]:
+            self._apply(step.update, step.read, excise._OTHERS)
+        take(self, steps[1:])
+
+    patch.setattr(excise._Scratch, "_take", takes)
+
+
 # --- the store
 
 
@@ -291,6 +383,19 @@ def client_ids_are_not_fresh(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Context, "next_client_id", lambda self: 4711)
 
 
+def who_is_sent_away_comes_at_once(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Device, "_stay_away", _nothing)
+
+
+def who_is_sent_away_never_comes_back(patch: pytest.MonkeyPatch) -> None:
+    stay_away = Device._stay_away
+
+    def stays_away(self: Device, seconds: float, now: float) -> None:
+        stay_away(self, 1e12 if seconds else 0.0, now)
+
+    patch.setattr(Device, "_stay_away", stays_away)
+
+
 def healing_gives_nothing_back(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(LocalCopy, "push_missing", _nothing)
 
@@ -327,5 +432,18 @@ PLANTED = tuple(
         (1, hashes_are_not_compared),
         (2, client_ids_are_not_fresh),
         (2, healing_gives_nothing_back),
+        (1, proofs_are_not_checked),
+        (1, any_key_will_do),
+        (1, nonces_repeat),
+        (1, the_door_stands_open),
+        (1, once_overloaded_always_overloaded),
+        (1, the_quarantined_are_opened),
+        (1, what_is_damaged_looks_empty),
+        (1, the_death_of_a_worker_is_no_refusal),
+        (1, nobody_waits_for_a_full_queue),
+        (1, emoji_may_be_parted),
+        (1, excision_passes_over_an_edit),
+        (1, who_is_sent_away_comes_at_once),
+        (1, who_is_sent_away_never_comes_back),
     )
 )

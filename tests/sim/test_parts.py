@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
 import pytest
 
 from client_sim.core.ports import Identity, StoreError
+from client_sim.core.roots import Roots
+from client_sim.sim import operators, thief
+from client_sim.sim.database import Database
 from client_sim.sim.handset import FlakyStore
+from client_sim.sim.history import History
+from client_sim.sim.issuer import Issuer
+from client_sim.sim.keys import PocketKey
 from client_sim.sim.link import Link, Moment
+from client_sim.sim.thief import Loot
 from client_sim.sim.timetable import Restless, Sleep, Timetable
-from client_sim.sim.truth import Broken, Truth
+from client_sim.sim.truth import Broken, Chronicle, Truth
 from client_sim.sim.weather import Span, Weather, draw
-from crdt.ids import DocumentId
-from crdt.protocol.frames import Delta
+from crdt.ids import DeviceId, DocumentId
+from crdt.protocol.codec import encode
+from crdt.protocol.frames import NONCE_BYTES, Delta, Hello
+from crdt.protocol.proof import OPTION_KEY, OPTION_PROOF, signed_bytes
+from crdt.replica import Replica
+from crdt.update.ranges import Ranges
+from server.core.auth import proves
+from server.core.ports import CorruptDocument
+from server.core.records import History as StoredHistory
+from server.core.records import LogEntry
+
+MAIN = DocumentId("alice", "main")
+PHONE, LAPTOP = DeviceId("alice", "phone"), DeviceId("alice", "laptop")
+NONCE = b"2" * NONCE_BYTES
 
 
 class Ends:
@@ -166,6 +186,83 @@ def test_a_store_that_fails_has_what_it_had() -> None:
 def test_what_is_not_in_the_log_may_not_be_sent() -> None:
     with pytest.raises(Broken, match="durable before visible"):
         Truth().check_delta(DocumentId("alice", "main"), Delta(1, 1, (b"\x00\x00",)))
+
+
+def typed(change: Callable[[Roots], object], client_id: int = 1) -> bytes:
+    update = Replica(client_id).edit(lambda doc: change(Roots(doc)))
+    assert update is not None
+    return update
+
+
+def entry(seq: int, device: DeviceId, op: int, update: bytes) -> LogEntry:
+    return LogEntry(seq, device, op, op, bytes(8), (update,), 0)
+
+
+def test_what_parts_an_emoji_may_not_be_in_the_log() -> None:
+    chronicle = Chronicle(MAIN)
+    chronicle.append([entry(1, PHONE, 1, typed(lambda roots: roots.text("body").insert(0, "a😀b")))], b"epoch..1")
+    between = bytes.fromhex("0101" + "0200" + "c4" + "0101" + "0102" + "0178" + "00")
+    with pytest.raises(Broken, match="emoji stay whole"):
+        chronicle.append([entry(2, PHONE, 2, between)], b"epoch..1")
+    with pytest.raises(Broken, match="emoji stay whole"):
+        chronicle.append([entry(2, LAPTOP, 1, Ranges([(1, 2, 3)]).as_deletion())], b"epoch..1")
+    chronicle.append([entry(2, LAPTOP, 2, Ranges([(1, 1, 3)]).as_deletion())], b"epoch..1")
+
+
+def test_a_key_follows_from_its_seed_and_signs_in_one_way() -> None:
+    key, same, other = PocketKey(Random(1)), PocketKey(Random(1)), PocketKey(Random(2))
+    assert key.thumbprint == same.thumbprint != other.thumbprint
+    assert key.sign(b"x") == same.sign(b"x")
+    assert proves(options_of(key, NONCE), key.thumbprint, "t1", NONCE)
+
+
+def options_of(key: PocketKey, nonce: bytes) -> dict[str, object]:
+    return {OPTION_PROOF: key.sign(signed_bytes(nonce, "t1")), OPTION_KEY: key.public.jwk}
+
+
+@pytest.mark.parametrize("name", sorted(thief._TRICKS))
+def test_a_thief_has_what_its_owner_said_and_proves_nothing(name: str) -> None:
+    key = PocketKey(Random(1))
+    token = Issuer(0.0).token("alice", "phone", 0.0, 60.0, key.thumbprint)
+    said = encode(Hello(1, token, "phone", "app", {**options_of(key, b"1" * NONCE_BYTES), "deflate": True}, ()))
+    loot = Loot.of(said)
+    assert loot is not None
+    assert (loot.device, loot.token, sorted(loot.proof)) == ("phone", token, [OPTION_KEY, OPTION_PROOF])
+    assert not proves(thief._TRICKS[name](loot, NONCE, Random(3)), key.thumbprint, loot.token_id, NONCE)
+
+
+def test_a_token_for_everybody_is_no_loot() -> None:
+    token = Issuer(0.0).token("alice", "phone", 0.0, 60.0)
+    assert Loot.of(encode(Hello(1, token, "phone", "app", {}, ()))) is None
+
+
+def test_a_damaged_document_can_not_be_read_until_it_is_mended() -> None:
+    timetable, truth = Timetable(), Truth()
+    database = Database(Random(1), draw(Random(3), "calm"), truth, History(lambda: timetable.now))
+    read: list[object] = []
+
+    async def load() -> None:
+        try:
+            read.append((await database.load(MAIN)).head_seq)
+        except CorruptDocument:
+            read.append("damaged")
+
+    for is_damaged in (False, True, False):
+        database.unreadable = {MAIN: None} if is_damaged else {}
+        timetable.spawn(load())
+        timetable.run_until(timetable.now + 10.0)
+    assert read == [0, "damaged", 0]
+    assert list(truth.rotten) == [MAIN]
+
+
+def test_an_excision_takes_what_one_device_wrote_and_nothing_else() -> None:
+    mine = typed(lambda roots: roots.text("body").insert(0, "mine"), 1)
+    stolen = typed(lambda roots: roots.text("other").insert(0, "stolen"), 2)
+    history = StoredHistory((), None, (entry(1, PHONE, 1, mine), entry(2, LAPTOP, 1, stolen)))
+    assert operators.culprits(history) == [LAPTOP, PHONE]
+    update = operators.excision(history, LAPTOP, Random(1))
+    assert update is not None
+    assert Replica.load([mine, stolen, update]).values() == {"body": "mine"}
 
 
 def test_spans_are_drawn_within_their_bounds() -> None:
