@@ -12,7 +12,8 @@ T = TypeVar("T")
 
 LOOK_S = 0.1
 BUSY_SHARE = 0.02
-"""A server that takes less of a core than this has nothing left to do."""
+QUIET_LOOKS = 4
+"""A server that takes less of a core than this, so many times in a row, has nothing left to do."""
 
 
 async def each(items: Iterable[T], act: Callable[[T], Awaitable[None]], at_once: int) -> None:
@@ -30,8 +31,8 @@ async def each(items: Iterable[T], act: Callable[[T], Awaitable[None]], at_once:
 
 async def settled(server: ServerProcess) -> None:
     """Returns once the server and its workers do nothing more."""
-    while True:
+    quiet = 0
+    while quiet < QUIET_LOOKS:
         cpu_s = server.cpu_s()
         await asyncio.sleep(LOOK_S)
-        if server.cpu_s() - cpu_s < BUSY_SHARE * LOOK_S:
-            return
+        quiet = quiet + 1 if server.cpu_s() - cpu_s < BUSY_SHARE * LOOK_S else 0

@@ -172,7 +172,7 @@ async def _cold_and_warm(server: ServerProcess, subject: Stored, share: float, s
         began, own_s = clock(), process_time()
         back = await _returns(server, subject.document, subject.places[edits], times)
         busy = (process_time() - own_s) / (clock() - began)
-        _check(subject, edits, back.answer)
+        check(subject, edits, back.answer)
         case = f"{subject.history.name}: {share:.1%} here, {name}"
         note = f"{back.answer.mode}; {TARGETS.get(share, 'no target')}"
         runs.append(Run(case, tuple(_figures(subject, edits, back)), busy, note))
@@ -198,7 +198,7 @@ async def _returns(server: ServerProcess, document: str, place: Place, times: in
     return Return(answer, up // times, down // times, wire // times, cpu_s / times, seconds / times)
 
 
-def _check(subject: Stored, edits: int, answer: CaughtUp) -> None:
+def check(subject: Stored, edits: int, answer: CaughtUp) -> None:
     """What the device had, with what it was sent, is the whole document."""
     head = subject.places[len(subject.history)].cursor
     if answer.cursor != head:

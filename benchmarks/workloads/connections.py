@@ -32,17 +32,19 @@ PER_ADDRESS = 4_000
 AT_ONCE = 50
 IDLE_S = 35.0
 """A heartbeat is 30 s: every socket is pinged in that time."""
+LOOKS, LOOK_S = 10, 0.1
+"""The server counts four times a second."""
 DOCUMENT = "main"
 TARGET = "target: at most 16 KiB beyond the first 1,000, with the document open"
 
 
 def workloads(scale: Scale) -> dict[str, Workload]:
     return {
-        "own-document": lambda: [_measured(scale, "each socket a document of its own", _own, 1)],
+        "own-document": lambda: [_measured(scale, "each socket a document of its own", own, 1)],
         "shared-documents": lambda: [
-            _measured(scale, f"{DEVICES_PER_DOCUMENT} sockets a document", _shared, DEVICES_PER_DOCUMENT)
+            _measured(scale, f"{DEVICES_PER_DOCUMENT} sockets a document", shared, DEVICES_PER_DOCUMENT)
         ],
-        "no-document": lambda: [_measured(scale, "no document open", _none, 0)],
+        "no-document": lambda: [_measured(scale, "no document open", none, 0)],
     }
 
 
@@ -56,16 +58,16 @@ class Seat:
     writes: bool = False
 
 
-def _own(number: int) -> Seat:
+def own(number: int) -> Seat:
     return Seat(f"user-{number}", "phone", writes=True)
 
 
-def _shared(number: int) -> Seat:
+def shared(number: int) -> Seat:
     document, device = divmod(number, DEVICES_PER_DOCUMENT)
     return Seat(f"user-{document}", f"device-{device}", writes=not device)
 
 
-def _none(number: int) -> Seat:
+def none(number: int) -> Seat:
     return Seat(f"user-{number}", "phone", opens=False)
 
 
@@ -94,16 +96,16 @@ async def _fill(
     first, sockets = sizes
     visitors: list[Visitor] = []
     empty_bytes = await _settled_bytes(server)
-    await _take_seats(server, range(first), seat, visitors)
+    await take_seats(server, range(first), seat, visitors)
     first_bytes = await _settled_bytes(server)
     start, cpu_s = clock(), server.cpu_s()
-    await _take_seats(server, range(first, sockets), seat, visitors)
+    await take_seats(server, range(first, sockets), seat, visitors)
     filled_s, filled_cpu_s = clock() - start, server.cpu_s() - cpu_s
     full_bytes = await _settled_bytes(server)
     start, cpu_s, own_s = clock(), server.cpu_s(), process_time()
     await asyncio.sleep(0.2 if is_quick else IDLE_S)
     idle_s, cpu_s, own_s = clock() - start, server.cpu_s() - cpu_s, process_time() - own_s
-    await _check(server, visitors, -(-sockets // per_document) if per_document else 0)
+    await check(server, visitors, -(-sockets // per_document) if per_document else 0)
     for visitor in visitors:
         visitor.close()
     figures = (
@@ -119,7 +121,7 @@ async def _fill(
     return Run(f"{sockets:,} sockets, {name}", figures, own_s / idle_s, TARGET if per_document == 1 else "")
 
 
-async def _take_seats(
+async def take_seats(
     server: ServerProcess, numbers: Iterable[int], seat: Callable[[int], Seat], visitors: list[Visitor]
 ) -> None:
     async def sit(number: int) -> None:
@@ -151,16 +153,26 @@ async def _settled_bytes(server: ServerProcess) -> int:
     return server.resident_bytes()
 
 
-async def _check(server: ServerProcess, visitors: Sequence[Visitor], documents: int) -> None:
+async def check(server: ServerProcess, visitors: Sequence[Visitor], documents: int) -> None:
     """Everybody is there, and has the document's line, whether as an answer or as a delta."""
     gone = sum(visitor.left.done() for visitor in visitors)
-    metrics = await read_metrics(server)
-    if gone or metrics["syncline_sessions"] != len(visitors) or metrics["syncline_rooms"] != documents:
+    expected = (len(visitors), documents)
+    for _ in range(LOOKS):
+        if (counted := await _counted(server)) == expected:
+            break
+        await asyncio.sleep(LOOK_S)
+    if gone or counted != expected:
         raise WorkloadFailed(
-            f"of {len(visitors)} sockets {gone} are gone; the server has {metrics['syncline_sessions']:.0f}, "
-            f"and {metrics['syncline_rooms']:.0f} documents instead of {documents}"
+            f"of {len(visitors)} sockets {gone} are gone; the server has {counted[0]:.0f}, "
+            f"and {counted[1]:.0f} documents instead of {documents}"
         )
     for task in (task for visitor in visitors for task in visitor.visits):
         known = [*(await task.caught_up).updates, *task.deltas]
         if not task.acked and text_of(known) != generated(1, 0.0).text:
             raise WorkloadFailed("a device lacks what its document has")
+
+
+async def _counted(server: ServerProcess) -> tuple[float, float]:
+    """Sockets and documents, as the server counted them a moment ago."""
+    metrics = await read_metrics(server)
+    return metrics["syncline_sessions"], metrics["syncline_rooms"]

@@ -149,7 +149,9 @@ async def _all_return(server: ServerProcess, places: dict[str, Place]) -> Run:
         async with asyncio.TaskGroup() as tasks:
             for user, place in places.items():
                 comes_at = start + rng.random() * WITHIN_S
-                tasks.create_task(_return(server, tokens[user], place, comes_at, ledger, random.Random(user)))
+                tasks.create_task(
+                    come_back_until_current(server, tokens[user], place, comes_at, ledger, random.Random(user))
+                )
         seconds, cpu_s, own_s = clock() - start, server.cpu_s() - cpu_s, process_time() - own_s
     peak_bytes = server.peak_bytes()
     await each(places, lambda user: _check(server, user), AT_ONCE)
@@ -170,7 +172,7 @@ async def _all_return(server: ServerProcess, places: dict[str, Place]) -> Run:
     return Run(f"{len(places):,} devices within {WITHIN_S:g} s", figures, own_s / seconds, TARGET)
 
 
-async def _return(
+async def come_back_until_current(
     server: ServerProcess, token: str, place: Place, comes_at: float, ledger: Ledger, rng: random.Random
 ) -> None:
     """One phone, until it is current."""
@@ -178,7 +180,7 @@ async def _return(
     start = clock()
     while clock() - start < GIVES_UP_S:
         try:
-            await _come_back(server, token, place, ledger)
+            await come_back(server, token, place, ledger)
         except TurnedAway as away:
             if away.retry_after_s is None:
                 raise WorkloadFailed(f"a device is not to come back: {away}") from away
@@ -193,7 +195,7 @@ async def _return(
     raise WorkloadFailed(f"a device was not let in for {GIVES_UP_S:g} s")
 
 
-async def _come_back(server: ServerProcess, token: str, place: Place, ledger: Ledger) -> None:
+async def come_back(server: ServerProcess, token: str, place: Place, ledger: Ledger) -> None:
     script, task = _script(), Visit(DOCUMENT, place)
     phone = await visit(server, token, PHONE, [task])
     answer = await task.caught_up
