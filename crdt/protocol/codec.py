@@ -24,6 +24,7 @@ UINT_MAX = (1 << 63) - 1
 CONTAINERS_MAX = 4096
 """Arrays and maps in one message, whatever their depth: an honest one has a few hundred at most."""
 
+_unpackb = msgpack.unpackb
 _packer = msgpack.Packer(use_bin_type=True, autoreset=True)
 _NO_LIMITS = Limits(inflated_bytes=1 << 30, updates_per_push=1 << 30)
 
@@ -119,7 +120,7 @@ def _decode(data: bytes, table: Mapping[int, _Shape], limits: Limits) -> Any:
     if type(values) is not list or not values or type(values[0]) is not int:
         raise bad_frame("a frame is an array that begins with its type")
     kind = values[0]
-    if kind == frames.Push.TYPE and len(values) >= 4 and table is _DEVICE_FRAMES:
+    if kind == frames.Push.TYPE and table is _DEVICE_FRAMES:
         return _push(values, limits)
     shape = table.get(kind)
     if shape is None:
@@ -130,16 +131,22 @@ def _decode(data: bytes, table: Mapping[int, _Shape], limits: Limits) -> Any:
 
 
 def _push(values: list[Any], limits: Limits) -> frames.Push:
-    """What nearly every frame is, without the detour over its shape."""
-    _, handle, first_op, updates, *rest = values
-    heal = _flag(rest[0], limits) if rest else False
-    return frames.Push(_uint(handle, limits), _uint(first_op, limits), _updates(updates, limits), heal)
+    """What nearly every frame is, without the detour over its shape where nothing is unusual."""
+    if len(values) == 4 and type(updates := values[3]) is list and len(updates) <= limits.updates_per_push:
+        _, handle, first_op, _ = values
+        are_numbers = type(handle) is int and type(first_op) is int and handle >= 0 and 0 <= first_op <= UINT_MAX
+        if are_numbers and handle <= UINT_MAX and {*map(type, updates)} <= _BYTES_ONLY:
+            return frames.Push(handle, first_op, tuple(updates))
+    push: frames.Push = _DEVICE_FRAMES[frames.Push.TYPE].build(values, 1, limits)
+    return push
 
 
 def _unpack(data: bytes) -> Any:
-    hooks = _container_bound() if len(data) > CONTAINERS_MAX else {}
     try:
-        return msgpack.unpackb(data, raw=False, strict_map_key=True, use_list=True, max_ext_len=0, **hooks)
+        if len(data) <= CONTAINERS_MAX:
+            return _unpackb(data, raw=False, strict_map_key=True, use_list=True, max_ext_len=0)
+        hooks = _container_bound()
+        return _unpackb(data, raw=False, strict_map_key=True, use_list=True, max_ext_len=0, **hooks)
     except (ValueError, msgpack.UnpackException, RecursionError, OverflowError) as exc:
         raise bad_frame("not one msgpack value") from exc
 
@@ -178,6 +185,8 @@ def _check_count(count: int, limits: Limits) -> None:
     if count > limits.updates_per_push:
         raise PeerError(Code.TOO_BIG, f"a list has at most {limits.updates_per_push} updates")
 
+
+_BYTES_ONLY = {bytes}
 
 # Readers: each takes a decoded msgpack value and the limits, and gives the field's value or raises.
 

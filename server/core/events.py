@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -29,11 +30,11 @@ class SocketOpened:
 
 
 @dataclass(frozen=True, slots=True)
-class MessageReceived:
-    """One whole binary message."""
+class MessagesReceived:
+    """Whole binary messages, in order: one, or several that were read at once."""
 
     session: SessionId
-    data: bytes
+    messages: Sequence[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +178,7 @@ class TimePassed:
 
 
 Event: TypeAlias = (
-    ClockRead | SocketOpened | MessageReceived | SocketClosed | OutboxOverfull | OutboxDrained
+    ClockRead | SocketOpened | MessagesReceived | SocketClosed | OutboxOverfull | OutboxDrained
     | DocumentLoaded | LoadFailed | Appended | AppendFailed | Compacted | CompactionFailed
     | Rehearsed | Inspected | DigestRead
     | EpochBegun | EpochFailed | ImportRequested | RevocationsRead | DrainRequested | PressureMeasured

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
 
@@ -26,6 +26,7 @@ from server.core.membership import AuditRequest, OpenRequest
 from server.core.options import CoreOptions
 from server.core.ports import Meter
 from server.core.presence import Presences
+from server.core.reading import frames_in
 from server.core.records import DocumentAppend
 from server.core.room import Room
 from server.core.rooms import Rooms
@@ -101,8 +102,8 @@ class Hub:
 
     def _dispatch(self, event: Event) -> None:  # noqa: C901 - one line for each thing that can happen
         match event:
-            case events.MessageReceived(session, data):
-                self._message(session, data)
+            case events.MessagesReceived(session, messages):
+                self._messages(session, messages)
             case events.TimePassed():
                 self._time_passed()
             case events.Appended(results):
@@ -162,18 +163,20 @@ class Hub:
             self._desk.depart(session)
             self._gate.closed(session)
 
-    def _message(self, session_id: SessionId, data: bytes) -> None:
+    def _messages(self, session_id: SessionId, messages: Sequence[bytes]) -> None:
         session = self._desk.sessions.get(session_id)
         if session is None:
             return
-        try:
-            frame = session.receive(data, self._options.limits)
-            if frame is not None:
-                self._frame(session, frame, len(data))
+        for read, size in frames_in(messages, self._options.limits):
+            if session.state is SessionState.CLOSING:
+                return
+            try:
+                frame = session.allowed(read)
+                self._frame(session, frame, size)
                 if session.account is not None:
-                    self._desk.charge(session.account, self._desk.tariff.message_s(frame, len(data)))
-        except PeerError as exc:
-            self._blame(session, exc)
+                    self._desk.charge(session.account, self._desk.tariff.message_s(frame, size))
+            except PeerError as exc:
+                self._blame(session, exc)
 
     def _blame(self, session: Session, error: PeerError) -> None:
         self._desk.refuse(session.id, error)

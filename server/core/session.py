@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING
 from crdt.errors import PeerError
 from crdt.ids import DeviceId, DocumentId
 from crdt.protocol import frames
-from crdt.protocol.codec import decode_device_frame
 from crdt.protocol.codes import CLOSE, CLOSE_AFTER_OFFENCES, Code
 from crdt.protocol.frames import Access, DeviceFrame
 from server.core.auth import Claims
 from server.core.events import SessionId
 
 if TYPE_CHECKING:
-    from crdt.limits import Limits
     from server.core.rates import Account
     from server.core.room import Room
 
@@ -109,12 +107,11 @@ class Session:
         assert self.claims is not None
         return self.claims.access(document)
 
-    def receive(self, data: bytes, limits: Limits) -> DeviceFrame | None:
-        """The frame in a message; None where there is nothing to do. Raises PeerError."""
-        if self.state is SessionState.CLOSING:
-            return None
-        frame = decode_device_frame(data, limits)
-        if frame is not None and not isinstance(frame, _ALLOWED[self.state]):
+    def allowed(self, frame: DeviceFrame | PeerError) -> DeviceFrame:
+        """The frame, if it may come now. Raises PeerError, or the one that came in its place."""
+        if isinstance(frame, PeerError):
+            raise frame
+        if type(frame) not in _ALLOWED[self.state]:
             raise PeerError(Code.BAD_FRAME, f"{type(frame).__name__} is not allowed while {self.state}")
         return frame
 

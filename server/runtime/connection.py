@@ -15,8 +15,8 @@ from websockets.server import ServerProtocol
 from crdt.protocol.codes import CLOSE, Code
 from server.core.events import SessionId
 from server.runtime.transport import Shared
+from server.runtime.wire import SHORT_BYTES, frame_bytes, short_messages
 
-SLICE_BYTES: Final = 512
 TURN_FRAMES: Final = 64
 LATE_BYTES_MAX: Final = 2 << 20
 """What a peer may send before it takes notice of our close frame."""
@@ -33,8 +33,11 @@ class Phase(Enum):
 class Connection(asyncio.Protocol):
     """Drives the Sans-I/O protocol of `websockets` over a transport: whole messages in, encoded frames out.
 
-    One read may hold tens of thousands of tiny frames. They are parsed a slice at a time, and `TURN_FRAMES` of them end
-    the connection's turn: what is left is taken in the loop's next turn, before more is read, so a flood delays itself.
+    Short messages are read here (`short_messages`), and all those of a read are told together; every other frame is
+    lent to the library.
+
+    One read may hold tens of thousands of tiny frames. `TURN_FRAMES` of them end the connection's turn: what is left is
+    taken in the loop's next turn, before more is read, so a flood delays itself.
 
     Writes of one loop turn go out together, from the listener's flusher. The transport's own limits are both set to
     `outbox_drained_bytes`, so "writing is not paused" means "the reader has caught up".
@@ -49,6 +52,7 @@ class Connection(asyncio.Protocol):
         "_heard_at",
         "_idle_frames",
         "_late_bytes",
+        "_lent_bytes",
         "_outbox",
         "_overfull",
         "_paused",
@@ -84,6 +88,8 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self._backlog: deque[bytes] = deque()
         self._unread = b""
+        self._lent_bytes = 0
+        """What the library still lacks of the frame that it has begun."""
 
         self._outbox: list[bytes] = []
         self._queued_bytes = 0
@@ -245,16 +251,36 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
             self._shared.rounds.add(self)
 
-    def _take(self, data: bytes) -> None:
-        """Parse what was read, for at most a turn."""
-        taken_bytes = frames = 0
-        while taken_bytes < len(data) and frames < TURN_FRAMES and not self._paused:
-            frames += self._parse(data[taken_bytes : taken_bytes + SLICE_BYTES])
-            taken_bytes += SLICE_BYTES
-        self._unread = data[taken_bytes:]
-        if self._unread and not self._paused:
+    def _take(self, data: bytes) -> bool:
+        """Parse what was read, for at most a turn. True if some is left for another, which will come."""
+        at = frames = 0
+        while at < len(data) and frames < TURN_FRAMES and not self._paused:
+            if not self._lent_bytes:
+                messages, at = self._short_messages(data, at, TURN_FRAMES - frames)
+                if messages:
+                    self._deliver(messages)
+                    frames += len(messages)
+                    continue
+                self._lent_bytes = frame_bytes(data, at)
+                if not self._lent_bytes:
+                    break
+            lent = data[at : at + self._lent_bytes]
+            self._lent_bytes -= len(lent)
+            at += len(lent)
+            frames += self._parse(lent)
+        self._unread = data[at:]
+        has_more = bool(self._unread) and frames >= TURN_FRAMES and not self._paused
+        if has_more:
             self._transport.pause_reading()
             self._shared.rounds.add(self)
+        return has_more
+
+    def _short_messages(self, data: bytes, at: int, count_max: int) -> tuple[list[bytes], int]:
+        """None within a fragmented message, which they may not interrupt. Before HELLO is through, one at a time."""
+        protocol = self._protocol
+        if protocol.current_size is not None or (protocol.max_message_size or SHORT_BYTES) < SHORT_BYTES:
+            return [], at
+        return short_messages(data, at, count_max if self._verified else 1)
 
     def _parse(self, data: bytes) -> int:
         """Parse, deliver and answer; how many frames that were."""
@@ -263,11 +289,10 @@ class Connection(asyncio.Protocol):
         # Messages from before the peer's close, or before its fault, still count.
         frames = cast("list[Frame]", protocol.events_received())
         for frame in frames:
-            if self._phase is Phase.OPEN:
-                if frame.opcode is Opcode.BINARY and frame.fin:
-                    self._deliver(bytes(frame.data))
-                else:
-                    self._take_other(frame)
+            if frame.opcode is Opcode.BINARY and frame.fin:
+                self._deliver([bytes(frame.data)])
+            elif self._phase is Phase.OPEN:
+                self._take_other(frame)
         if protocol.writes:
             self._send_answers()
         return len(frames)
@@ -275,12 +300,11 @@ class Connection(asyncio.Protocol):
     def go_on(self) -> None:
         """Deliver what was kept while the sink paused, then take what was read and not yet parsed, then read again."""
         while self._backlog and not self._paused:
-            self._tell(self._sink.message_received, self._backlog.popleft())
+            self._tell(self._sink.messages_received, [self._backlog.popleft()])
         if self._transport.is_closing() or self._paused:
             return
-        if self._unread:
-            self._take(self._unread)
-        if not self._unread and not self._paused:
+        has_more = self._unread and self._take(self._unread)
+        if not has_more and not self._paused:
             self._transport.resume_reading()
 
     def _is_too_late(self, data: bytes) -> bool:
@@ -304,15 +328,15 @@ class Connection(asyncio.Protocol):
             self._fragments += frame.data
             if frame.fin:
                 message, self._fragments = bytes(self._fragments), bytearray()
-                self._deliver(message)
+                self._deliver([message])
 
-    def _deliver(self, message: bytes) -> None:
+    def _deliver(self, messages: list[bytes]) -> None:
         if self._paused:
-            self._backlog.append(message)
-        else:
-            self._tell(self._sink.message_received, message)
+            self._backlog.extend(messages)
+        elif self._phase is Phase.OPEN:
+            self._tell(self._sink.messages_received, messages)
 
-    def _tell(self, method: Callable[..., None], *args: bytes) -> None:
+    def _tell(self, method: Callable[..., None], *args: list[bytes]) -> None:
         try:
             method(self._session, *args)
         except Exception as error:  # noqa: BLE001 - a bug of the sink ends this connection, never the listener

@@ -155,8 +155,8 @@ class Driver:
         self.feed(events.SocketOpened(session, bearer))
         return session
 
-    def message_received(self, session: SessionId, data: bytes) -> None:
-        self.feed(events.MessageReceived(session, data))
+    def messages_received(self, session: SessionId, messages: list[bytes]) -> None:
+        self.feed(events.MessagesReceived(session, messages))
 
     def socket_closed(self, session: SessionId) -> None:
         self._sessions.pop(session, None)

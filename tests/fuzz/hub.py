@@ -57,7 +57,7 @@ class World:
     def _message(self, index: int, data: str) -> None:
         if self.is_open(index) and self.hostile[index] not in self.lab.paused:
             self.outcomes["messages"] += 1
-            self.lab.feed(events.MessageReceived(self.hostile[index], bytes.fromhex(data)))
+            self.lab.feed(events.MessagesReceived(self.hostile[index], [bytes.fromhex(data)]))
             self._count(self.hostile[index])
 
     def _edit(self, index: int, seed: str) -> None:

@@ -142,8 +142,8 @@ async def test_a_slow_reader_that_takes_bytes_outlives_a_ping_stuck_behind_them(
 class Pausing(RecordingSink):
     """Pauses after each message."""
 
-    def message_received(self, session: int, data: bytes) -> None:
-        super().message_received(session, data)
+    def messages_received(self, session: int, messages: list[bytes]) -> None:
+        super().messages_received(session, messages)
         self.connections[session].pause_reading()
 
 

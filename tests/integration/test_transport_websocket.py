@@ -273,14 +273,14 @@ async def test_the_peers_last_message_and_close_in_one_segment_both_count() -> N
 
 async def test_a_sink_may_close_while_the_peers_close_waits_behind_the_message() -> None:
     class Closing(RecordingSink):
-        def message_received(self, session: int, data: bytes) -> None:
-            super().message_received(session, data)
+        def messages_received(self, session: int, messages: list[bytes]) -> None:
+            super().messages_received(session, messages)
             self.connections[session].close(4400, "bad_frame")
             assert self.closed == [], "never told from inside a call"
 
     async with serving(sink=Closing()) as served, Peer.websocket(served) as peer:
         peer.send(Frame(Opcode.BINARY, b"bad"), close_frame(1000))
-        assert (await peer.closed_with())[0] == 1000
+        assert (await peer.closed_with())[0] == 4400
         await wait_until(lambda: served.sink.closed == [1])
         assert served.errors == []
 
@@ -317,7 +317,7 @@ async def test_a_reset_connection_ends_the_session(said: bytes) -> None:
         assert connection.buffered_bytes == 0
 
 
-@pytest.mark.parametrize("failing", ["socket_opened", "message_received", "socket_closed"])
+@pytest.mark.parametrize("failing", ["socket_opened", "messages_received", "socket_closed"])
 async def test_what_a_sink_raises_costs_that_connection_only(failing: str) -> None:
     @dataclass
     class Failing(RecordingSink):
@@ -332,9 +332,9 @@ async def test_what_a_sink_raises_costs_that_connection_only(failing: str) -> No
             self.check("socket_opened")
             return super().socket_opened(connection, bearer)  # type: ignore[arg-type]
 
-        def message_received(self, session: int, data: bytes) -> None:
-            self.check("message_received")
-            super().message_received(session, data)
+        def messages_received(self, session: int, messages: list[bytes]) -> None:
+            self.check("messages_received")
+            super().messages_received(session, messages)
 
         def socket_closed(self, session: int) -> None:
             super().socket_closed(session)

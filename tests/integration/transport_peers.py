@@ -47,10 +47,11 @@ class RecordingSink:
         self.bearers.append(bearer)
         return session
 
-    def message_received(self, session: int, data: bytes) -> None:
-        self.messages.append(data)
+    def messages_received(self, session: int, messages: list[bytes]) -> None:
+        self.messages += messages
         if self.echo:
-            self.connections[session].send(encode_message(data))
+            for data in messages:
+                self.connections[session].send(encode_message(data))
 
     def socket_closed(self, session: int) -> None:
         self.closed.append(session)

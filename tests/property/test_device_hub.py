@@ -103,7 +103,7 @@ class Side:
     def deliver_up(self) -> bool:
         if not self.up or self.session is None:
             return False
-        self.world.lab.feed(events.MessageReceived(self.session, self.up.popleft()))
+        self.world.lab.feed(events.MessagesReceived(self.session, [self.up.popleft()]))
         return True
 
     def deliver_down(self) -> bool:

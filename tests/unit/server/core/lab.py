@@ -298,7 +298,7 @@ class Lab:
         self.feed(events.SocketClosed(session))
 
     def send(self, session: int, frame: DeviceFrame) -> None:
-        self.feed(events.MessageReceived(session, encode(frame)))
+        self.feed(events.MessagesReceived(session, [encode(frame)]))
 
     def hello(self, user: str = "alice", device: str = "phone", *opens: frames.Open, **claims: Any) -> int:
         options = claims.pop("options", {})

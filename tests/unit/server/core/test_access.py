@@ -87,7 +87,7 @@ def test_frames_of_later_versions_are_ignored_and_pings_answered() -> None:
     lab = Lab()
     session = lab.hello()
     lab.received(session)
-    lab.feed(events.MessageReceived(session, b"\x92\x40\x01"))
+    lab.feed(events.MessagesReceived(session, [b"\x92\x40\x01"]))
     lab.send(session, frames.Ping(9))
     assert lab.received(session) == [Pong(9, int(WALL_S * 1000))]
 
@@ -400,8 +400,8 @@ def test_devices_of_different_users_are_different_devices() -> None:
 def test_nonsense_closes_its_own_session_only() -> None:
     lab = Lab()
     good, bad = lab.hello(device="laptop"), lab.hello()
-    lab.feed(events.MessageReceived(bad, b"\xc1"))
-    lab.feed(events.MessageReceived(bad, encode(frames.Ping(1))))
+    lab.feed(events.MessagesReceived(bad, [b"\xc1"]))
+    lab.feed(events.MessagesReceived(bad, [encode(frames.Ping(1))]))
     assert lab.closed == {bad: (4400, Code.BAD_FRAME)}
     lab.send(good, frames.Ping(1))
     assert isinstance(lab.received(good)[-1], Pong)

@@ -14,7 +14,7 @@ from crdt.protocol.codes import Code
 from crdt.protocol.frames import Error, Hello, Pong, Welcome
 from crdt.protocol.proof import PublicKey, signed_bytes
 from server.core.auth import proves
-from server.core.events import MessageReceived
+from server.core.events import MessagesReceived
 from tests.device_key import DeviceKey
 from tests.unit.server.core.lab import Lab, token
 
@@ -137,11 +137,11 @@ def test_what_was_said_on_one_connection_is_worth_nothing_on_another() -> None:
     lab = Lab()
     session = lab.connect()
     said = encode(Hello(1, bound(), "phone", "test", PHONE.options(lab.nonces[session], JTI)))
-    lab.feed(MessageReceived(session, said))
+    lab.feed(MessagesReceived(session, [said]))
     assert isinstance(lab.take(session, Welcome), Welcome)
     for _ in range(1000):
         replay = lab.connect()
-        lab.feed(MessageReceived(replay, said))
+        lab.feed(MessagesReceived(replay, [said]))
         assert lab.closed[replay] == REPLAYED
     assert session not in lab.closed, "the device itself is not disturbed"
 

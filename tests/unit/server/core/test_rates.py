@@ -97,7 +97,7 @@ def test_a_push_is_charged_with_what_it_inflates_to() -> None:
     session, handle = lab.join(options={"deflate": True})
     data = encode(Push(handle, 1, (b"\0" * 60_000,)), deflate=True)
     assert len(data) < 200
-    lab.feed(events.MessageReceived(session, data))
+    lab.feed(events.MessagesReceived(session, [data]))
     lab.turn()
     assert lab.paused == [session]
     lab.advance(3.5)
