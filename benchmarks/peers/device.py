@@ -12,6 +12,7 @@ from benchmarks.peers.dialects import Acked, Asked, Dialect, Known, Opened, Piec
 from benchmarks.peers.servers import Server
 
 OPENS_WITHIN_S = 30
+RETRY_S = 1.0
 clock = time.perf_counter
 
 
@@ -131,12 +132,19 @@ class Device(asyncio.Protocol):
 
 
 async def connected(server: Server, dialect: Dialect, room: int, name: str, known: Known | None = None) -> Device:
-    """A device whose document is open."""
-    token = server.token(f"user{room}", name)
-    place = Place(room, name, token)
+    """A device whose document is open. One that is turned away comes back, as devices do."""
+    place = Place(room, name, server.token(f"user{room}", name))
     loop = asyncio.get_running_loop()
-    _, device = await loop.create_connection(
-        lambda: Device(server, dialect, place, known or Known()), server.host, server.port
-    )
-    await asyncio.wait_for(device.opened, OPENS_WITHIN_S)
-    return device
+    deadline = clock() + OPENS_WITHIN_S
+    while True:
+        _, device = await loop.create_connection(
+            lambda: Device(server, dialect, place, known or Known()), server.host, server.port
+        )
+        try:
+            await asyncio.wait_for(asyncio.shield(device.opened), OPENS_WITHIN_S)
+        except ConnectionError:
+            if clock() > deadline:
+                raise
+            await asyncio.sleep(RETRY_S)
+        else:
+            return device

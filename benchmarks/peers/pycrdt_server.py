@@ -1,6 +1,7 @@
 """A pycrdt-websocket server with its SQLite store, on uvicorn and uvloop. Runs in an environment of its own.
 
-Arguments: the port to listen on at 127.0.0.1, and the file of the store.
+Arguments: the port to listen on at 127.0.0.1, and the folder of the store. Each document has a SQLite file of its own:
+with one for all, as the store is by default, busy rooms lock one another out and lose what they had to write.
 """
 
 # mypy: ignore-errors
@@ -8,7 +9,7 @@ Arguments: the port to listen on at 127.0.0.1, and the file of the store.
 from __future__ import annotations
 
 import sys
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 
 import uvicorn
 from pycrdt.store import SQLiteYStore, YDocNotFound
@@ -16,7 +17,9 @@ from pycrdt.websocket import ASGIServer, WebsocketServer, YRoom, exception_logge
 
 
 class Store(SQLiteYStore):
-    db_path = sys.argv[2]
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.db_path = f"{sys.argv[2]}/{name.strip('/')}.db"
 
 
 class Rooms(WebsocketServer):
@@ -41,20 +44,12 @@ rooms = Rooms(exception_handler=exception_logger)
 sockets = ASGIServer(rooms)
 
 
-@asynccontextmanager
-async def running():
-    async with Store("first") as store:  # makes the file: several rooms that found none would each make the tables
-        await store.db_initialized.wait()
-    async with rooms:
-        yield
-
-
 async def app(scope, receive, send):
     if scope["type"] != "lifespan":
         await sockets(scope, receive, send)
         return
     await receive()
-    async with running():
+    async with rooms:
         await send({"type": "lifespan.startup.complete"})
         await receive()
     await send({"type": "lifespan.shutdown.complete"})

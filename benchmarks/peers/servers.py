@@ -108,7 +108,7 @@ def _pycrdt_websocket(folder: Path) -> Iterator[Server]:
     python = packages.python_of("pycrdt-websocket", packages.PYCRDT_WEBSOCKET)
     port = _free_port()
     script = packages.HERE / "pycrdt_server.py"
-    command = [str(python), str(script), str(port), str(folder / "ystore.db")]
+    command = [str(python), str(script), str(port), str(folder)]
     with _running(command, folder, {}, port, folder) as server:
         yield server
 
