@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
         versions={peer.name: peer.versions for peer in peers},
     )
     status = harness.conclude(report, options)
-    console.print(_ratios(report))
+    console.print(ratios(report))
     return status
 
 
@@ -104,7 +104,7 @@ def _ready(names: Sequence[str], console: Console) -> Iterator[Peer]:
         yield peer
 
 
-def _ratios(report: Report) -> Table:
+def ratios(report: Report) -> Table:
     """Syncline's figure against each peer's of the same round: the median ratio, the least and the most."""
     found = {case.workload: case for case in cases(report)}
     ours = PEERS["syncline"].name
