@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeGuard
 
 from crdt.chain import OPS_START
 from crdt.errors import PeerError, ReplicaBroken
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 LOOK_AGAIN_S = 5.0
 """A guest who claims to know more than the log has it read again so often at most: each time costs all members."""
+
+_TOO_EARLY = Code.NOT_SAVED, "the device may know more than was read of the log, which is not read again so soon"
 
 REQUEST_BYTES = 500
 """About what a request takes in memory beside its state vector."""
@@ -113,6 +115,8 @@ class Membership:
         self._digest: tuple[Cursor, bytes] | None = None
         """The last one read: an audit costs a reading of the whole document, once however many devices ask."""
         self._looked_s = float("-inf")
+        self._void_epoch: bytes | None = None
+        """One that a device came from and the log, read again, no longer has."""
         self._audits: list[AuditRequest] = []
         """They wait for a digest that is being read, of the head that they ask about."""
 
@@ -152,18 +156,14 @@ class Membership:
 
     def answer(self, replica: Replica, *, fresh: bool) -> None:
         """Answer what waits, in order. The replica agrees with the log now (I1); `fresh`: it was read just now."""
+        if not fresh:
+            for early in self._take_requests(self._comes_too_early):
+                assert isinstance(early, OpenRequest)
+                self._refuse(early, PeerError(*_TOO_EARLY), int(LOOK_AGAIN_S * 1000))
         while self._requests:
             request = self._requests[0]
-            if isinstance(request, OpenRequest) and self._is_ahead(request):
-                is_owner = request.device.user == self._room.document.owner
-                if not fresh and (is_owner or self._desk.now - self._looked_s >= LOOK_AGAIN_S):
-                    self._looked_s = self._desk.now  # another process may have written what the device knows
-                    self._desk.charge_answer(self._desk.sessions[request.session], replica.v1_bytes)
-                    self._room.read_again()
-                    return
-                if is_owner:
-                    self._room.begin_epoch()
-                    return
+            if self._knows_more(request) and self._must_look(request, replica, fresh=fresh):
+                return
             if not self._may_answer(request, replica):
                 return
             self._requests.pop(0)
@@ -226,13 +226,43 @@ class Membership:
             self.show(member, None)
             del self._members[device]
 
-    def _is_ahead(self, request: OpenRequest) -> bool:
-        """True if the device knows more of this epoch than we do.
+    # --- who knows more than the log
 
-        If the log does not know it either, the store was set back to a backup: the owner's word is enough for that.
+    def _knows_more(self, request: OpenRequest | AuditRequest) -> TypeGuard[OpenRequest]:
+        """True if the device may know what we do not: more of this epoch, or an epoch that another process began."""
+        cursor = request.cursor if isinstance(request, OpenRequest) else None
+        if cursor is None:
+            return False
+        if cursor.epoch != self._room.epoch:
+            return cursor.epoch != self._void_epoch
+        return cursor.seq > self._room.head_seq
+
+    def _is_owners(self, request: OpenRequest) -> bool:
+        return request.device.user == self._room.document.owner
+
+    def _comes_too_early(self, request: OpenRequest | AuditRequest) -> bool:
+        """A guest's, soon after the log was read again: an answer without that could tell it that its work is lost."""
+        is_soon = self._desk.now - self._looked_s < LOOK_AGAIN_S
+        return is_soon and self._knows_more(request) and not self._is_owners(request)
+
+    def _must_look(self, request: OpenRequest, replica: Replica, *, fresh: bool) -> bool:
+        """True if it can be answered only when the log was read again.
+
+        If the log does not know more of this epoch either, the store was set back to a backup: the owner's word is
+        enough for that. An epoch that the log does not know is over.
         """
-        cursor, room = request.cursor, self._room
-        return cursor is not None and cursor.epoch == room.epoch and cursor.seq > room.head_seq
+        assert request.cursor is not None
+        if not fresh:
+            self._looked_s = self._desk.now
+            self._desk.charge_answer(self._desk.sessions[request.session], replica.v1_bytes)
+            self._room.read_again()
+            return True
+        if request.cursor.epoch != self._room.epoch:
+            self._void_epoch = request.cursor.epoch
+        elif self._is_owners(request):
+            self._room.begin_epoch()
+            return True
+        return False
 
     # --- catching up
 

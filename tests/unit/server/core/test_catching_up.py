@@ -81,6 +81,7 @@ def test_what_no_tail_reaches_needs_a_state_vector(cursor: str) -> None:
     written(lab, "a", "b", "c")
     position = {"none": None, "old epoch": Cursor(b"12345678", 2), "too far behind": Cursor(lab.epoch(), 0)}[cursor]
     laptop = lab.hello("alice", "laptop", Open(1, "main", position, None))
+    lab.settle()
     answer = opened(lab, laptop)
     assert (answer.mode, answer.updates, answer.cursor.seq) == (Mode.NEED_SV, (), 3)
     assert (answer.state_vector is not None) is (cursor == "old epoch")

@@ -17,6 +17,7 @@ from crdt.protocol.frames import Ack, Cursor, Delta, Error, Mode, Open, Opened
 from crdt.replica import Replica
 from crdt.update import EMPTY_STATE_VECTOR
 from server.core import effects, events
+from server.core.membership import LOOK_AGAIN_S
 from server.core.records import DocumentAppend, LogEntry
 from tests.unit.server.core.lab import MAIN, Lab, Writer, now_of, values
 
@@ -279,6 +280,57 @@ def test_a_device_that_knows_more_than_a_stale_process_starts_no_new_epoch() -> 
     opened = first.take(roamed, Opened)
     assert (opened.mode, opened.cursor, opened.acked_op) == (Mode.CURRENT, Cursor(epoch, 1), 1)
     assert first.epoch() == epoch
+
+
+@pytest.mark.parametrize("user", ["alice", "bob"])
+def test_a_device_from_an_epoch_that_another_process_began_goes_on_in_it(user: str) -> None:
+    """A process that took the new epoch for a void one would have its devices heal what is in the log already."""
+    behind = Lab()
+    other = Lab(storage=behind.storage)
+    behind.join(device="laptop")
+    old = behind.epoch()
+    other.hello("alice", "tablet", Open(1, "main", Cursor(old, 9), EMPTY_STATE_VECTOR))
+    other.settle()
+    new = Cursor(other.epoch(), 0)
+    roamed = behind.hello(user, "phone", Open(1, "alice/main", new, None), docs={"alice/main": "rw"})
+    behind.settle()
+    opened = behind.take(roamed, Opened)
+    assert new.epoch != old
+    assert (opened.mode, opened.cursor) == (Mode.CURRENT, new)
+
+
+def test_for_devices_of_an_epoch_that_is_over_the_log_is_read_again_once() -> None:
+    lab = Lab()
+    lab.join()
+    loads = 0
+    for number in range(5):
+        session = lab.hello("alice", f"d{number}", Open(1, "main", Cursor(b"over now", 3), EMPTY_STATE_VECTOR))
+        loads += sum(isinstance(effect, effects.Load) for effect in lab.held)
+        lab.settle()
+        assert lab.take(session, Opened).cursor == Cursor(lab.epoch(), 0)
+    assert loads == 1
+
+
+def test_a_guest_who_knows_more_is_told_to_come_again_and_not_that_its_work_is_lost() -> None:
+    """The log was read again a moment ago for another; since then a third process has written."""
+    behind = Lab()
+    other = Lab(storage=behind.storage)
+    behind.join(device="laptop")
+    docs = {"alice/main": "rw"}
+    behind.hello("eve", "x", Open(1, "alice/main", Cursor(behind.epoch(), 99), EMPTY_STATE_VECTOR), docs=docs)
+    behind.settle()
+    session, handle = other.join()
+    other.push(session, handle, 1, Writer(1).type("a"))
+    other.settle()
+    open_ = Open(1, "alice/main", Cursor(behind.epoch(), 1), None)
+    bob = behind.hello("bob", "x", open_, docs=docs)
+    behind.settle()
+    error = behind.take(bob, Error)
+    assert (error.code, error.ref, error.retry_after_ms) == (Code.NOT_SAVED, 1, LOOK_AGAIN_S * 1000)
+    behind.advance(LOOK_AGAIN_S)
+    behind.send(bob, open_)
+    behind.settle()
+    assert behind.take(bob, Opened).mode is Mode.CURRENT
 
 
 # --- epochs
