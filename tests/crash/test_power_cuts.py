@@ -33,6 +33,10 @@ PENDING_MAX = 6
 ACKNOWLEDGED_MAX = 200 if SOAK else 60
 """By then, at the latest, the next cut comes."""
 STEPS_MAX = 10 * ACKNOWLEDGED_MAX
+STARTING_STEPS = 4
+"""What a server does to the disk of a store that is there, before it serves."""
+MAKING_STEPS = 70
+"""What it does, about, to make one."""
 CHECKPOINT_PAGES = 40
 """The write-ahead log is copied into the database, and begun again, in nearly every life."""
 ARGUMENTS = ("--compaction-entries-min", "10", "--compaction-entries-max", "30") if SOAK else ()
@@ -58,6 +62,20 @@ async def test_the_same_without_a_sync_at_each_commit_is_found_out(tmp_path: Pat
     pragmas = {"wal_autocheckpoint": CHECKPOINT_PAGES, "synchronous": "NORMAL"}
     with pytest.raises(AssertionError, match=LOST):
         await endure_power_cuts(tmp_path, library, seed, pragmas)
+
+
+async def test_a_store_that_was_being_made_is_made_in_the_end(tmp_path: Path, library: Path) -> None:
+    rng = Random(20261122)
+    async with powered_server(tmp_path, library) as server:
+        for steps in range(1, MAKING_STEPS, 1 if SOAK else 40):
+            for fate in Fate if SOAK else (Fate.PICKED,):
+                for file in tmp_path.glob("syncline.db*"):
+                    file.unlink()
+                await server.start(steps=steps)
+                await server.cut_power(fate, rng)
+                await server.start()
+                await server.cut_power(Fate.LOST, rng)
+                assert await stored(server.database, "alice/main")
 
 
 @dataclass
@@ -88,7 +106,7 @@ async def endure_power_cuts(folder: Path, library: Path, seed: int, pragmas: Map
             while figures.cuts < CUTS:
                 await _work(server, people, rng.randint(0, ACKNOWLEDGED_MAX))
                 await _cut(server, people, rng, figures)
-                steps = rng.choice((0, rng.randint(1, STEPS_MAX)))
+                steps = rng.choice((0, 0, rng.randint(1, STARTING_STEPS), rng.randint(1, STEPS_MAX)))
                 await server.start(steps=steps if figures.cuts < CUTS else 0)
                 figures.cut_while_starting += server.has_ended
                 for person in people:
