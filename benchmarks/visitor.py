@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from benchmarks.client import MASK, client_frame
+from benchmarks.figures import WorkloadFailed
 from benchmarks.server_process import ServerProcess
 from crdt.protocol import frames
 from crdt.protocol.codec import decode_server_frame, decode_updates, encode
@@ -24,8 +25,8 @@ _PING, _BINARY, _CLOSE = 0x89, 0x82, 0x88
 _SWITCHED = b"HTTP/1.1 101 "
 
 
-class TurnedAway(Exception):
-    """The server said no. `retry_after_s`: when to come back, if it said so."""
+class TurnedAway(WorkloadFailed):
+    """The server said no, which fails what does not expect it. `retry_after_s`: when to come back, if it said so."""
 
     def __init__(self, code: str, retry_after_s: float | None) -> None:
         super().__init__(f"{code}, come back after {retry_after_s} s")

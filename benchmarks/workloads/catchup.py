@@ -16,11 +16,9 @@ from pathlib import Path
 from time import perf_counter as clock
 from time import process_time
 
-import uvloop
-
 from benchmarks.figures import Better, Figure, Run, Scale, Workload, WorkloadFailed
 from benchmarks.histories import ROOT, History, generated, recorded, slices, text_of
-from benchmarks.pacing import settled
+from benchmarks.pacing import QUIET_LOOKS, run, settled
 from benchmarks.server_process import ServerProcess, server_process
 from benchmarks.visitor import NOTHING, CaughtUp, Place, Visit, Visitor, visit
 from crdt.protocol.frames import Cursor
@@ -93,7 +91,7 @@ def _stored(histories: tuple[History, ...]) -> tuple[Stored, ...]:
     folder = _kept.enter_context(tempfile.TemporaryDirectory(prefix="syncline-catchup-"))
     database = Path(folder) / "histories.db"
     with server_process(database=database, settings=SEEDING) as server:
-        return uvloop.run(_write_all(server, histories))
+        return run(_write_all(server, histories))
 
 
 async def _write_all(server: ServerProcess, histories: tuple[History, ...]) -> tuple[Stored, ...]:
@@ -158,10 +156,10 @@ def _after_a_start(subject: Stored, shares: Sequence[float], scale: Scale) -> li
 
         async def come_back() -> list[Run]:
             await _returns(server, OTHER, NOTHING, 1)  # what a process does once is not the document's
-            await settled(server)
+            await settled(server, looks=scale.of(QUIET_LOOKS, 1))
             return [run for share in shares for run in await _cold_and_warm(server, subject, share, scale)]
 
-        return uvloop.run(come_back())
+        return run(come_back())
 
 
 async def _cold_and_warm(server: ServerProcess, subject: Stored, share: float, scale: Scale) -> list[Run]:

@@ -14,12 +14,10 @@ from dataclasses import dataclass
 from time import perf_counter as clock
 from time import process_time
 
-import uvloop
-
 from benchmarks.figures import Better, Figure, Run, Scale, Workload, WorkloadFailed
 from benchmarks.histories import generated, text_of
 from benchmarks.metrics import read_metrics
-from benchmarks.pacing import each, settled
+from benchmarks.pacing import QUIET_LOOKS, each, run, settled
 from benchmarks.server_process import ServerProcess, server_process
 from benchmarks.visitor import NOTHING, Visit, Visitor, visit
 
@@ -75,7 +73,7 @@ def _measured(scale: Scale, name: str, seat: Callable[[int], Seat], per_document
     sockets = _allowed(scale.of(SOCKETS, 90))
     first = min(scale.of(FIRST, 30), sockets // 2)
     with server_process() as server:
-        return uvloop.run(_fill(server, name, seat, (first, sockets), scale.quick, per_document))
+        return run(_fill(server, name, seat, (first, sockets), scale.quick, per_document))
 
 
 def _allowed(sockets: int) -> int:
@@ -95,13 +93,14 @@ async def _fill(
 ) -> Run:
     first, sockets = sizes
     visitors: list[Visitor] = []
-    empty_bytes = await _settled_bytes(server)
+    looks = 1 if is_quick else QUIET_LOOKS
+    empty_bytes = await _settled_bytes(server, looks)
     await take_seats(server, range(first), seat, visitors)
-    first_bytes = await _settled_bytes(server)
+    first_bytes = await _settled_bytes(server, looks)
     start, cpu_s = clock(), server.cpu_s()
     await take_seats(server, range(first, sockets), seat, visitors)
     filled_s, filled_cpu_s = clock() - start, server.cpu_s() - cpu_s
-    full_bytes = await _settled_bytes(server)
+    full_bytes = await _settled_bytes(server, looks)
     start, cpu_s, own_s = clock(), server.cpu_s(), process_time()
     await asyncio.sleep(0.2 if is_quick else IDLE_S)
     idle_s, cpu_s, own_s = clock() - start, server.cpu_s() - cpu_s, process_time() - own_s
@@ -147,9 +146,9 @@ def _line() -> tuple[bytes, ...]:
     return generated(1, 0.0).updates
 
 
-async def _settled_bytes(server: ServerProcess) -> int:
+async def _settled_bytes(server: ServerProcess, looks: int) -> int:
     """What is resident once the server has nothing left to do."""
-    await settled(server)
+    await settled(server, looks)
     return server.resident_bytes()
 
 

@@ -20,12 +20,10 @@ from pathlib import Path
 from time import perf_counter as clock
 from time import process_time
 
-import uvloop
-
 from benchmarks.figures import Better, Figure, Run, Scale, Workload, WorkloadFailed
 from benchmarks.histories import ROOT, generated, insertion, text_of
 from benchmarks.metrics import Peaks, watched
-from benchmarks.pacing import each
+from benchmarks.pacing import each, run
 from benchmarks.percentiles import percentile
 from benchmarks.server_process import ServerProcess, server_process
 from benchmarks.visitor import NOTHING, Place, Visit, Visitor, visit
@@ -147,7 +145,7 @@ def _measured(scale: Scale) -> Run:
         shutil.copytree(seeded.folder, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.lock"))
         settings = {"SYNCLINE_RESIDENT_BYTES_MAX": str(budget_bytes)}
         with server_process(database=Path(copy) / "hot.db", settings=settings) as server:
-            return uvloop.run(_run(server, scale, seeded.epochs, content, budget_bytes))
+            return run(_run(server, scale, seeded.epochs, content, budget_bytes))
 
 
 async def _run(

@@ -19,12 +19,10 @@ from pathlib import Path
 from time import perf_counter as clock
 from time import process_time
 
-import uvloop
-
 from benchmarks.figures import Better, Figure, Run, Scale, Workload, WorkloadFailed
 from benchmarks.histories import generated, insertion, text_of
 from benchmarks.metrics import Peaks, watched
-from benchmarks.pacing import each
+from benchmarks.pacing import each, run
 from benchmarks.percentiles import percentile
 from benchmarks.server_process import ServerProcess, server_process
 from benchmarks.visitor import NOTHING, Place, TurnedAway, Visit, visit
@@ -97,7 +95,7 @@ def _seeded(devices: int) -> Seeded:
     folder = Path(_kept.enter_context(tempfile.TemporaryDirectory(prefix="syncline-storm-")))
     users = [f"user-{number}" for number in range(devices)]
     with server_process(database=folder / "storm.db") as server:
-        return Seeded(folder, uvloop.run(_seed(server, users)))
+        return Seeded(folder, run(_seed(server, users)))
 
 
 async def _seed(server: ServerProcess, users: Sequence[str]) -> dict[str, Place]:
@@ -138,7 +136,7 @@ def _storm(devices: int) -> Run:
     with tempfile.TemporaryDirectory(prefix="syncline-storm-") as copy:
         shutil.copytree(seeded.folder, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.sock", "*.lock"))
         with server_process(database=Path(copy) / "storm.db") as server:
-            return uvloop.run(_all_return(server, seeded.places))
+            return run(_all_return(server, seeded.places))
 
 
 async def _all_return(server: ServerProcess, places: dict[str, Place]) -> Run:
