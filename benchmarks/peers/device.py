@@ -13,6 +13,7 @@ from benchmarks.peers.servers import Server
 
 OPENS_WITHIN_S = 30
 RETRY_S = 1.0
+CLOSED = "the server closed a connection"
 clock = time.perf_counter
 
 
@@ -27,6 +28,7 @@ class Device(asyncio.Protocol):
         self.opened: asyncio.Future[Opened] = loop.create_future()
         self.asked: asyncio.Future[Asked] = loop.create_future()
         self.on_data: Callable[[Device, bytes], None] | None = None
+        self.lost = False
         self.messages = wire.Messages()
         self.sent_at: list[float] = []
         self.bytes_in = 0
@@ -60,7 +62,9 @@ class Device(asyncio.Protocol):
         return len(self._edits) - self.sent
 
     def push(self, count: int = 1) -> None:
-        """Send the next `count` updates of those that are left, a message each."""
+        """Send the next `count` updates of those that are left, a message each. Raises ConnectionError."""
+        if self.lost:
+            raise ConnectionError(CLOSED)
         edits = self._edits[self.sent : self.sent + count]
         assert len(edits) == count, "make more updates beforehand"
         self.sent_at.extend([clock()] * count)
@@ -80,8 +84,9 @@ class Device(asyncio.Protocol):
         self._transport.write(self._request)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
         if not self.opened.done():
-            self.opened.set_exception(ConnectionError(f"the server closed the connection: {exc}"))
+            self.opened.set_exception(ConnectionError(f"{CLOSED}: {exc}"))
 
     def data_received(self, data: bytes) -> None:
         if self.on_data is not None:

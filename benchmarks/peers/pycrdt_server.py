@@ -1,7 +1,8 @@
 """A pycrdt-websocket server with its SQLite store, on uvicorn and uvloop. Runs in an environment of its own.
 
 Arguments: the port to listen on at 127.0.0.1, and the folder of the store. Each document has a SQLite file of its own:
-with one for all, as the store is by default, busy rooms lock one another out and lose what they had to write.
+with one for all, as the store is by default, busy rooms lock one another out and lose what they had to write. There are
+no pings: under load the answers wait so long for their turn that the server would close the connections.
 """
 
 # mypy: ignore-errors
@@ -58,5 +59,5 @@ async def app(scope, receive, send):
 if __name__ == "__main__":
     uvicorn.run(
         app, host="127.0.0.1", port=int(sys.argv[1]), loop="uvloop", http="httptools", ws="websockets-sansio",
-        ws_per_message_deflate=False, log_level="warning", access_log=False,
+        ws_per_message_deflate=False, ws_ping_interval=None, log_level="warning", access_log=False,
     )  # fmt: skip

@@ -16,7 +16,7 @@ from typing import Final
 
 from pycrdt import Text
 
-from benchmarks.peers.device import Device, clock
+from benchmarks.peers.device import CLOSED, Device, clock
 from benchmarks.peers.dialects import Acked, Changes, Dialect
 from crdt.replica import Replica
 from crdt.update import read_update
@@ -131,10 +131,12 @@ class Room:
                 self._go_on(self.devices[author], count)
 
     def _go_on(self, device: Device, count: int) -> None:
-        if device.left < count:
+        if device.lost:
+            self.fault = CLOSED
+        elif device.left < count:
             self.fault = "a device ran out of updates: a generator that runs dry measures nothing"
-            return
-        device.push(count)
+        else:
+            device.push(count)
 
     def _digest(self, number: int, at: float, data: bytes) -> dict[int, int]:
         """Take in what receiver `number` was sent; how many new updates of each author there were."""
