@@ -158,8 +158,9 @@ class Handset:
     def kill(self, *, without_last_write: bool = False) -> None:
         """The process ends, wherever it is; a disk may lose the last write that it said was done."""
         self.life += 1
+        if self.device is not None:
+            self.world.history.say(self.label, "state", lambda: "off")
         self.device, self._alarm_at, self.away_until_s = None, None, 0.0
-        self.world.history.say(self.label, "state", lambda: "off")
         if self.link is not None:
             link, self.link = self.link, None
             link.hang_up(1006, "killed")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
-EDITS = ("typed", "pasted", "deleted", "undid", "todo", "list", "nested", "signed")
+EDITS = ("typed", "pasted", "deleted", "undid", "todo", "list", "nested", "emoji", "signed")
 """What people do to documents, as the history calls it."""
 
 _PREFIXES = {
@@ -20,12 +20,15 @@ _PREFIXES = {
 _TROUBLES = {
     "crashes": ("killed", "crashed"),
     "of servers": ("crash", "drain", "drained", "server up", "overtaken", "reader overfull", "set the server's clock",
-                   "the server's clock is right again", "error logged", "warning logged"),
+                   "the server's clock is right again", "error logged", "warning logged", "overload",
+                   "the load is over", "worker died"),
     "of the network": ("cut", "half-open", "slow reader", "network off", "network on"),
     "of the database": ("failed", "disk full", "disk freed", "compact", "compacted", "back up", "restore from backup",
-                        "set the store back", "new epoch", "import", "imported"),
+                        "set the store back", "new epoch", "import", "imported", "import failed",
+                        "a document can not be read", "the document is mended", "damaged", "quarantined",
+                        "release from quarantine", "take a device's edits out"),
     "of devices": ("kill", "kill, last write lost", "back up the store", "restore an older store", "reinstall",
-                   "clone", "cloned", "edit not stored", "edit too big"),
+                   "clone", "cloned", "edit not stored", "edit too big", "oversleep"),
     "of access": ("revoke", "let in again", "change grants", "wiped"),
 }  # fmt: skip
 _WORDS = {

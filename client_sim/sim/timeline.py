@@ -33,6 +33,8 @@ _STATES: dict[str, str] = {
 _SPELLS: dict[str, tuple[str, str, str]] = {
     Deed.NETWORK_OFF: (Deed.NETWORK_ON, "no network", "#54278f"),
     Deed.DISK_FULL: (Deed.DISK_FREED, "disk full", "#a50f15"),
+    Deed.ROT: (Deed.MEND, "a document can not be read", "#7f0000"),
+    Deed.PRESSURE: (Deed.RELIEF, "overload", "#d94801"),
     Deed.SERVER_CLOCK: (Deed.CLOCK_RIGHT, "wrong clock", "#8c510a"),
 }
 """What begins something that lasts until the second, or until the world calms down."""
@@ -61,12 +63,15 @@ _MARKS: dict[str, Mark] = {
          Deed.REINSTALL, "cloned", Deed.IMPORT, "imported"),
         Mark("backups, restores, clones", "star", "#ce1256", 11),
     ),
-    **dict.fromkeys((Deed.REVOKE, Deed.READMIT, Deed.REGRANT, "wiped"), Mark("access", "pentagon", "#016c59", 10)),
+    **dict.fromkeys(
+        (Deed.REVOKE, Deed.READMIT, Deed.REGRANT, Deed.EXCISE, "wiped"), Mark("access", "pentagon", "#016c59", 10)
+    ),
     **dict.fromkeys(
         (Deed.START, Deed.STOP, Deed.AUDIT, Deed.REOPEN, Deed.UNBLOCK), Mark("the app", "circle-open", "#525252", 6)
     ),
     **dict.fromkeys(
-        (Deed.NETWORK_ON, Deed.SERVER_UP, Deed.DISK_FREED, Deed.CLOCK_RIGHT), Mark("mended", "circle", "#238b45", 7)
+        (Deed.NETWORK_ON, Deed.SERVER_UP, Deed.DISK_FREED, Deed.CLOCK_RIGHT, Deed.MEND, Deed.RELIEF, Deed.RELEASE),
+        Mark("mended", "circle", "#238b45", 7),
     ),
     **dict.fromkeys((Deed.DRAIN, "drained"), Mark("drains", "triangle-down", "#525252", 8)),
     **dict.fromkeys(("overtaken",), Mark("overtaken by another process", "triangle-left", "#dfc27d", 8)),

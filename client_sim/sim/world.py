@@ -207,7 +207,7 @@ class World:
         clone.store = original.store.restarted()
         clone.may_write, clone.wants_online = original.may_write, original.wants_online
         clone.may_have_twin = original.may_have_twin = True
-        clone.is_revoked = clone.was_revoked = original.is_revoked
+        clone.is_revoked, clone.was_revoked = original.is_revoked, original.was_revoked
         self.handsets.append(clone)
         clone.boot()
 

@@ -16,10 +16,12 @@ from client_sim.sim.history import History
 from client_sim.sim.issuer import Issuer
 from client_sim.sim.keys import PocketKey
 from client_sim.sim.link import Link, Moment
+from client_sim.sim.plan import Action, Deed, make
 from client_sim.sim.thief import Loot
 from client_sim.sim.timetable import Restless, Sleep, Timetable
 from client_sim.sim.truth import Broken, Chronicle, Truth
 from client_sim.sim.weather import Span, Weather, draw
+from client_sim.sim.world import World
 from crdt.ids import DeviceId, DocumentId
 from crdt.protocol.codec import encode
 from crdt.protocol.frames import NONCE_BYTES, Delta, Hello
@@ -263,6 +265,18 @@ def test_an_excision_takes_what_one_device_wrote_and_nothing_else() -> None:
     update = operators.excision(history, LAPTOP, Random(1))
     assert update is not None
     assert Replica.load([mine, stolen, update]).values() == {"body": "mine"}
+
+
+def test_a_clone_of_a_device_that_was_let_in_again_may_be_wiped_like_it() -> None:
+    """A server learns of both only when it reads the list of the revoked again."""
+    world = World(make(1, "calm"))
+    (phone, *_) = world.handsets
+    phone.boot()
+    for deed, act in ((Deed.REVOKE, world.revoke), (Deed.READMIT, world.readmit), (Deed.CLONE, world.clone)):
+        act(Action(0.0, deed, 0, 0))
+    clone = world.handsets[-1]
+    assert clone.label == f"{phone.label}~1"
+    assert (clone.is_revoked, clone.was_revoked) == (False, True)
 
 
 def test_spans_are_drawn_within_their_bounds() -> None:
