@@ -18,7 +18,7 @@ import pytest
 from client_sim.core.status import State
 from client_sim.live import AsyncDevice, AsyncDocument, Roots
 from server.core.records import StoredDocument
-from tests.crash.power.disk import Disk, Fate, build_library
+from tests.crash.power.disk import Disk, Fate, beside, build_library
 from tests.crash.power.server import PoweredServer, powered_server
 from tests.integration.server_peers import Hasty, check_gapless, converged, new_device, stored
 from tests.support import wait_until
@@ -69,13 +69,13 @@ async def test_a_store_that_was_being_made_is_made_in_the_end(tmp_path: Path, li
     async with powered_server(tmp_path, library) as server:
         for steps in range(1, MAKING_STEPS, 1 if SOAK else 40):
             for fate in Fate if SOAK else (Fate.PICKED,):
-                for file in tmp_path.glob("syncline.db*"):
+                for file in beside(server.database):
                     file.unlink()
                 await server.start(steps=steps)
                 await server.cut_power(fate, rng)
                 await server.start()
                 await server.cut_power(Fate.LOST, rng)
-                assert await stored(server.database, "alice/main")
+                assert (await stored(server.database, "alice/main")).head_seq == 0
 
 
 @dataclass
@@ -188,9 +188,8 @@ async def _cut(server: PoweredServer, people: list[Person], rng: Random, figures
 async def _check_disk(server: PoweredServer, people: list[Person]) -> None:
     """Everything that anybody was told of is on it. A copy is looked at, so that the server finds it as it was left."""
     with TemporaryDirectory(dir=server.database.parent) as folder:
-        for file in server.database.parent.glob("syncline.db*"):
-            if file.name.endswith((".db", "-wal", "-journal")):
-                shutil.copy(file, folder)
+        for file in beside(server.database):
+            shutil.copy(file, folder)
         database = Path(folder) / server.database.name
         with closing(sqlite3.connect(database)) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

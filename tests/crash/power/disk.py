@@ -114,9 +114,9 @@ class Disk:
     def __init__(self, database: Path, journal: Path, *, steps: int = 0) -> None:
         self.environment = {"DISK_FILE": str(database), "DISK_JOURNAL": str(journal), "DISK_STEPS": str(steps)}
         self.records = 0
-        self._memory = _beside(database, "-shm")
+        self._memory = _with_suffix(database, "-shm")
         self._journal = journal
-        self._paths = [_beside(database, suffix) for suffix in _SUFFIXES]
+        self._paths = [_with_suffix(database, suffix) for suffix in _SUFFIXES]
         self._names = {path: _File(bytearray(path.read_bytes())) for path in self._paths if path.exists()}
         self._names_synced = dict(self._names)
 
@@ -174,7 +174,12 @@ class Disk:
             last.change.apply(real.setdefault(self._paths[last.file], bytearray()))
 
 
-def _beside(database: Path, suffix: str) -> Path:
+def beside(database: Path) -> list[Path]:
+    """What there is of a database on its disk."""
+    return [path for suffix in _SUFFIXES if (path := _with_suffix(database, suffix)).exists()]
+
+
+def _with_suffix(database: Path, suffix: str) -> Path:
     return database.with_name(database.name + suffix)
 
 
