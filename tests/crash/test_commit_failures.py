@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias, cast
 
 import pytest
@@ -383,16 +384,20 @@ async def test_a_write_may_be_cut_anywhere(database: Path, way: Way) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own with an empty store on it, where the system lets us have one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ("mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder))
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("only root may mount a disk")
-    create_database(folder / "store.db")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+def small_disk() -> Iterator[Path]:
+    """A file system of its own with an empty store on it, where the system lets us have one.
+
+    It is not in pytest's own folders, which other runs clean up.
+    """
+    with TemporaryDirectory(prefix="syncline-disk-") as folder:
+        mount = ("mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", folder)
+        if subprocess.run(mount, capture_output=True, check=False).returncode:
+            pytest.skip("only root may mount a disk")
+        try:
+            create_database(Path(folder) / "store.db")
+            yield Path(folder)
+        finally:
+            subprocess.run(["umount", "--lazy", folder], check=True)  # cursors in tracebacks keep files open
 
 
 @ways(KNOWN)
