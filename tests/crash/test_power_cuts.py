@@ -6,6 +6,8 @@ import asyncio
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
@@ -76,6 +78,41 @@ async def test_a_store_that_was_being_made_is_made_in_the_end(tmp_path: Path, li
                 await server.start()
                 await server.cut_power(Fate.LOST, rng)
                 assert (await stored(server.database, "alice/main")).head_seq == 0
+
+
+TWO_FILES = """
+import os, sys
+database, folder = sys.argv[1], os.open(os.path.dirname(sys.argv[1]), os.O_RDONLY)
+for name, is_named in ((database, True), (database + "-wal", False)):
+    file = os.open(name, os.O_RDWR | os.O_CREAT)
+    os.pwrite(file, b"synced", 0)
+    os.fsync(file)
+    if is_named:
+        os.fsync(folder)
+    os.pwrite(file, b"SYN", 0)
+    os.ftruncate(file, 4)
+"""
+
+
+def test_a_disk_keeps_what_was_synced_and_of_the_rest_what_its_fate_is(tmp_path: Path, library: Path) -> None:
+    database, wal = tmp_path / "small.db", tmp_path / "small.db-wal"
+    disk = Disk(database, tmp_path / "journal")
+    environment = os.environ | disk.environment | {"LD_PRELOAD": str(library)}
+    subprocess.run([sys.executable, "-c", TWO_FILES, str(database)], env=environment, check=True)
+    disk.replay()
+    assert disk.records == 9
+    disk.cut(Fate.LOST, Random(1))
+    assert database.read_bytes() == b"synced"
+    assert not wal.exists(), "a file whose folder was not synced has no name"
+    disk.cut(Fate.KEPT, Random(1))
+    assert database.read_bytes() == wal.read_bytes() == b"SYNc"
+    in_order = {b"synced", b"Synced", b"SYnced", b"SYNced", b"SYNc"}
+    for fate, possible in ((Fate.CUT_SHORT, in_order), (Fate.PICKED, in_order | {b"sync", b"Sync", b"SYnc"})):
+        left = set()
+        for seed in range(500):
+            disk.cut(fate, Random(seed))
+            left.add(database.read_bytes())
+        assert left == possible
 
 
 @dataclass
