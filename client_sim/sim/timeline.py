@@ -20,6 +20,8 @@ from client_sim.sim.tally import EDITS
 QUIET_S = 2.0
 """Where nothing happens for longer than this, a second of the picture is worth more and more."""
 LANE_PX = 46
+HEIGHT_MIN_PX = 620
+"""The legend has room beside so much."""
 TICKS = 12
 FINE_S = 120.0
 """Of runs that are shorter the axis tells fractions of a second."""
@@ -268,7 +270,7 @@ class Timeline:
         ticks, edge = self._axis.ticks(), 0.015 * self._axis.length
         self._picture.update_layout(
             barmode="overlay", template="plotly_white", hovermode="closest", dragmode="zoom",
-            height=180 + LANE_PX * len(self._lanes), margin={"l": 10, "r": 10, "t": 80, "b": 50},
+            height=max(HEIGHT_MIN_PX, 180 + LANE_PX * len(self._lanes)), margin={"l": 10, "r": 10, "t": 80, "b": 50},
             legend={"itemsizing": "constant", "tracegroupgap": 0},
             xaxis={
                 "tickvals": list(ticks), "ticktext": list(ticks.values()), "range": [-edge, self._axis.length + edge],

@@ -274,6 +274,7 @@ def test_a_clone_of_a_device_that_was_let_in_again_may_be_wiped_like_it() -> Non
     phone.boot()
     for deed, act in ((Deed.REVOKE, world.revoke), (Deed.READMIT, world.readmit), (Deed.CLONE, world.clone)):
         act(Action(0.0, deed, 0, 0))
+    world.timetable.run_until(1.0)
     clone = world.handsets[-1]
     assert clone.label == f"{phone.label}~1"
     assert (clone.is_revoked, clone.was_revoked) == (False, True)
