@@ -132,11 +132,11 @@ def _decode(data: bytes, table: Mapping[int, _Shape], limits: Limits) -> Any:
 
 def _push(values: list[Any], limits: Limits) -> frames.Push:
     """What nearly every frame is, without the detour over its shape where nothing is unusual."""
-    if len(values) == 4 and type(updates := values[3]) is list and len(updates) <= limits.updates_per_push:
-        _, handle, first_op, _ = values
-        are_numbers = type(handle) is int and type(first_op) is int and handle >= 0 and 0 <= first_op <= UINT_MAX
-        if are_numbers and handle <= UINT_MAX and {*map(type, updates)} <= _BYTES_ONLY:
-            return frames.Push(handle, first_op, tuple(updates))
+    if len(values) == 4 or (len(values) == 5 and values[4] is False):
+        handle, first_op, updates = values[1:4]
+        if type(handle) is type(first_op) is int and 0 <= handle <= UINT_MAX and 0 <= first_op <= UINT_MAX:
+            if type(updates) is list and len(updates) == 1 and type(updates[0]) is bytes:
+                return frames.Push(handle, first_op, (updates[0],))
     push: frames.Push = _DEVICE_FRAMES[frames.Push.TYPE].build(values, 1, limits)
     return push
 
@@ -185,8 +185,6 @@ def _check_count(count: int, limits: Limits) -> None:
     if count > limits.updates_per_push:
         raise PeerError(Code.TOO_BIG, f"a list has at most {limits.updates_per_push} updates")
 
-
-_BYTES_ONLY = {bytes}
 
 # Readers: each takes a decoded msgpack value and the limits, and gives the field's value or raises.
 

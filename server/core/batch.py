@@ -8,7 +8,7 @@ from crdt.errors import ReplicaBroken
 from crdt.ids import DeviceId
 from crdt.replica import Replica
 from crdt.update import StateVector, read_update
-from server.core.intake import Op
+from server.core.intake import Ops, Run
 from server.core.records import LogEntry
 
 
@@ -20,53 +20,59 @@ class Flight:
     """
 
     entries: tuple[LogEntry, ...]
-    runs: list[list[Op]]
+    runs: list[Run]
     barred: frozenset[DeviceId] = frozenset()
 
     @property
-    def ops(self) -> list[Op]:
+    def op_count(self) -> int:
+        return sum(entry.last_op - entry.first_op + 1 for entry in self.entries)
+
+    @property
+    def ops(self) -> list[Ops]:
         """Those to be tried again if it is not written."""
-        return [op for run in self.runs for op in run if op.device not in self.barred]
+        return [ops for run in self.runs for ops in run if ops.device not in self.barred]
 
 
-def expected_after(replica: Replica, runs: list[list[Op]]) -> StateVector:
+def expected_after(replica: Replica, runs: list[Run]) -> StateVector:
     """The replica's state vector once these runs are in, where others are queued behind them."""
     expected = replica.state_vector()
     for run in runs:
-        for op in run:
-            read_update(op.update).advance(expected)
+        for ops in run:
+            for update in ops.updates:
+                read_update(update).advance(expected)
     return expected
 
 
-def apply_runs(replica: Replica, runs: list[list[Op]], expected: StateVector) -> None:
+def apply_runs(replica: Replica, runs: list[Run], expected: StateVector) -> None:
     """Apply in log order, and find out which ops change anything; `expected` is the state vector that must follow.
 
     Raises ReplicaBroken: the replica may be half changed then.
     """
     pending: list[bytes] = []
     for run in runs:
-        for op in run:
-            if op.changes:
-                pending.append(op.update)
+        for ops in run:
+            if ops.changes:
+                pending += ops.updates
                 continue
             replica.apply(pending)
             pending = []
-            op.changes = replica.apply_if_new(op.update)
+            (update,) = ops.updates
+            ops.changes = replica.apply_if_new(update)
     replica.apply(pending)
     if replica.state_vector() != expected:
         raise ReplicaBroken("the state vector is not the expected one")
 
 
-def entries_of(runs: list[list[Op]], head_seq: int, time_ms: int) -> tuple[LogEntry, ...]:
+def entries_of(runs: list[Run], head_seq: int, time_ms: int) -> tuple[LogEntry, ...]:
     """An entry for each run, after `head_seq`, once it is known which ops change anything."""
     return tuple(
         LogEntry(
             seq=head_seq + index,
             device=run[0].device,
             first_op=run[0].number,
-            last_op=run[-1].number,
+            last_op=run[-1].state.op,
             chain=run[-1].state.chain,
-            updates=tuple(op.update for op in run if op.changes or op.teaches),
+            updates=tuple(update for ops in run if ops.changes or ops.teaches for update in ops.updates),
             time_ms=time_ms,
             heal=run[0].heal,
         )

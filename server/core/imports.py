@@ -5,7 +5,7 @@ from __future__ import annotations
 from crdt.ids import DeviceId
 from server.core.desk import Desk
 from server.core.effects import ImportFinished
-from server.core.intake import Op
+from server.core.intake import Ops
 
 IMPORTER = DeviceId("", "import")
 """The device that imports are written under. No token can name it: a user's name is never empty.
@@ -30,16 +30,16 @@ class Imports:
     def add(self, request: int, update: bytes) -> None:
         self._waiting.append((request, update))
 
-    def next(self, number: int) -> Op | None:
+    def next(self, number: int) -> Ops | None:
         """The first that waits, as op `number`; None if none does."""
         if not self._waiting:
             return None
         self._numbered[number], update = self._waiting.pop(0)
-        return Op(0, IMPORTER, number, update, self._desk.now, rehearsed=True)
+        return Ops(0, IMPORTER, number, (update,), self._desk.now, rehearsed=True)
 
-    def wait_again(self, op: Op) -> None:
+    def wait_again(self, op: Ops) -> None:
         """The op was given up: it gets another number, in case another process took this one."""
-        self._waiting.append((self._numbered.pop(op.number), op.update))
+        self._waiting.append((self._numbered.pop(op.number), op.updates[0]))
 
     def finish(self, number: int, seq: int, error: str | None = None) -> None:
         """Answer an import that is an op: its entry's seq (0 if it changed nothing), or why it is not durable."""

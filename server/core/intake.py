@@ -8,11 +8,12 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeAlias
 
-from crdt.chain import OPS_START, OpState
+from crdt.chain import OPS_START, OpState, link
 from crdt.errors import PeerError
 from crdt.ids import DeviceId
 from crdt.protocol.codes import Code
@@ -25,18 +26,21 @@ OP_BYTES = 400
 
 
 @dataclass(slots=True)
-class Op:
-    """A device's numbered update on its way into the log. `received_s` is when it came, on the driver's clock."""
+class Ops:
+    """Numbered updates of a device on their way into the log: one, or several in a row where it just types on.
+
+    `number` is the first one's; `received_s` is when they came, on the driver's clock.
+    """
 
     session: SessionId
     device: DeviceId
     number: int
-    update: bytes
+    updates: tuple[bytes, ...]
     received_s: float
     state: OpState = OPS_START
-    """The device's ops once this one is in."""
+    """The device's ops once these are in."""
     changes: bool = True
-    """It has content that the document lacks. Where it has none (deletes only, say), applying it tells."""
+    """They have content that the document lacks. Where one has none (deletes only, say), applying it tells."""
     starts_run: bool = False
     """It builds on what another device has queued, so it can not move ahead of that into an earlier run."""
     structs: int = 0
@@ -50,8 +54,30 @@ class Op:
 
     @property
     def size(self) -> int:
-        """About how many bytes it takes while it is queued."""
-        return OP_BYTES + len(self.update)
+        """About how many bytes they take while they are queued."""
+        return OP_BYTES * len(self.updates) + sum(map(len, self.updates))
+
+    def one_by_one(self) -> list[Ops]:
+        """The same as at first, before any of them was admitted; each by itself."""
+        return [
+            Ops(
+                self.session, self.device, self.number + index, (update,), self.received_s,
+                heal=self.heal, rehearsed=self.rehearsed,
+            )
+            for index, update in enumerate(self.updates)
+        ]  # fmt: skip
+
+
+def sizes_by_session(queued: Iterable[Ops]) -> dict[SessionId, int]:
+    """About how many bytes they take, by the session that sent them."""
+    sizes: dict[SessionId, int] = {}
+    for ops in queued:
+        sizes[ops.session] = sizes.get(ops.session, 0) + ops.size
+    return sizes
+
+
+Run: TypeAlias = list[Ops]
+"""Ops of one device that enter the log together, as one entry."""
 
 
 class Verdict(Enum):
@@ -67,7 +93,7 @@ class Intake:
     """Takes ops in and gives them out again in batches. It knows the log through `durable`, the room's own record."""
 
     def __init__(self, durable: Mapping[DeviceId, OpState], update_bytes_max: int) -> None:
-        self.queue: list[Op] = []
+        self.queue: list[Ops] = []
         self.expected: StateVector = {}
         self.inspector = Inspector()
         self.bytes_left = 0
@@ -109,59 +135,85 @@ class Intake:
         """The device knows where it is: it has just opened the document."""
         self._refused.pop(device, None)
 
-    def admit(self, op: Op) -> Verdict:
-        """Check and queue an op. Raises PeerError if it is refused: it then takes no number."""
-        last = self.last(op.device)
-        if op.number <= last.op:
-            durable = self._durable.get(op.device, OPS_START)
-            return Verdict.DURABLE if op.number <= durable.op else Verdict.IGNORED
-        if self._refused and self.ignores(op.device, op.number):
+    def admit(self, ops: Ops) -> Verdict:
+        """Check and queue the first of these, and those after it that just type on: `ops` is left with so many.
+
+        Raises PeerError if the first is refused: it then takes no number.
+        """
+        last = self.last(ops.device)
+        if ops.number == last.op + 1 and not self._refused and self._types_on(ops, last):
+            self._enqueue(ops)
+            return Verdict.QUEUED
+        ops.updates = ops.updates[:1]
+        if ops.number <= last.op:
+            durable = self._durable.get(ops.device, OPS_START)
+            return Verdict.DURABLE if ops.number <= durable.op else Verdict.IGNORED
+        if self.ignores(ops.device, ops.number):
             return Verdict.IGNORED
         try:
-            if not self._check(op, last):
+            if not self._check(ops, last):
                 return Verdict.DEAR
         except PeerError:
-            self.refuse(op.device, op.number)
+            self.refuse(ops.device, ops.number)
             raise
-        op.rehearsed = True
-        self._admitted[op.device] = op.state
-        self.queue.append(op)
+        self._enqueue(ops)
         return Verdict.QUEUED
+
+    def _enqueue(self, ops: Ops) -> None:
+        ops.rehearsed = True
+        self._admitted[ops.device] = ops.state
+        self.queue.append(ops)
 
     def ignores(self, device: DeviceId, number: int) -> bool:
         """The op came behind one that was refused, and that has not come again (it is above the last, then)."""
         refused = self._refused.get(device)
         return refused is not None and self.last(device).op < refused < number
 
-    def _check(self, op: Op, last: OpState) -> bool:
-        """False if it is to be rehearsed first. Raises PeerError."""
+    def _types_on(self, ops: Ops, last: OpState) -> bool:
+        """The short way for a device that types on where its last op ended, with nobody else at the same client id.
+
+        `ops` is left with the updates that do. False if the first does not.
+        """
+        device, updates = ops.device, ops.updates
+        client, clock = self._typing.get(device, _NOWHERE)
+        if self.expected.get(client) != clock or self._writers.get(client, device) != device:
+            return False
+        chain, taken = last.chain, 0
+        for update in updates:
+            length, size = continuation(update, client, clock), len(update)
+            if not length or size > self.bytes_left or size > self._update_bytes_max:
+                break
+            self.bytes_left -= size
+            clock += length
+            chain = link(chain, update)
+            taken += 1
+        if not taken:
+            return False
+        if taken < len(updates):
+            ops.updates = updates[:taken]
+        ops.state = OpState(last.op + taken, chain)
+        self._writers[client] = device
+        self.expected[client] = clock
+        self._typing[device] = (client, clock)
+        return True
+
+    def _check(self, op: Ops, last: OpState) -> bool:
+        """The long way, for any update. False if it is to be rehearsed first. Raises PeerError."""
+        (update,) = op.updates
         if op.number != last.op + 1:
             raise PeerError(Code.OP_GAP, f"the next op is {last.op + 1}", expected=last.op + 1)
-        if len(op.update) > self._update_bytes_max:
+        if len(update) > self._update_bytes_max:
             raise PeerError(Code.TOO_BIG, f"an update has at most {self._update_bytes_max} bytes")
-        if not self._continues(op) and not self._read(op):
+        if not self._read(op, update):
             return False
-        self.bytes_left -= len(op.update)
-        op.state = last.after(op.update)
+        self.bytes_left -= len(update)
+        op.state = last.after(update)
         return True
 
-    def _continues(self, op: Op) -> bool:
-        """The short way for a device that types on where its last op ended, with nobody else at the same client id."""
-        client, clock = self._typing.get(op.device, _NOWHERE)
-        if self.expected.get(client) != clock or len(op.update) > self.bytes_left:
-            return False
-        length = continuation(op.update, client, clock)
-        if not length or self._writers.setdefault(client, op.device) != op.device:
-            return False
-        self.expected[client] = clock + length
-        self._typing[op.device] = (client, clock + length)
-        return True
-
-    def _read(self, op: Op) -> bool:
-        """The long way, for every update. False if it is to be rehearsed first. Raises PeerError."""
-        update = read_update(op.update, bounded=True)
+    def _read(self, op: Ops, data: bytes) -> bool:
+        update = read_update(data, bounded=True)
         op.starts_run = self._leans_on_others(update, op.device)
-        if update.sections and len(op.update) > self.bytes_left and op.device.user != NOBODY:
+        if update.sections and len(data) > self.bytes_left and op.device.user != NOBODY:
             raise PeerError(Code.TOO_BIG, "the document is full: only deletes are taken")
         if not self.inspector.admit(update, self.expected, op.device.user, heal=op.heal, rehearsed=op.rehearsed):
             return False
@@ -190,27 +242,27 @@ class Intake:
             leans = leans or self._writers.get(client) != device
         return leans
 
-    def take(self, most: int | None = None) -> list[list[Op]]:
-        """The queue's next `most` ops (all by default) as runs of one device each, in the order they enter the log.
+    def take(self, most: int | None = None) -> list[Run]:
+        """The queue's next `most` (all by default) as runs of one device each, in the order they enter the log.
 
         Ops of one device that lie apart in the queue come together in one run where none leans on what lies between.
         """
-        taken, left = self.queue[:most], self.queue[len(self.queue[:most]) :]
-        self.queue = left
-        if not left:
+        taken, self.queue = self.queue[:most], self.queue[len(self.queue[:most]) :]
+        if not self.queue:
             self._begin_batch(self.expected)
-        runs: list[list[Op]] = []
-        open_runs: dict[DeviceId, list[Op]] = {}
-        for op in taken:
-            if op.starts_run:
+        runs: list[Run] = []
+        open_runs: dict[DeviceId, Run] = {}
+        for ops in taken:
+            if ops.starts_run:
                 open_runs.clear()
-            if op.device not in open_runs or open_runs[op.device][-1].heal is not op.heal:
-                open_runs[op.device] = []
-                runs.append(open_runs[op.device])
-            open_runs[op.device].append(op)
+            run = open_runs.get(ops.device)
+            if run is None or run[-1].heal is not ops.heal:
+                run = open_runs[ops.device] = []
+                runs.append(run)
+            run.append(ops)
         return runs
 
-    def withdraw(self) -> list[Op]:
+    def withdraw(self) -> list[Ops]:
         """Give up the queue, in order. `restart` or `go_back` must follow."""
         withdrawn, self.queue = self.queue, []
         return withdrawn

@@ -30,7 +30,7 @@ from server.core.effects import BeginEpoch, Inspect, Quarantine, Rehearse
 from server.core.events import SessionId
 from server.core.imports import IMPORTER, Imports
 from server.core.inspector import Inspector
-from server.core.intake import Intake, Op, Verdict
+from server.core.intake import Intake, Ops, Run, Verdict, sizes_by_session
 from server.core.membership import Membership
 from server.core.records import DocumentAppend, LogEntry, StoredDocument
 from server.core.refusals import Refusals
@@ -83,7 +83,7 @@ class Room:
         self._arrivals = Arrivals(desk, self._intake, lambda updates: desk.emit(Rehearse(document, updates)))
         self._imports = Imports(desk)
         self._refusals = Refusals(handle, desk, self.members, self._intake, self._imports)
-        self._held: list[Op] = []
+        self._held: list[Ops] = []
         self._recovery = Recovery.RETRY
         self._one_by_one = 0
         self._failed_loads = self._epoch_seq = 0
@@ -223,15 +223,16 @@ class Room:
         if arrival.access is not Access.WRITE:
             self._refusals.refuse(session, device, push.first_op, PeerError(*_READ_ONLY))
             return None
-        again, size, structs, rest = False, 0, 0, None
-        for index, update in enumerate(push.updates):
-            number = push.first_op + index
+        again, size, structs, rest, at = False, 0, 0, None, 0
+        while at < len(push.updates):
+            number, left = push.first_op + at, push.updates[at:]
             heal = push.heal and number == 1 and (self._epoch_seq > 0 or not self.head_seq)
-            op = Op(session, device, number, update, arrival.received_s, heal=heal, rehearsed=arrival.rehearsed)
-            verdict = self._try(op)
-            structs += op.structs
+            ops = Ops(session, device, number, left, arrival.received_s, heal=heal, rehearsed=arrival.rehearsed)
+            verdict = self._try(ops)
+            at += len(ops.updates)
+            structs += ops.structs
             if verdict is Verdict.QUEUED:
-                size += op.size
+                size += ops.size
             elif verdict is Verdict.DEAR:
                 rest = arrival.from_op(number)
                 break
@@ -242,17 +243,17 @@ class Room:
             self.members.acknowledge_again(device)
         return rest
 
-    def _try(self, op: Op) -> Verdict | None:
-        """Check and queue an op; whoever speaks for the device is told if it is refused."""
+    def _try(self, ops: Ops) -> Verdict | None:
+        """Check and queue as many as `Intake.admit` takes; the device is told if the first is refused."""
         try:
-            return self._intake.admit(op)
+            return self._intake.admit(ops)
         except PeerError as exc:
-            self._refusals.refuse(op.session, op.device, op.number, exc)
+            self._refusals.refuse(ops.session, ops.device, ops.number, exc)
             return None
 
-    def _queue(self, ops: Iterable[Op]) -> None:
+    def _queue(self, waiting: Iterable[Ops]) -> None:
         """As `_try`, for ops that were in the queue before, or come from no session."""
-        for op in ops:
+        for op in [op for ops in waiting for op in ops.one_by_one()]:
             if self._try(op) is Verdict.QUEUED:
                 self._desk.queued(op.session, op.size)
 
@@ -279,17 +280,17 @@ class Room:
         queue = self._withdraw()
         in_flight = {run[-1].device: run[-1].state for run in self._flight.runs} if self._flight else {}
         self._intake.go_back(self._replica.state_vector(), in_flight)
-        self._queue(op for op in queue if op.device != device)
+        self._queue(ops for ops in queue if ops.device != device)
 
-    def _withdraw(self) -> list[Op]:
+    def _withdraw(self) -> list[Ops]:
         queue = self._intake.withdraw()
         self._release(queue)
         return queue
 
-    def _release(self, ops: Iterable[Op]) -> None:
+    def _release(self, ops: Iterable[Ops]) -> None:
         """Ops went out of the queue: their sessions may send more."""
-        for op in ops:
-            self._desk.queued(op.session, -op.size)
+        for session, size in sizes_by_session(ops).items():
+            self._desk.queued(session, -size)
 
     # --- a batch
 
@@ -306,8 +307,7 @@ class Room:
             return None
         assert self._replica is not None
         runs = self._intake.take(1 if self._one_by_one else None)
-        for run in runs:
-            self._release(run)
+        self._release(ops for run in runs for ops in run)
         try:
             expected = expected_after(self._replica, runs) if self._intake.queue else self._intake.expected
             apply_runs(self._replica, runs, expected)
@@ -320,15 +320,15 @@ class Room:
         self._flight = Flight(entries, runs)
         return DocumentAppend(self.document, self.epoch, entries)
 
-    def _suspect(self, runs: list[list[Op]], reason: ReplicaBroken) -> None:
+    def _suspect(self, runs: list[Run], reason: ReplicaBroken) -> None:
         """The library stumbled over a batch: find the culprit by trying the ops one at a time (I6)."""
-        ops = [op for run in runs for op in run]
+        ops = [op for run in runs for taken in run for op in taken.one_by_one()]
         self._desk.log("warning", "replica_broken", document=str(self.document), ops=len(ops), reason=str(reason))
         if len(ops) == 1:
             culprit = ops.pop()
             error = BadUpdate("malformed", "the update can not be integrated")
             self._refusals.refuse(culprit.session, culprit.device, culprit.number, error)
-        self._one_by_one = len(ops) + len(self._intake.queue)
+        self._one_by_one = len(ops) + sum(len(queued.updates) for queued in self._intake.queue)
         self._start_over(ops, Recovery.RETRY)
 
     def commit_done(self, *, committed: bool) -> None:
@@ -344,7 +344,7 @@ class Room:
             for op in run if entry.device == IMPORTER else ():
                 self._imports.finish(op.number, entry.seq if op.changes else 0)
         waited_s = self._desk.now - min(run[0].received_s for run in flight.runs)
-        self._desk.meter.acknowledged(sum(map(len, flight.runs)), waited_s)
+        self._desk.meter.acknowledged(flight.op_count, waited_s)
         if deliveries:
             self._desk.meter.delivered(deliveries, waited_s)
         self.advance()
@@ -367,17 +367,17 @@ class Room:
 
     # --- loading, and starting over
 
-    def _start_over(self, ops: list[Op], recovery: Recovery) -> None:
+    def _start_over(self, ops: list[Ops], recovery: Recovery) -> None:
         """Drop the replica and load again; `ops` and the queue are settled by `recovery` once the log is known (I6)."""
         self._set_aside(ops, recovery)
         self._load()
 
-    def _set_aside(self, ops: list[Op], recovery: Recovery) -> None:
+    def _set_aside(self, ops: list[Ops], recovery: Recovery) -> None:
         self._flight = None
         self._replica = None
         self._recovery = recovery
         self._held = []
-        for op in ops + self._withdraw():
+        for op in [op for taken in ops + self._withdraw() for op in taken.one_by_one()]:
             if op.device != IMPORTER:
                 self._held.append(op)
             elif recovery is Recovery.RETRY:

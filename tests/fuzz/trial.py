@@ -18,7 +18,7 @@ from crdt.replica import Replica, Values, canonical_json, values_of
 from crdt.update import StateVector, read_update, root_kinds
 from server.core.batch import apply_runs, entries_of
 from server.core.inspector import Inspector
-from server.core.intake import Intake, Op, Verdict
+from server.core.intake import Intake, Ops, Verdict
 from server.core.records import LogEntry, Snapshot, StoredDocument
 from server.runtime.rehearsal import rehearse
 from server.storage.compaction import CompactionError, verified_snapshot
@@ -187,7 +187,7 @@ class Trial:
 
     def _admit(self, user: str, update: bytes) -> bool:
         device = DeviceId(user, "phone")
-        op = Op(1, device, self._intake.last(device).op + 1, update, 0.0)
+        op = Ops(1, device, self._intake.last(device).op + 1, (update,), 0.0)
         before = self._pack()
         try:
             with self._timed("check", 1):
@@ -204,12 +204,12 @@ class Trial:
         self._packed = None
         return True
 
-    def _rehearse(self, op: Op) -> None:
+    def _rehearse(self, op: Ops) -> None:
         """It may take long to apply: as the server does, try it on a copy first. Raises PeerError."""
         self._commit()
         self.outcomes["rehearsed"] += 1
         with self._reading("rehearsal"):
-            _, error = rehearse(self._stored(), [op.update])
+            _, error = rehearse(self._stored(), [*op.updates])
         if error is not None:
             raise error
         op.rehearsed = True
