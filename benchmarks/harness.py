@@ -7,6 +7,7 @@ import gc
 import os
 import resource
 import shlex
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -96,12 +97,14 @@ def _earlier(text: str) -> Report:
 def run_once(name: str, workload: Workload, report: Report) -> None:
     """Add one run to the report: what it measured, or what was wrong with its result."""
     gc.collect()
+    start = time.perf_counter()
     try:
         made = tuple(workload())
     except WorkloadFailed as exc:
         report.failures.setdefault(name, []).append(str(exc))
     else:
         report.runs.setdefault(name, []).append(made)
+    report.took_s.setdefault(name, []).append(time.perf_counter() - start)
 
 
 def _settle() -> None:

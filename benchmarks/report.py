@@ -36,6 +36,8 @@ class Report:
     runs: Runs = field(default_factory=dict)
     failures: dict[str, list[str]] = field(default_factory=dict)
     """By workload: what was wrong with the result of a run, which is not among `runs`."""
+    took_s: dict[str, list[float]] = field(default_factory=dict)
+    """By workload: how long each run took, with all that is not measured."""
 
     @classmethod
     def begun(cls, command: str, scale: Scale, versions: Mapping[str, str]) -> Report:

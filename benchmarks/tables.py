@@ -21,8 +21,12 @@ def show(report: Report, console: Console) -> None:
     for group in dict.fromkeys(case.group for case in found):
         for table in _group(group, [case for case in found if case.group == group]):
             console.print(table)
+    for line in _notes(found):
+        console.print(f"[dim]{line}[/dim]")
     for line in _doubts(report, found):
         console.print(f"[yellow]{line}[/yellow]")
+    took_s = sum(map(sum, report.took_s.values()))
+    console.print(f"[dim]{report.commit}, {report.machine['cpu']}; took {took_s / 60:.1f} minutes[/dim]")
 
 
 def show_changes(changes: Sequence[Change], earlier: Report, console: Console) -> None:
@@ -86,11 +90,19 @@ def _table(group: str, found: Sequence[Case], columns: Sequence[tuple[str, str]]
     return table
 
 
+def _notes(found: Sequence[Case]) -> Iterator[str]:
+    """What workloads say of their cases, those together of which they say the same."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for case in found:
+        if case.note:
+            names.setdefault((case.workload, case.note), []).append(case.name)
+    for (workload, note), which in names.items():
+        yield f"{workload}, {' and '.join(which)}: {note}"
+
+
 def _doubts(report: Report, found: Sequence[Case]) -> Iterator[str]:
     """What a reader has to know before believing a figure."""
     for case in found:
-        if case.note:
-            yield f"{case.title}: {case.note}"
         if case.busy_runs:
             yield (
                 f"{case.title}: the generator took more than {GENERATOR_BUSY:.0%} of its core in "

@@ -139,3 +139,4 @@ def test_a_run_whose_result_is_wrong_has_no_figures() -> None:
         run_once(name, workload, found)
     assert list(found.runs) == ["group/good"]
     assert found.failures == {"group/bad": ["lost an update"]}
+    assert list(found.took_s) == ["group/good", "group/bad"]
