@@ -14,13 +14,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import harness
-from benchmarks.figures import Run, Scale, Spread, Workload, WorkloadFailed
+from benchmarks.figures import Better, Run, Scale, Spread, Workload, WorkloadFailed
 from benchmarks.peers.durability import killed
 from benchmarks.peers.fanout import SHAPES, fanout
 from benchmarks.peers.packages import NotInstalled
 from benchmarks.peers.reconnect import reconnected
 from benchmarks.peers.servers import PEERS, Peer, Server
 from benchmarks.report import Case, Measured, Report, cases
+from benchmarks.tables import number
 
 RANGES = 10_000
 Measure = Callable[[Peer], Coroutine[Any, Any, Run]]
@@ -105,19 +106,22 @@ def _ready(names: Sequence[str], console: Console) -> Iterator[Peer]:
 
 
 def ratios(report: Report) -> Table:
-    """Syncline's figure against each peer's of the same round: the median ratio, the least and the most."""
+    """Syncline's figure against each peer's of the same round: the median ratio, the least and the most.
+
+    Green where Syncline was the better one in every round, red where the peer was.
+    """
     found = {case.workload: case for case in cases(report)}
     ours = PEERS["syncline"].name
     theirs = [peer.name for peer in PEERS.values() if peer.name != ours]
     table = Table(title="Syncline / peer, rounds of the same run", title_justify="left")
     for column in ("workload", "figure", *theirs):
-        table.add_column(column, justify="right" if column in theirs else "left")
+        table.add_column(column, justify="right" if column in theirs else "left", overflow="fold")
     for workload, case in found.items():
         group, _, name = workload.partition("/")
         for figure in case.figures if name == ours else ():
             cells = [_ratio(figure, found.get(f"{group}/{peer}")) for peer in theirs]
-            if any(cells):
-                table.add_row(group, f"{figure.name}\n[dim]{figure.unit}, {figure.better} is better[/dim]", *cells)
+            if figure.better is not Better.NEITHER and any(cells):
+                table.add_row(group, figure.name, *cells)
     return table
 
 
@@ -128,4 +132,7 @@ def _ratio(ours: Measured, peer: Case | None) -> str:
     if not pairs or not all(other for _, other in pairs):
         return ""
     spread = Spread.of([mine / other for mine, other in pairs])
-    return f"{spread.median:.2f}\n[dim]{spread.least:.2f}-{spread.most:.2f}[/dim]"
+    text = f"{number(spread.median)} ({number(spread.least)}-{number(spread.most)})"
+    above, below = spread.least > 1, spread.most < 1
+    better, worse = (above, below) if ours.better is Better.HIGHER else (below, above)
+    return f"[green]{text}[/]" if better else f"[red]{text}[/]" if worse else text

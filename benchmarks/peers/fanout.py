@@ -198,7 +198,7 @@ def _figures(shape: Shape, rooms: Sequence[Room], load: _Load) -> tuple[Figure, 
         Figure("deliveries", deliveries / load.seconds, "/s", Better.HIGHER),
         Figure("server CPU", load.cpu_s / updates * 1e6, "us/update"),
         Figure("deliveries per CPU second", deliveries / load.cpu_s, "/s", Better.HIGHER),
-        Figure("CPU to store what was delivered", load.later_cpu_s / updates * 1e6, "us/update"),
+        Figure("CPU to store what was delivered", load.later_cpu_s / updates * 1e6, "us/update", Better.NEITHER),
         Figure("the same, and stored", deliveries / (load.cpu_s + load.later_cpu_s), "/s", Better.HIGHER),
     ]
     if shape.updates_per_s is not None:

@@ -235,5 +235,5 @@ def test_ratios_are_of_rounds() -> None:
             (Run(name, (Figure("deliveries", value, "/s", Better.HIGHER),)),) for value in values
         ]
     columns = {str(column.header): list(column.cells) for column in command.ratios(report).columns}
-    assert columns["Hocuspocus"] == ["2.50\n[dim]2.00-3.00[/dim]"]
+    assert columns["Hocuspocus"] == ["[green]2.5 (2-3)[/]"]
     assert columns["y-websocket"] == [""]
