@@ -15,13 +15,27 @@ from crdt.errors import PeerError
 from crdt.ids import DeviceId, DocumentId
 from crdt.limits import Limits
 from crdt.protocol.codec import decode_device_frame, decode_server_frame, decode_updates
-from crdt.protocol.frames import Ack, Auth, Chunk, Delta, Error, Hello, Open, Opened, Push, ServerFrame
+from crdt.protocol.frames import (
+    Ack,
+    Auth,
+    Chunk,
+    Cursor,
+    Delta,
+    Error,
+    Hello,
+    Mode,
+    Open,
+    Opened,
+    Push,
+    Resync,
+    ServerFrame,
+)  # fmt: skip
 from server.core.effects import Append
 from server.core.intake import OP_BYTES
 from server.core.membership import REQUEST_BYTES
 from server.core.options import CoreOptions
 
-_ASKING = (Hello.TYPE, Open.TYPE, Auth.TYPE, Push.TYPE)
+_ASKING = (Hello.TYPE, Open.TYPE, Resync.TYPE, Auth.TYPE, Push.TYPE)
 _TELLING = (Opened.TYPE, Delta.TYPE, Ack.TYPE, Chunk.TYPE, Error.TYPE)
 _INTRUDERS = ("mallory", "peter", "eve")
 
@@ -39,6 +53,8 @@ class _Seat:
     device: DeviceId | None = None
     grants: Mapping[str, str] = field(default_factory=dict)
     asked: dict[int, DocumentId] = field(default_factory=dict)
+    cursors: dict[DocumentId, set[Cursor | None]] = field(default_factory=dict)
+    """Where it said that it was."""
     is_accepted: bool = False
     deflates: bool = False
     is_overfull: bool = False
@@ -162,6 +178,8 @@ class Guard:
                     self._ask(seat, opened)
             case Open():
                 self._ask(seat, frame)
+            case Resync(handle=handle, cursor=cursor) if handle in self._rooms:
+                seat.cursors.setdefault(self._rooms[handle], set()).add(cursor)
             case Auth(token):
                 self._read_token(seat, token)
             case Push(updates=updates):
@@ -180,7 +198,8 @@ class Guard:
         if seat.device is None:
             return
         with suppress(ValueError):  # it is refused
-            seat.asked[opened.ref] = DocumentId.parse(opened.doc, seat.device.user)
+            document = seat.asked[opened.ref] = DocumentId.parse(opened.doc, seat.device.user)
+            seat.cursors.setdefault(document, set()).add(opened.cursor)
 
     def sending(self, session: int, data: bytes) -> None:
         """Raises Broken."""
@@ -211,6 +230,8 @@ class Guard:
                 mode = "chunked" if frame.more else frame.mode.value
                 self._history.counts[f"catch-up {mode}"] += 1
                 self._history.say(seat.label, "caught up", lambda: f"{document} from {self._name}: {mode}")
+                is_there = frame.mode is not Mode.CURRENT or frame.cursor in seat.cursors.get(document, ())
+                hold(is_there, "who is current has the cursor", f"{device} in {document} is not at {frame.cursor.seq}")
                 self.truth.check_opened(document, device, frame)
                 seat.downloads.pop(frame.handle, None)
             case Delta():

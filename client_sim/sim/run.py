@@ -47,6 +47,7 @@ def play(plan: Plan, *, keep: bool = False) -> Outcome:
             failure = Failure(exc.promise, str(exc), world.timetable.now)
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is what was looked for
             failure = Failure("no defects", f"{type(exc).__name__}: {exc} {_where(exc)}", world.timetable.now)
+    world.timetable.end()
     days = world.timetable.now / 86_400
     history = world.history
     device_days = days * len(world.handsets)

@@ -62,6 +62,7 @@ class Timetable:
     def __init__(self) -> None:
         self.now = 0.0
         self.steps = 0
+        self._unstarted: dict[Work, None] = {}
         self._heap: list[tuple[float, int, Callable[[], object]]] = []
         self._order = count()
 
@@ -75,8 +76,18 @@ class Timetable:
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> Work:
         """Run a coroutine that awaits nothing but Sleep. Its first part runs soon, not within this call."""
         work = Work(self, coroutine)
-        self.after(0.0, work.go_on)
+        self._unstarted[work] = None
+        self.after(0.0, lambda: self._start(work))
         return work
+
+    def _start(self, work: Work) -> None:
+        del self._unstarted[work]
+        work.go_on()
+
+    def end(self) -> None:
+        """Nothing happens any more: what was to begin just now never does."""
+        for work in self._unstarted:
+            work.cancel()
 
     def run_until(self, end: float) -> None:
         """Let happen all that is due up to `end`."""

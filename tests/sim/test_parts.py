@@ -163,6 +163,18 @@ def test_work_sleeps_and_ends_with_its_process() -> None:
     assert done == [10.0, 20.0]
 
 
+def test_work_that_was_to_begin_when_all_ended_never_does() -> None:
+    timetable, begun = Timetable(), list[bool]()
+
+    async def work() -> None:
+        begun.append(True)
+
+    timetable.spawn(work())
+    timetable.end()
+    timetable.run_until(1.0)
+    assert begun == []
+
+
 def test_what_goes_round_is_found() -> None:
     timetable = Timetable()
 
