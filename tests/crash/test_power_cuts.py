@@ -41,8 +41,7 @@ MAKING_STEPS = 70
 """What it does, about, to make one."""
 CHECKPOINT_PAGES = 40
 """The write-ahead log is copied into the database, and begun again, in nearly every life."""
-ARGUMENTS = ("--compaction-entries-min", "10", "--compaction-entries-max", "30") if SOAK else ()
-"""Each server that compacts starts a process for it, which takes a second."""
+ARGUMENTS = ("--compaction-entries-min", "5", "--compaction-entries-max", "15")
 WITHIN_S = 30.0
 OFFLINE = (State.OFFLINE, State.CONNECTING)
 LOST = "acknowledged, and lost"
@@ -56,7 +55,8 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_power_cuts_lose_nothing_acknowledged(tmp_path: Path, library: Path, seed: int) -> None:
     figures = await endure_power_cuts(tmp_path, library, seed, {"wal_autocheckpoint": CHECKPOINT_PAGES})
-    print(figures)  # noqa: T201 - what was tried
+    print(f"{figures}, {len(figures.snapshots)} snapshots")  # noqa: T201 - what was tried
+    assert figures.snapshots, "nothing was compacted"
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -122,6 +122,8 @@ class Figures:
     cuts: int = 0
     cut_while_starting: int = 0
     acknowledged: int = 0
+    snapshots: set[tuple[int, int]] = field(default_factory=set, repr=False)
+    """Document and seq of those that were on the disk after a cut."""
     disk_steps: int = 0
     unsynced_bytes: int = 0
     """That were on no disk yet at the cuts."""
@@ -132,6 +134,9 @@ class Figures:
         self.fates[fate.value] += 1
         self.disk_steps += disk.records
         self.unsynced_bytes += disk.unsynced_bytes
+
+    def note_snapshots(self, documents: list[StoredDocument]) -> None:
+        self.snapshots |= {(n, found.snapshot.seq) for n, found in enumerate(documents) if found.snapshot}
 
 
 async def endure_power_cuts(folder: Path, library: Path, seed: int, pragmas: Mapping[str, object]) -> Figures:
@@ -219,10 +224,11 @@ async def _cut(server: PoweredServer, people: list[Person], rng: Random, figures
     figures.note(fate, disk)
     for person in people:
         await person.device.wait(lambda p=person: p.device.status.state in OFFLINE, WITHIN_S)  # type: ignore[misc]
-    await _check_disk(server, people)
+    documents = await _check_disk(server, people)
+    figures.note_snapshots(documents)
 
 
-async def _check_disk(server: PoweredServer, people: list[Person]) -> None:
+async def _check_disk(server: PoweredServer, people: list[Person]) -> list[StoredDocument]:
     """Everything that anybody was told of is on it. A copy is looked at, so that the server finds it as it was left."""
     with TemporaryDirectory(dir=server.database.parent) as folder:
         for file in beside(server.database):
@@ -240,6 +246,7 @@ async def _check_disk(server: PoweredServer, people: list[Person]) -> None:
             told |= {name: max(told[name], shown.get(name, 0)) for name in DEVICES if name != person.device.name}
         lost = {name: (ops.get(name, 0), number) for name, number in told.items() if ops.get(name, 0) < number}
         assert not lost, f"{LOST}: {lost}"
+    return documents
 
 
 def _ops(document: StoredDocument) -> dict[str, int]:
