@@ -10,6 +10,10 @@ from benchmarks.figures import Better
 from benchmarks.report import Measured, Report, cases
 
 
+JUDGED_FROM_RUNS = 3
+"""Of each side. Of two and two that are alike, a third do not overlap by chance; of three and three, a tenth."""
+
+
 class Verdict(StrEnum):
     """What a difference is worth."""
 
@@ -17,7 +21,7 @@ class Verdict(StrEnum):
     WORSE = "worse"
     SAME = "within the spread"
     UNJUDGED = ""
-    """A figure that is neither good nor bad, or one that was measured once only: it has no spread."""
+    """A figure that is neither good nor bad, or one that was measured too few times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class Change:
     @property
     def verdict(self) -> Verdict:
         """Better or worse only where no run of one side lies among those of the other."""
-        if self.now.better is Better.NEITHER or min(len(self.now.values), len(self.earlier.values)) < 2:
+        if self.now.better is Better.NEITHER or min(len(self.now.values), len(self.earlier.values)) < JUDGED_FROM_RUNS:
             return Verdict.UNJUDGED
         earlier, now = self.earlier.spread, self.now.spread
         if now.least <= earlier.most and earlier.least <= now.most:

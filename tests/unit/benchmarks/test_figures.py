@@ -62,15 +62,15 @@ def test_another_file_is_no_report(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("earlier", "now", "better", "verdict"),
     [
-        ((10, 11), (5, 6), Better.LOWER, Verdict.BETTER),
-        ((10, 11), (5, 6), Better.HIGHER, Verdict.WORSE),
-        ((10, 11), (20, 21), Better.LOWER, Verdict.WORSE),
-        ((10, 11), (20, 21), Better.HIGHER, Verdict.BETTER),
-        ((10, 14), (9, 12), Better.LOWER, Verdict.SAME),
-        ((10, 10), (10, 10), Better.LOWER, Verdict.SAME),
-        ((10, 11), (5, 6), Better.NEITHER, Verdict.UNJUDGED),
-        ((10,), (5, 6), Better.LOWER, Verdict.UNJUDGED),
-        ((10, 11), (5,), Better.LOWER, Verdict.UNJUDGED),
+        ((10, 11, 12), (5, 6, 7), Better.LOWER, Verdict.BETTER),
+        ((10, 11, 12), (5, 6, 7), Better.HIGHER, Verdict.WORSE),
+        ((10, 11, 12), (20, 21, 22), Better.LOWER, Verdict.WORSE),
+        ((10, 11, 12), (20, 21, 22), Better.HIGHER, Verdict.BETTER),
+        ((10, 11, 14), (8, 9, 12), Better.LOWER, Verdict.SAME),
+        ((10, 10, 10), (10, 10, 10), Better.LOWER, Verdict.SAME),
+        ((10, 11, 12), (5, 6, 7), Better.NEITHER, Verdict.UNJUDGED),
+        ((10, 11), (5, 6, 7), Better.LOWER, Verdict.UNJUDGED),
+        ((10, 11, 12), (5, 6), Better.LOWER, Verdict.UNJUDGED),
     ],
 )
 def test_a_change_is_judged_only_where_no_runs_overlap(
@@ -108,9 +108,9 @@ def test_a_smoke_run_says_that_it_measures_nothing() -> None:
 
 def test_changes_are_shown_with_their_ratio_and_verdict() -> None:
     text = StringIO()
-    earlier = report(10, 11)
-    show_changes(list(changes(earlier, report(5, 6))), earlier, Console(file=text, width=200))
-    assert "0.524" in text.getvalue()
+    earlier = report(10, 11, 12)
+    show_changes(list(changes(earlier, report(5, 6, 7))), earlier, Console(file=text, width=200))
+    assert "0.545" in text.getvalue()
     assert "better" in text.getvalue()
 
 
