@@ -199,7 +199,7 @@ def _figures(shape: Shape, rooms: Sequence[Room], load: _Load) -> tuple[Figure, 
         Figure("server CPU", load.cpu_s / updates * 1e6, "us/update"),
         Figure("deliveries per CPU second", deliveries / load.cpu_s, "/s", Better.HIGHER),
         Figure("CPU to store what was delivered", load.later_cpu_s / updates * 1e6, "us/update", Better.NEITHER),
-        Figure("the same, and stored", deliveries / (load.cpu_s + load.later_cpu_s), "/s", Better.HIGHER),
+        Figure("deliveries per CPU second, stored", deliveries / (load.cpu_s + load.later_cpu_s), "/s", Better.HIGHER),
     ]
     if shape.updates_per_s is not None:
         delivery_s = [wait_s for room in rooms for wait_s in room.delivery_s]
