@@ -9,7 +9,6 @@ from enum import StrEnum
 from benchmarks.figures import Better
 from benchmarks.report import Measured, Report, cases
 
-
 JUDGED_FROM_RUNS = 3
 """Of each side. Of two and two that are alike, a third do not overlap by chance; of three and three, a tenth."""
 
