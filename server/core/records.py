@@ -72,6 +72,15 @@ class StoredDocument:
         return self.snapshot.seq if self.snapshot else 0
 
     @property
+    def was_lost(self) -> bool:
+        """The store was set back: devices may give back what others wrote.
+
+        A document that the backup had not begins in a first epoch. There, what the first device gave back tells, as
+        long as the log has that or the like.
+        """
+        return self.epoch_seq > 0 or any(entry.heal for entry in self.entries)
+
+    @property
     def unsnapshotted(self) -> tuple[LogEntry, ...]:
         """The entries that the snapshot does not have."""
         covered = self.snapshot.seq if self.snapshot else 0

@@ -85,9 +85,8 @@ class Room:
         self._refusals = Refusals(handle, desk, self.members, self._intake, self._imports)
         self._held: list[Ops] = []
         self._recovery = Recovery.RETRY
-        self._one_by_one = 0
-        self._failed_loads = self._epoch_seq = 0
-        self._inspecting = False
+        self._one_by_one = self._failed_loads = 0
+        self._was_lost = self._inspecting = False
 
     # --- what the room is
 
@@ -226,7 +225,7 @@ class Room:
         again, size, structs, rest, at = False, 0, 0, None, 0
         while at < len(push.updates):
             number, left = push.first_op + at, push.updates[at:]
-            heal = push.heal and number == 1 and (self._epoch_seq > 0 or not self.head_seq)
+            heal = push.heal and number == 1 and (self._was_lost or self.ops.keys() <= {IMPORTER})
             ops = Ops(session, device, number, left, arrival.received_s, heal=heal, rehearsed=arrival.rehearsed)
             verdict = self._try(ops)
             at += len(ops.updates)
@@ -362,6 +361,7 @@ class Room:
             self.head_seq = entry.seq
             self.ops[entry.device] = OpState(entry.last_op, entry.chain)
             self.growth.add(entry.update_bytes, entry.time_ms)
+            self._was_lost |= entry.heal
         self.tail.extend(entries)
         return self.members.publish(entries) if entries else 0
 
@@ -402,7 +402,7 @@ class Room:
             self.load_failed(corrupt=str(exc))
             return
         self._phase = Phase.READY
-        self._failed_loads, self._epoch_seq = 0, stored.epoch_seq
+        self._failed_loads, self._was_lost = 0, stored.was_lost
         self._follow(stored)
         self._replica = replica
         self.ops.clear()

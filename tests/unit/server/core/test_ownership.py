@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from crdt.ids import DocumentId
 from crdt.protocol.frames import Cursor, Error, Open, Push
+from crdt.replica import Replica
 from crdt.update import EMPTY_STATE_VECTOR
-from server.core import effects
+from server.core import effects, events
 from tests.unit.server.core.lab import Lab, Writer
 
 SHARED = DocumentId("alice", "shared")
@@ -142,3 +145,45 @@ def test_only_the_first_push_of_an_epoch_heals() -> None:
     lab.send(bob, Push(handle, 2, (Writer(9).type("x"),), heal=True))
     lab.settle()
     assert [entry.heal for entry in lab.durable(SHARED)][1:] == [True, False]
+
+
+def heals(lab: Lab, user: str, *writers: Writer) -> list[tuple[str, str | None]]:
+    """One push gives back what these had written."""
+    session, handle = joined(lab, user)
+    merged = Replica.load([writer.replica.state() for writer in writers]).state()
+    lab.send(session, Push(handle, 1, (merged,), heal=True))
+    lab.settle()
+    return refusals(lab, session)
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("imports", [False, True])
+def test_a_document_that_no_backup_had_is_healed_by_all(restarts: bool, imports: bool) -> None:
+    """It begins in a first epoch. What Bob gives back of Alice's binds none of it to him."""
+    lab = Lab()
+    if imports:
+        lab.feed(events.ImportRequested(1, SHARED, Writer(5).type("from an operator")))
+        lab.settle()
+    alices, bobs, carols = Writer(6), Writer(7), Writer(8)
+    for writer in (alices, bobs, carols):
+        writer.type("lost")
+    assert heals(lab, "bob", bobs) == []
+    if restarts:
+        lab.start()
+    assert heals(lab, "carol", carols, alices) == []
+    last = alices.type("and only Alice has this")
+    alice, handle = joined(lab, "alice")
+    lab.send(alice, Push(handle, 1, (last,), heal=True))
+    lab.settle()
+    assert refusals(lab, alice) == []
+    assert [entry.heal for entry in lab.durable(SHARED)][-3:] == [True, True, True]
+
+
+def test_nobody_heals_a_document_that_somebody_began() -> None:
+    lab = Lab()
+    theirs(lab)
+    assert heals(lab, "bob", Writer(8)) == []
+    bobs = Writer(9)
+    bobs.type("x")
+    assert heals(lab, "carol", bobs) == []
+    assert not any(entry.heal for entry in lab.durable(SHARED))
