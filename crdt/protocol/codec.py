@@ -89,6 +89,11 @@ def deflate_raw(data: bytes) -> bytes:
     return compressor.compress(data) + compressor.flush()
 
 
+def field_names(frame: type[Any]) -> tuple[str, ...]:
+    """A frame's fields, in wire order."""
+    return frame._fields if issubclass(frame, tuple) else tuple(field.name for field in fields(frame))
+
+
 # --- decoding
 
 
@@ -358,6 +363,5 @@ _SERVER_FRAMES: dict[int, _Shape] = {
 }  # fmt: skip
 
 _FIELD_NAMES: dict[type[Any], tuple[str, ...]] = {
-    shape.frame: tuple(field.name for field in fields(shape.frame))
-    for shape in (*_DEVICE_FRAMES.values(), *_SERVER_FRAMES.values())
+    shape.frame: field_names(shape.frame) for shape in (*_DEVICE_FRAMES.values(), *_SERVER_FRAMES.values())
 }

@@ -75,13 +75,19 @@ class Hello:
     opens: tuple[Open, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Push:
-    TYPE: ClassVar[int] = 3
+# One is made for each message of these three: a named tuple takes a third of the time of a frozen dataclass.
+
+
+class _PushFields(NamedTuple):
     handle: int
     first_op: int
     updates: tuple[bytes, ...]
     heal: bool = False
+
+
+class Push(_PushFields):
+    __slots__ = ()
+    TYPE: ClassVar[int] = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,21 +174,27 @@ class Opened:
     payload_id: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Delta:
-    TYPE: ClassVar[int] = 35
+class _DeltaFields(NamedTuple):
     handle: int
     seq: int
     updates: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Ack:
-    TYPE: ClassVar[int] = 36
+class Delta(_DeltaFields):
+    __slots__ = ()
+    TYPE: ClassVar[int] = 35
+
+
+class _AckFields(NamedTuple):
     handle: int
     op: int
     seq: int
     chain: bytes
+
+
+class Ack(_AckFields):
+    __slots__ = ()
+    TYPE: ClassVar[int] = 36
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,8 +53,8 @@ class Arrival:
         if ops >= len(updates):
             return self, None
         return (
-            replace(self, push=replace(self.push, updates=updates[:ops])),
-            replace(self, push=replace(self.push, first_op=first_op + ops, updates=updates[ops:])),
+            replace(self, push=self.push._replace(updates=updates[:ops])),
+            replace(self, push=self.push._replace(first_op=first_op + ops, updates=updates[ops:])),
         )
 
     def from_op(self, number: int) -> Arrival:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext, make_url
@@ -16,6 +16,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from server.core.ports import StorageError
+
+T = TypeVar("T")
 
 READERS_MAX = 4
 """Connections that load documents; each is a thread under SQLite."""
@@ -173,6 +175,15 @@ class Writer:
         core = await self._engine.connect()
         pooled = await core.get_raw_connection()
         return WriterConnection(core, pooled.driver_connection)
+
+
+async def in_one_go(driver: Any, work: Callable[..., T], *args: Any) -> T:
+    """Run `work(connection, *args)` on the thread of an aiosqlite connection: each call costs a wake-up there and back.
+
+    This is what its own methods do; it has no public one for several statements.
+    """
+    done: T = await driver._execute(work, driver._conn, *args)
+    return done
 
 
 async def _discard(writer: WriterConnection) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -29,7 +30,7 @@ from server.storage import devices as device_sql
 from server.storage import statements as sql
 from server.storage.authors import AUTHORS, LOG_UP_TO, Trimmed, summarise, trim_log
 from server.storage.checks import check_batch
-from server.storage.engines import Writer, WriterConnection, operational
+from server.storage.engines import Writer, WriterConnection, in_one_go, operational
 from server.storage.reading import check_gapless, newest_sound, read_document, read_history
 from server.storage.rows import (
     Row,
@@ -318,8 +319,12 @@ async def _append_known(driver: Any, batch: Sequence[DocumentAppend], known: Map
     rows = [
         (known[append.document].id, *entry_row(append.document, entry)) for append in batch for entry in append.entries
     ]
-    await driver.executemany(sql.ADD_KNOWN_ENTRY_SQLITE, rows)
-    await driver.commit()
+    await in_one_go(driver, _insert_and_commit, rows)
+
+
+def _insert_and_commit(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    connection.executemany(sql.ADD_KNOWN_ENTRY_SQLITE, rows)
+    connection.commit()
 
 
 async def _append_checked(driver: Any, batch: Sequence[DocumentAppend]) -> bool:

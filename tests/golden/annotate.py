@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
 from typing import Any, NamedTuple
 
 import msgpack
 
+from crdt.protocol import codec
 from crdt.protocol.frames import Open
 
 WIRE_NAMES = {"state_vector": "sv"}
@@ -41,7 +41,7 @@ def annotated(data: bytes, frame: type[Any]) -> str:
 
 def field_names(frame: type[Any]) -> list[str]:
     """The fields of a frame in wire order, by the names of the reference."""
-    return [WIRE_NAMES.get(name, name) for name in (field.name for field in fields(frame))]
+    return [WIRE_NAMES.get(name, name) for name in codec.field_names(frame)]
 
 
 def _nodes(data: bytes, value: Any, name: str, depth: int) -> Iterator[Node]:
