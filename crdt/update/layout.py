@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from crdt.errors import BadUpdate
 from crdt.update import packing
 from crdt.update.model import TYPES, Content, DeleteRange, Id, StateVector, Struct, Update
-from crdt.update.neighbours import check_between
+from crdt.update.neighbours import LOOKS_MAX, check_between
 from crdt.update.ordering import in_order
 from crdt.update.ranges import Ranges
 from crdt.update.reader import CLIENTS_MAX, STRUCTS_MAX, read_update
@@ -31,9 +31,6 @@ _OPEN = int(Kind.OPEN)
 
 _NOWHERE = (1 << 32) - 1
 """What a root is in."""
-
-_LOOKS_MAX = 20_000
-"""How far to look in all for what stood beside what, in one update: 20 ms. Honest ones take ten looks or so."""
 
 _KEY_BITS = 32
 _KEY_MASK = (1 << _KEY_BITS) - 1
@@ -425,7 +422,7 @@ class Layout:
             len(self.keys),
             len(self.roots),
             len(self.writers),
-            _LOOKS_MAX,
+            LOOKS_MAX,
             0,
             [],
             [],

@@ -14,6 +14,9 @@ from collections.abc import Sequence
 from crdt.errors import BadUpdate
 from crdt.update.writer import NONE, Writer
 
+LOOKS_MAX = 20_000
+"""How far to look in all for what stood beside what, in one update: 20 ms. Honest ones take ten looks or so."""
+
 _CLOCK_MASK = (1 << 32) - 1
 
 

@@ -14,7 +14,16 @@ import msgpack
 from crdt.errors import BadUpdate, PeerError, ReplicaBroken
 from crdt.protocol.codes import Code
 from crdt.replica import Replica
-from crdt.update import STEPS_SMALL, Layout, StateVector, Update, read_state_vector, read_update, write_state_vector
+from crdt.update import (
+    STEPS_SMALL,
+    Layout,
+    StateVector,
+    Update,
+    read_state_vector,
+    read_update,
+    take_keystrokes,
+    write_state_vector,
+)
 from server.core.records import LogEntry, Snapshot, StoredDocument
 
 NOBODY = ""
@@ -140,17 +149,29 @@ class Inspector:
             self._give_up(exc)
 
     def _read_entry(self, entry: LogEntry, known: StateVector, user: str) -> None:
-        for data in entry.updates:
-            try:
-                update = read_update(data)
-                if user != NOBODY:
-                    for client in _fresh(update, known):
-                        self._owners.setdefault(client, user)
-                if self._layout is not None:
-                    self._layout.admit(update, known)
-            except BadUpdate as exc:
-                self._give_up(exc)
-                continue
+        updates = entry.updates
+        writers: dict[int, None] = {}
+        at = 0
+        while at < len(updates):
+            if self._layout is not None:
+                at = take_keystrokes(self._layout, updates, at, known, writers)
+            if at < len(updates):
+                self._read_one(updates[at], known, writers)
+                at += 1
+        if user != NOBODY:
+            for client in writers:
+                self._owners.setdefault(client, user)
+
+    def _read_one(self, data: bytes, known: StateVector, writers: dict[int, None]) -> None:
+        """Take in any update; `writers` gets the clients that wrote something."""
+        try:
+            update = read_update(data)
+            writers.update(dict.fromkeys(_fresh(update, known)))
+            if self._layout is not None:
+                self._layout.admit(update, known)
+        except BadUpdate as exc:
+            self._give_up(exc)
+        else:
             update.advance(known)
 
     def _read_state(self, stored: StoredDocument) -> StateVector:

@@ -113,14 +113,18 @@ def verdict(layout: Layout, read: Update | None, known: StateVector) -> str | No
 
 def damage(update: bytes, random: Random) -> Update | None:
     """The update with one byte changed, if that can still be read."""
+    try:
+        return read_update(with_one_byte_changed(update, random), bounded=True)
+    except BadUpdate:
+        return None
+
+
+def with_one_byte_changed(update: bytes, random: Random) -> bytes:
     damaged = bytearray(update)
     damaged[random.randrange(len(damaged))] = random.choice(
         (0, 1, 2, 3, 4, 8, 0x21, 0x28, 0x44, 0x84, random.randrange(256))
     )
-    try:
-        return read_update(bytes(damaged), bounded=True)
-    except BadUpdate:
-        return None
+    return bytes(damaged)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -1,0 +1,56 @@
+"""The short way to take in a stored update does what the long way does, and takes nothing that that refuses."""
+
+from __future__ import annotations
+
+import os
+from random import Random
+
+import pytest
+
+from crdt.update import Layout, StateVector, read_update, take_keystrokes
+from tests.property.histories import EDITS, happen
+from tests.property.test_layout import deepen, with_one_byte_changed
+
+SOAK = bool(os.environ.get("SYNCLINE_SOAK"))
+SEEDS = range(2_000 if SOAK else 15)
+
+
+def is_short(layout: Layout, update: bytes, known: StateVector) -> bool:
+    """True if the update was taken in the short way; if not, nothing has changed."""
+    before, packed, writers = dict(known), layout.pack(), dict[int, None]()
+    taken = take_keystrokes(layout, [update], 0, known, writers)
+    assert list(writers) == [client for client in known if known[client] != before.get(client)]
+    assert taken or (known, layout.pack()) == (before, packed)
+    return bool(taken)
+
+
+def unpacked(layout: Layout) -> Layout:
+    return Layout.unpack(layout.pack())
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_both_ways_lead_to_the_same(seed: int) -> None:
+    random = Random(seed)
+    layout, known, short = Layout(), dict[int, int](), 0
+    edits = (*EDITS, *EDITS[:3] * 5, *(deepen,) * (seed % 3) * 3)
+    for data in happen(seed, devices=random.choice((1, 3)), steps=60, edits=edits).updates:
+        for _ in range(5):
+            check_damaged(layout, with_one_byte_changed(data, random), known)
+        update, either, known_then = read_update(data), unpacked(layout), dict(known)
+        layout.admit(update, known)
+        update.advance(known)
+        if is_short(either, data, known_then):
+            assert (either.pack(), either.items, known_then) == (layout.pack(), layout.items, known)
+            short += 1
+    assert short >= 3
+
+
+def check_damaged(layout: Layout, damaged: bytes, known: StateVector) -> None:
+    """What is not as it was written is taken in the short way only if the long way would do the same."""
+    either, known_then = unpacked(layout), dict(known)
+    if is_short(either, damaged, known_then):
+        long, update, known_long = unpacked(layout), read_update(damaged), dict(known)
+        assert update.missing(known_long) is None
+        long.admit(update, known_long)
+        update.advance(known_long)
+        assert (either.pack(), known_then) == (long.pack(), known_long)
