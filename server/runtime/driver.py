@@ -33,7 +33,7 @@ from server.runtime.devices import DeviceBook
 from server.runtime.rehearsal import REHEARSAL_S_MAX, document_digest, packed_inspector, rehearse
 from server.runtime.telemetry import Telemetry
 from server.runtime.wire import encode_message
-from server.runtime.worker import PROCESSES, Worker, WorkerDied
+from server.runtime.worker import PROCESSES, Worker, WorkerDied, WorkerMissing
 from server.storage.compaction import CompactionError, compact
 
 CLOCK_READ_S = 10.0
@@ -323,12 +323,12 @@ class Driver:
             async with self._rehearsals:  # what waits for a worker is not in memory yet
                 stored = await self._storage.load(document)
                 return await self.worker.run_within(REHEARSAL_S_MAX, rehearse, stored, updates)
+        except (StorageError, CorruptDocument, ReplicaBroken, WorkerMissing) as exc:
+            self._log.error("rehearsal_failed", document=str(document), reason=str(exc))
+            return 0, PeerError(Code.NOT_SAVED, "the push could not be tried: send it again")
         except WorkerDied as exc:
             self._log.warning("rehearsal_failed", document=str(document), reason=str(exc))
             return 0, PeerError(Code.TOO_EXPENSIVE, "the push takes more time or memory than is allowed")
-        except (StorageError, CorruptDocument, ReplicaBroken) as exc:
-            self._log.error("rehearsal_failed", document=str(document), reason=str(exc))
-            return 0, PeerError(Code.NOT_SAVED, "the document could not be read: send it again")
 
     async def _inspect(self, document: DocumentId) -> None:
         cursor, packed = None, b""

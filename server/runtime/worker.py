@@ -35,6 +35,10 @@ class WorkerDied(CompactionError):
     """The process that did the work died, took too long, or could not be started."""
 
 
+class WorkerMissing(WorkerDied):
+    """The work is not to blame: there was no process for it, or all of them were lost before it was done."""
+
+
 def prepare_workers() -> None:
     """To be called once in a process, before its first worker is needed."""
     get_context("forkserver").set_forkserver_preload(PRELOADED)
@@ -73,10 +77,12 @@ class Worker:
                 )
             future = self._pool.schedule(function, args=list(args), kwargs=kwargs, timeout=timeout_s)
         except (RuntimeError, OSError) as exc:  # the pool broke since we looked, or no process can be started now
-            raise WorkerDied(f"the worker can not be started: {exc}") from exc
+            raise WorkerMissing(f"the worker can not be started: {exc}") from exc
         try:
             result: T = await asyncio.wrap_future(future)
-        except (FutureTimeout, ProcessExpired, BrokenExecutor, MemoryError) as exc:
+        except BrokenExecutor as exc:
+            raise WorkerMissing(f"the workers were lost: {exc}") from exc
+        except (FutureTimeout, ProcessExpired, MemoryError) as exc:
             raise WorkerDied(f"the worker died or took over {timeout_s:.0f} s: {exc}") from exc
         return result
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import closing
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +116,27 @@ async def test_a_full_disk_acknowledges_nothing_until_there_is_room(server: Runn
         pages["max"] = 100_000
         await converged(mine, theirs, to={"body": f"saved {'large ' * 100_000}small"})
     assert check_gapless(await server.storage.load(MAIN)) == {"alice/phone": 3}
+
+
+async def test_a_large_push_waits_for_a_process_to_try_it_in(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system has no process left for a while: that is not the fault of who pastes a page."""
+
+    def out_of_processes(process: ForkServerProcess) -> None:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    problems: list[Problem] = []
+    async with new_device(server.url, "phone") as phone, new_device(server.url, "laptop") as laptop:
+        phone.on_error = problems.append
+        mine, theirs = await phone.open(), await laptop.open()
+        await converged(mine, theirs)
+        with monkeypatch.context() as exhausted:
+            exhausted.setattr(ForkServerProcess, "start", out_of_processes)
+            write(mine, "a page " * 20_000)
+            await phone.wait(lambda: len(problems) >= 2, WITHIN_S)
+        await converged(mine, theirs, to={"body": "a page " * 20_000})
+    assert {problem.code for problem in problems} == {"not_saved"}
 
 
 # --- one document of several

@@ -11,7 +11,7 @@ from multiprocessing.context import ForkServerProcess
 
 import pytest
 
-from server.runtime.worker import Worker, WorkerDied
+from server.runtime.worker import Worker, WorkerDied, WorkerMissing
 from tests.support import wait_until
 
 
@@ -40,8 +40,9 @@ async def test_a_worker_that_was_killed_is_replaced() -> None:
 
 async def test_a_worker_that_dies_at_work_is_an_error_of_that_work() -> None:
     with Worker() as worker:
-        with pytest.raises(WorkerDied):
+        with pytest.raises(WorkerDied) as died:
             await worker.run(os._exit, 9)
+        assert died.type is WorkerDied, "the work is to blame"
         for _ in range(3):
             try:
                 assert await worker.run(abs, -1) == 1
@@ -79,9 +80,25 @@ async def test_while_no_worker_can_be_started_each_work_fails_and_then_all_is_we
         with monkeypatch.context() as exhausted:
             exhausted.setattr(ForkServerProcess, "start", _out_of_processes)
             for _ in range(3):
-                with pytest.raises(WorkerDied):
+                with pytest.raises(WorkerMissing):
                     await worker.run(abs, -1)
         assert await worker.run(abs, -1) == 1
+
+
+async def test_work_that_is_lost_with_all_workers_is_not_to_blame(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The work of another killed its worker, and there is none in its place."""
+    with Worker() as worker:
+        await worker.run(abs, -1)
+        monkeypatch.setattr(ForkServerProcess, "start", _out_of_processes)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_is_lost(worker))
+            with pytest.raises(WorkerDied):
+                await worker.run(os._exit, 9)
+
+
+async def _is_lost(worker: Worker) -> None:
+    with pytest.raises(WorkerMissing):
+        await worker.run(pow, 3, 10**9)
 
 
 async def test_a_server_that_never_had_a_worker_ends(monkeypatch: pytest.MonkeyPatch) -> None:
