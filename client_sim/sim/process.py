@@ -44,6 +44,10 @@ class WorkerDied(CompactionError):
     """The process that did the work died, or took too long."""
 
 
+class WorkerMissing(WorkerDied):
+    """No process could be started for the work."""
+
+
 @dataclass(slots=True)
 class Clock:
     """A process's own: it drifts, and its wall clock is set now and then. `wall_error_s` is against true time."""
@@ -355,11 +359,14 @@ class ServerProcess:
     async def _work(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """In a worker process, which takes its time, and may die of something else. Raises WorkerDied."""
         await Sleep(self.database.weather.compact.draw(self.rng))
-        dies = self.database.weather.worker_dies
-        if dies > 0.0 and self.rng.random() < dies:
+        if self._is_out_of_workers():
             self.history.note(self.name, "worker died")
             raise WorkerDied("out of memory")
         return function(*args, **kwargs)
+
+    def _is_out_of_workers(self) -> bool:
+        dies = self.database.weather.worker_dies
+        return dies > 0.0 and self.rng.random() < dies
 
     def compact_by_hand(self, document: DocumentId) -> None:
         """As an operator does: the hub is not told."""
@@ -373,14 +380,17 @@ class ServerProcess:
         try:
             stored = await self.database.load(document)
             tried, error = await self._rehearsed(stored, updates)
+        except (StorageError, CorruptDocument, WorkerMissing):
+            tried, error = 0, PeerError(Code.NOT_SAVED, "the push could not be tried: send it again")
         except WorkerDied:
             tried, error = 0, PeerError(Code.TOO_EXPENSIVE, "the push takes more time or memory than is allowed")
-        except (StorageError, CorruptDocument):
-            tried, error = 0, PeerError(Code.NOT_SAVED, "the document could not be read: send it again")
         self.feed(events.Rehearsed(document, tried, error))
 
     async def _rehearsed(self, stored: StoredDocument, updates: tuple[bytes, ...]) -> tuple[int, PeerError | None]:
         """Only what is deadly kills a worker here: its push is refused, which no honest device's ever is."""
+        if self._is_out_of_workers():
+            self.history.note(self.name, "no worker")
+            raise WorkerMissing("no process is left")
         if any(update in self.guard.truth.deadly for update in updates):
             await Sleep(DYING.draw(self.rng))
             self.history.note(self.name, "worker died", "of a push")

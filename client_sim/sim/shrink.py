@@ -58,7 +58,7 @@ class Shrinker:
         if calm == weather or self._breaks(replace(self.plan, weather=calm)):
             return
         for name in ("stall", "connect_fails", "append_fails", "append_unreported", "load_fails", "compact_fails",
-                     "token_fails", "store_fails", "token_life", "bandwidth"):  # fmt: skip
+                     "worker_dies", "misread", "token_fails", "store_fails", "token_life", "bandwidth"):  # fmt: skip
             kept = self.plan.weather
             quieter = replace(kept, **{name: getattr(calm, name)})
             if quieter != kept:

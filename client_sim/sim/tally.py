@@ -21,7 +21,7 @@ _TROUBLES = {
     "crashes": ("killed", "crashed"),
     "of servers": ("crash", "drain", "drained", "server up", "overtaken", "reader overfull", "set the server's clock",
                    "the server's clock is right again", "error logged", "warning logged", "overload",
-                   "the load is over", "worker died"),
+                   "the load is over", "worker died", "no worker"),
     "of the network": ("cut", "half-open", "slow reader", "network off", "network on"),
     "of the database": ("failed", "disk full", "disk freed", "compact", "compacted", "back up", "restore from backup",
                         "set the store back", "new epoch", "import", "imported", "import failed",

@@ -114,7 +114,8 @@ class Membership:
         self._requests: list[OpenRequest | AuditRequest] = []
         self._digest: tuple[Cursor, bytes] | None = None
         """The last one read: an audit costs a reading of the whole document, once however many devices ask."""
-        self._looked_s = float("-inf")
+        self._looks_again_s: dict[str, float] = {}
+        """From when on the log may be read again for a user: one who claims to know more keeps no others waiting."""
         self._void_epoch: bytes | None = None
         """One that a device came from and the log, read again, no longer has."""
         self._audits: list[AuditRequest] = []
@@ -229,8 +230,8 @@ class Membership:
     # --- who knows more than the log
 
     def _knows_more(self, request: OpenRequest | AuditRequest) -> TypeGuard[OpenRequest]:
-        """True if the device may know what we do not: more of this epoch, or an epoch that another process began."""
-        cursor = request.cursor if isinstance(request, OpenRequest) else None
+        """True if the device itself says that it may know what we do not: more of this epoch, or another's epoch."""
+        cursor = None if isinstance(request, AuditRequest) or request.is_unasked else request.cursor
         if cursor is None:
             return False
         if cursor.epoch != self._room.epoch:
@@ -241,8 +242,8 @@ class Membership:
         return request.device.user == self._room.document.owner
 
     def _comes_too_early(self, request: OpenRequest | AuditRequest) -> bool:
-        """A guest's, soon after the log was read again: an answer without that could tell it that its work is lost."""
-        is_soon = self._desk.now - self._looked_s < LOOK_AGAIN_S
+        """A guest's, soon after the log was read for him: an answer without that could tell him that work is lost."""
+        is_soon = self._desk.now < self._looks_again_s.get(request.device.user, 0.0)
         return is_soon and self._knows_more(request) and not self._is_owners(request)
 
     def _must_look(self, request: OpenRequest, replica: Replica, *, fresh: bool) -> bool:
@@ -253,7 +254,9 @@ class Membership:
         """
         assert request.cursor is not None
         if not fresh:
-            self._looked_s = self._desk.now
+            now = self._desk.now
+            self._looks_again_s = {user: at_s for user, at_s in self._looks_again_s.items() if at_s > now}
+            self._looks_again_s[request.device.user] = now + LOOK_AGAIN_S
             self._desk.charge_answer(self._desk.sessions[request.session], replica.v1_bytes)
             self._room.read_again()
             return True

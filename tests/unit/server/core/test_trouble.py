@@ -312,12 +312,12 @@ def test_for_devices_of_an_epoch_that_is_over_the_log_is_read_again_once() -> No
 
 
 def test_a_guest_who_knows_more_is_told_to_come_again_and_not_that_its_work_is_lost() -> None:
-    """The log was read again a moment ago for another; since then a third process has written."""
+    """The log was read again for him a moment ago; since then another process has written."""
     behind = Lab()
     other = Lab(storage=behind.storage)
     behind.join(device="laptop")
     docs = {"alice/main": "rw"}
-    behind.hello("eve", "x", Open(1, "alice/main", Cursor(behind.epoch(), 99), EMPTY_STATE_VECTOR), docs=docs)
+    behind.hello("bob", "y", Open(1, "alice/main", Cursor(behind.epoch(), 99), EMPTY_STATE_VECTOR), docs=docs)
     behind.settle()
     session, handle = other.join()
     other.push(session, handle, 1, Writer(1).type("a"))
@@ -331,6 +331,26 @@ def test_a_guest_who_knows_more_is_told_to_come_again_and_not_that_its_work_is_l
     behind.send(bob, open_)
     behind.settle()
     assert behind.take(bob, Opened).mode is Mode.CURRENT
+
+
+@pytest.mark.parametrize("epoch", ["over now", None])
+def test_a_guest_who_claims_to_know_more_all_the_time_keeps_nobody_else_out(epoch: str | None) -> None:
+    behind = Lab()
+    other = Lab(storage=behind.storage)
+    behind.join(device="laptop")
+    docs = {"alice/main": "rw"}
+    claimed = Cursor(epoch.encode() if epoch else behind.epoch(), 99)
+    eve = behind.hello("eve", "x", Open(1, "alice/main", claimed, EMPTY_STATE_VECTOR), docs=docs)
+    behind.settle()
+    session, handle = other.join()
+    other.push(session, handle, 1, Writer(1).type("a"))
+    other.settle()
+    behind.send(eve, Open(2, "alice/main", Cursor(b"made up.", 5), EMPTY_STATE_VECTOR))
+    bob = behind.hello("bob", "x", Open(1, "alice/main", Cursor(behind.epoch(), 1), None), docs=docs)
+    behind.settle()
+    assert behind.take(bob, Opened).mode is Mode.CURRENT
+    behind.take(eve, Opened)
+    assert behind.take(eve, Error).code == Code.NOT_SAVED
 
 
 # --- epochs
