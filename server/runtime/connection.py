@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from typing import Final, cast
@@ -14,10 +13,12 @@ from websockets.server import ServerProtocol
 
 from crdt.protocol.codes import CLOSE, Code
 from server.core.events import SessionId
+from server.runtime.parsers import lent_parser, takes_back
 from server.runtime.transport import Shared
 from server.runtime.wire import SHORT_BYTES, frame_bytes, short_messages
 
 TURN_FRAMES: Final = 64
+PING: Final = Frame(Opcode.PING, b"").serialize(mask=False)
 LATE_BYTES_MAX: Final = 2 << 20
 """What a peer may send before it takes notice of our close frame."""
 
@@ -31,10 +32,10 @@ class Phase(Enum):
 
 
 class Connection(asyncio.Protocol):
-    """Drives the Sans-I/O protocol of `websockets` over a transport: whole messages in, encoded frames out.
+    """Speaks WebSocket over a transport: whole messages in, encoded frames out.
 
     Short messages are read here (`short_messages`), and all those of a read are told together; every other frame is
-    lent to the library.
+    for the Sans-I/O protocol of `websockets`, which the connection has only while it needs one (`lent_parser`).
 
     One read may hold tens of thousands of tiny frames. `TURN_FRAMES` of them end the connection's turn: what is left is
     taken in the loop's next turn, before more is read, so a flood delays itself.
@@ -55,9 +56,9 @@ class Connection(asyncio.Protocol):
         "_lent_bytes",
         "_outbox",
         "_overfull",
+        "_parser",
         "_paused",
         "_phase",
-        "_protocol",
         "_queued_bytes",
         "_session",
         "_shared",
@@ -69,11 +70,12 @@ class Connection(asyncio.Protocol):
         "_written_bytes",
     )
 
-    def __init__(self, shared: Shared, protocol: ServerProtocol, transport: asyncio.Transport, address: str) -> None:
-        """Take over a transport on which `protocol` has accepted the handshake. `address` is the peer's, to count."""
+    def __init__(self, shared: Shared, transport: asyncio.Transport, address: str) -> None:
+        """Take over a transport on which the handshake was accepted. `address` is the peer's, to count."""
         self._shared = shared
         self._sink = shared.sink
-        self._protocol = protocol
+        self._parser: ServerProtocol | None = None
+        """The library, while a message is begun, and from the first close frame on."""
         self._transport = transport
         self._address = address
         self._verified = False
@@ -86,7 +88,7 @@ class Connection(asyncio.Protocol):
 
         self._fragments = bytearray()
         self._paused = False
-        self._backlog: deque[bytes] = deque()
+        self._backlog: list[bytes] = []
         self._unread = b""
         self._lent_bytes = 0
         """What the library still lacks of the frame that it has begun."""
@@ -106,9 +108,9 @@ class Connection(asyncio.Protocol):
         shared.sockets.opened(address)
         shared.counters.sockets_opened += 1
 
-    def open(self, bearer: str | None) -> None:
-        """Send what the handshake left to send, and tell the sink."""
-        self._send_answers()
+    def open(self, answer: bytes, bearer: str | None) -> None:
+        """Send the handshake's answer, and tell the sink."""
+        self._queue(answer)
         self._arm(self._shared.options.ping_interval_s, self._watch)
         try:
             self._session = self._sink.socket_opened(self, bearer)
@@ -138,8 +140,9 @@ class Connection(asyncio.Protocol):
             return
         self._start_closing()
         # Else the peer's close came in the read that is being delivered, and its answer goes out after that.
-        if self._protocol.state is State.OPEN:
-            self._protocol.send_close(code, reason)
+        parser = self._borrow()
+        if parser.state is State.OPEN:
+            parser.send_close(code, reason)
             self._send_answers()
 
     def abort(self) -> None:
@@ -164,7 +167,8 @@ class Connection(asyncio.Protocol):
         """The peer is known now: messages may have `message_bytes_max`."""
         self._verified = True
         self._shared.lobby.leave(self)
-        self._protocol.max_message_size = self._shared.options.message_bytes_max
+        if self._parser is not None:
+            self._parser.max_message_size = self._message_bytes_max
 
     def pause_reading(self) -> None:
         """Deliver nothing until `resume_reading`; what the last read brought is kept."""
@@ -216,14 +220,13 @@ class Connection(asyncio.Protocol):
         """The peer sends no more. Without a close frame before it this is a failure, and the rest is closed too."""
         unread, self._unread = self._unread, b""
         self._parse(unread)
-        self._protocol.receive_eof()
+        self._borrow().receive_eof()
         self._send_answers()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._phase = Phase.LOST
         self._drop_all()
-        self._protocol.parser.close()  # a generator that holds what holds it: nothing is left to the collector
-        self._protocol.parser_exc = None
+        self._drop_parser()
         self._end_session()
         self._shared.lobby.leave(self)
         self._shared.sockets.closed(self._address)
@@ -241,10 +244,29 @@ class Connection(asyncio.Protocol):
 
     # --- receiving
 
+    @property
+    def _message_bytes_max(self) -> int:
+        options = self._shared.options
+        return options.message_bytes_max if self._verified else options.hello_bytes_max
+
+    def _borrow(self) -> ServerProtocol:
+        """The library, as far as this connection is."""
+        if self._parser is None:
+            self._parser = lent_parser(self._message_bytes_max)
+        return self._parser
+
+    def _drop_parser(self) -> None:
+        if self._parser is not None:
+            self._parser.parser.close()  # a generator that holds what holds it: nothing is left to the collector
+            self._parser.parser_exc = None
+            self._parser = None
+
     def _take_in_turn(self, data: bytes) -> None:
         """Who has no verified token comes after everybody else, in rounds: a thousand may say HELLO at once."""
         self._unread += data
-        unfinished_bytes = len(self._unread) + len(self._fragments) + len(self._protocol.reader.buffer)
+        unfinished_bytes = len(self._unread) + len(self._fragments)
+        if self._parser is not None:
+            unfinished_bytes += len(self._parser.reader.buffer)
         if not self._shared.lobby.holds(self, unfinished_bytes):
             self.give_way()
         elif not self._paused:
@@ -277,30 +299,31 @@ class Connection(asyncio.Protocol):
 
     def _short_messages(self, data: bytes, at: int, count_max: int) -> tuple[list[bytes], int]:
         """None within a fragmented message, which they may not interrupt. Before HELLO is through, one at a time."""
-        protocol = self._protocol
-        if protocol.current_size is not None or (protocol.max_message_size or SHORT_BYTES) < SHORT_BYTES:
+        if self._parser is not None or self._message_bytes_max < SHORT_BYTES:
             return [], at
         return short_messages(data, at, count_max if self._verified else 1)
 
     def _parse(self, data: bytes) -> int:
         """Parse, deliver and answer; how many frames that were."""
-        protocol = self._protocol
-        protocol.receive_data(data)
+        parser = self._borrow()
+        parser.receive_data(data)
         # Messages from before the peer's close, or before its fault, still count.
-        frames = cast("list[Frame]", protocol.events_received())
+        frames = cast("list[Frame]", parser.events_received())
         for frame in frames:
             if frame.opcode is Opcode.BINARY and frame.fin:
                 self._deliver([bytes(frame.data)])
             elif self._phase is Phase.OPEN:
                 self._take_other(frame)
-        if protocol.writes:
+        if parser.writes:
             self._send_answers()
+        if frames and takes_back(parser):
+            self._parser = None
         return len(frames)
 
     def go_on(self) -> None:
         """Deliver what was kept while the sink paused, then take what was read and not yet parsed, then read again."""
         while self._backlog and not self._paused:
-            self._tell(self._sink.messages_received, [self._backlog.popleft()])
+            self._tell(self._sink.messages_received, [self._backlog.pop(0)])
         if self._transport.is_closing() or self._paused:
             return
         has_more = self._unread and self._take(self._unread)
@@ -313,7 +336,7 @@ class Connection(asyncio.Protocol):
         if self._late_bytes > LATE_BYTES_MAX:
             self._cut()
             return True
-        return self._protocol.eof_sent
+        return self._parser is not None and self._parser.eof_sent
 
     def _take_other(self, frame: Frame) -> None:
         """A control frame, a fragment, or text."""
@@ -357,8 +380,8 @@ class Connection(asyncio.Protocol):
             self._cut()
 
     def _send_answers(self) -> None:
-        """Send what the protocol wants sent: the handshake's answer, pongs, pings, close frames, the end of stream."""
-        for data in self._protocol.data_to_send():
+        """Send what the library wants sent: pongs, close frames, the end of stream."""
+        for data in self._borrow().data_to_send():
             if data:
                 self._queue(data)
             else:
@@ -385,7 +408,7 @@ class Connection(asyncio.Protocol):
 
     def _fail(self, code: int, reason: str) -> None:
         """Close, and parse nothing more of what comes."""
-        self._protocol.fail(code, reason)
+        self._borrow().fail(code, reason)
         self._send_answers()
 
     def _hang_up(self) -> None:
@@ -439,8 +462,7 @@ class Connection(asyncio.Protocol):
             self._arm(options.ping_interval_s - silent_s, self._watch)
             return
         self._arm(options.ping_timeout_s, self._judge_silence, now, self._taken_bytes())
-        self._protocol.send_ping(b"")
-        self._send_answers()
+        self._queue(PING)
 
     def _judge_silence(self, pinged_at: float, taken_bytes: int) -> None:
         """Anything from the peer is life; so is taking bytes that were stuck: then the ping waits behind them.

@@ -124,15 +124,15 @@ class Handshake(asyncio.Protocol):
             assert isinstance(request, Request)
             bearer = bearer_token(request)
             protocol.send_response(hardened(protocol.accept(request)))
+        answer = b"".join(protocol.data_to_send())
         if protocol.state is not State.OPEN:
-            answer = b"".join(protocol.data_to_send())
             self._hang_up(answer or refusal(HTTPStatus.BAD_REQUEST, "This is no valid HTTP request.\n"))
             return
         self._shared.counters.bytes_received += len(head)
         self._shared.lobby.leave(self)
-        connection = Connection(self._shared, protocol, self._transport, self._address)
+        connection = Connection(self._shared, self._transport, self._address)
         self._leave()
-        connection.open(bearer)
+        connection.open(answer, bearer)
         if rest:
             connection.data_received(rest)
 
