@@ -181,7 +181,10 @@ def _secret_key(secret: bytes) -> VerificationKey:
         raise BadKeys("SYNCLINE_JWT_SECRET is a PEM key, which is no secret: SYNCLINE_JWT_PUBLIC_KEY takes those")
     if len(secret) < HS256_SECRET_BYTES_MIN:
         raise BadKeys(f"SYNCLINE_JWT_SECRET has {len(secret)} bytes and needs {HS256_SECRET_BYTES_MIN} or more")
-    return VerificationKey("HS256", secret)
+    try:
+        return VerificationKey("HS256", secret)
+    except jwt.InvalidKeyError as exc:
+        raise BadKeys("SYNCLINE_JWT_SECRET is another kind of key, and no secret") from exc
 
 
 def _read_public_key(text_or_path: str) -> VerificationKey:

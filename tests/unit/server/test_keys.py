@@ -107,6 +107,7 @@ def test_other_public_keys_are_refused(tmp_path: Path, name: str) -> None:
     [
         ({"jwt_secret": "short"}, "has 5 bytes and needs 32"),
         ({"jwt_secret": "é" * 15}, "has 30 bytes and needs 32"),
+        ({"jwt_secret": '{"kty": "oct", "k": "c2VjcmV0c2VjcmV0"}'}, "another kind of key"),
         ({"jwt_public_key": "no/such/file.pem"}, "no/such/file.pem cannot be read: No such file"),
         ({"jwt_public_key": "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"}, "neither a public key"),
         ({"jwks": "no/such/file.json"}, "no/such/file.json cannot be read"),

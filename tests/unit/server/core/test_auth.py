@@ -129,6 +129,22 @@ def _with_signature(algorithm: str, key_id: str, signature: bytes) -> str:
     return ".".join([*raw({"alg": algorithm, "kid": key_id}, GOOD).split(".")[:2], segment(signature)])
 
 
+def _in_other_base64() -> str:
+    """A good one whose signature is spelled with + or /."""
+    for number in range(100):
+        head, _, signature = having(jti=f"token-{number}").rpartition(".")
+        if {"-", "_"} & set(signature):
+            return f"{head}.{signature.replace('-', '+').replace('_', '/')}"
+    raise AssertionError
+
+
+def _with_spare_bits() -> str:
+    """32 bytes take 43 letters, of the last of which two bits mean nothing."""
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    token = having()
+    return token[:-1] + alphabet[alphabet.index(token[-1]) + 1]
+
+
 def _jwk_of(key: RSAPrivateKey) -> dict[str, Any]:
     return RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
 
@@ -264,6 +280,11 @@ BAD_TOKENS: dict[str, tuple[Any, Code]] = {
     "a critical extension that nobody knows": (lambda: headed(crit=["x"], x=1), Code.BAD_TOKEN),
     "a critical extension": (lambda: headed(crit=["exp"], exp=1), Code.BAD_TOKEN),
     "a detached payload": (lambda: headed(b64=False, crit=["b64"]), Code.BAD_TOKEN),
+    "an unencoded payload, not said to be critical": (lambda: headed(b64=False), Code.BAD_TOKEN),
+    "alg comes twice": (
+        lambda: raw(b'{"alg": "none", "alg": "HS256"}', GOOD),
+        Code.BAD_TOKEN,
+    ),
     "a token of another type": (lambda: headed(typ="dpop+jwt"), Code.BAD_TOKEN),
     "typ is a number": (lambda: headed(typ=1), Code.BAD_TOKEN),
     # --- damaged and strange
@@ -280,6 +301,9 @@ BAD_TOKENS: dict[str, tuple[Any, Code]] = {
         Code.BAD_TOKEN,
     ),
     "a signature cut short": (lambda: having()[:-3], Code.BAD_TOKEN),
+    "too much padding": (lambda: having() + "==", Code.BAD_TOKEN),
+    "a signature in the other base64": (_in_other_base64, Code.BAD_TOKEN),
+    "a signature with spare bits set": (_with_spare_bits, Code.BAD_TOKEN),
     "spaces around": (lambda: f" {having()} ", Code.BAD_TOKEN),
     "the payload is a list": (lambda: with_payload(b"[]"), Code.BAD_TOKEN),
     "the payload is null": (lambda: with_payload(b"null"), Code.BAD_TOKEN),
@@ -327,6 +351,7 @@ GOOD_TOKENS: dict[str, Any] = {
     "a kid that only the key without one can answer to": lambda: headed(kid="any"),
     "an access token by its type": lambda: headed(typ="at+jwt"),
     "without a type": lambda: raw({"alg": "HS256"}, GOOD),
+    "padded, as some issuers do": lambda: having() + "=",
     "for several audiences": lambda: having(aud=["elsewhere", "syncline"]),
     "from a clock that is ahead": lambda: having(iat=NOW_S + 60),
     "good from now on": lambda: having(nbf=NOW_S),

@@ -21,7 +21,8 @@ def test_between_two_messages_it_is_free_for_others_with_bounds_of_their_own() -
     assert takes_back(parser)
     assert lent_parser(7) is parser
     assert parser.max_message_size == 7
-    assert parser.events_received() == parser.data_to_send() == []
+    assert not parser.events_received()
+    assert not parser.data_to_send()
 
 
 def test_it_is_kept_within_a_message_and_from_the_first_close_frame_on() -> None:
