@@ -14,6 +14,8 @@ from itertools import islice
 from typing import Any, TypeAlias, cast
 
 from pycrdt import Array, Doc, Map, Text, XmlElement, XmlFragment, XmlText
+from pycrdt._pycrdt import Doc as Binding
+from pycrdt._pycrdt import Transaction
 
 from crdt.errors import ReplicaBroken
 from crdt.protocol.frames import DIGEST_BYTES
@@ -40,11 +42,16 @@ UPDATES_PER_TRANSACTION = 128
 class Replica:
     """A document in memory. `client_id` names its own edits, and is fresh each time a replica starts.
 
-    Only a replica that edits needs one; a server's never does.
+    Only a replica that edits needs one; a server's never does. Nor does that need the library's wrapper of its binding,
+    which takes 2 KiB, and opens a transaction within each transaction.
     """
 
+    __slots__ = ("_binding", "_changed", "_doc", "_excess_bytes", "_measured_at", "_v1_bytes")
+
     def __init__(self, client_id: int | None = None) -> None:
-        self._doc: Doc[Any] = Doc(client_id=client_id)
+        self._binding = Binding(client_id, None, None)
+        self._doc: Doc[Any] | None = None
+        """The wrapper, once somebody edits."""
         self._changed: bytes | None = None
         self._v1_bytes = 0
         self._excess_bytes = 0
@@ -65,12 +72,9 @@ class Replica:
         """Integrate updates that `crdt.update` found to fit, in order. Raises ReplicaBroken: drop the replica then."""
         waiting = iter(updates)
         while some := tuple(islice(waiting, UPDATES_PER_TRANSACTION)):
-            # The binding itself: its wrapper opens a transaction within this one for each update, at twice the cost.
-            with guarded(), self._doc.transaction() as transaction:
-                binding, handle = self._doc._doc, transaction._txn
-                assert handle is not None
+            with guarded(), self._transaction() as transaction:
                 for update in some:
-                    binding.apply_update(handle, update)
+                    self._binding.apply_update(transaction, update)
                     self._v1_bytes += len(update)
 
     def apply_if_new(self, update: bytes) -> bool:
@@ -84,6 +88,8 @@ class Replica:
 
         What `change` raises is raised on, and whatever it did before is undone by nobody: drop the replica then.
         """
+        if self._doc is None:
+            self._doc = Doc(doc=self._binding)
         with self._watched(), self._doc.transaction():
             change(self._doc)
         if self._changed is not None:
@@ -96,13 +102,13 @@ class Replica:
 
     def diff(self, state_vector: bytes) -> bytes:
         """The v1 update that a replica with `state_vector` lacks, always with the whole delete set."""
-        with guarded():
-            return self._doc.get_update(state_vector)
+        with guarded(), self._transaction() as transaction:
+            return self._binding.get_update(transaction, state_vector)
 
     def state_vector_bytes(self) -> bytes:
         """The state vector as it goes on the wire; not canonical."""
-        with guarded():
-            return self._doc.get_state()
+        with guarded(), self._transaction() as transaction:
+            return self._binding.get_state(transaction)
 
     def state_vector(self) -> StateVector:
         """Client id to the first clock that is missing."""
@@ -146,11 +152,20 @@ class Replica:
             self._changed = event.update
 
         self._changed = None
-        subscription = self._doc.observe(note)
+        subscription = self._binding.observe(note)
         try:
             yield
         finally:
-            self._doc.unobserve(subscription)
+            subscription.drop()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Transaction]:
+        transaction = self._binding.create_transaction()
+        try:
+            yield transaction
+            transaction.commit()
+        finally:
+            transaction.drop()
 
 
 @contextmanager
