@@ -91,7 +91,7 @@ def deflate_raw(data: bytes) -> bytes:
 
 def field_names(frame: type[Any]) -> tuple[str, ...]:
     """A frame's fields, in wire order."""
-    return frame._fields if issubclass(frame, tuple) else tuple(field.name for field in fields(frame))
+    return getattr(frame, "_fields", None) or tuple(field.name for field in fields(frame))
 
 
 # --- decoding

@@ -25,7 +25,7 @@ def fits_a_turn(push: Push) -> bool:
     return len(push.updates) <= TURN_OPS and sum(map(len, push.updates)) <= TURN_BYTES
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Arrival:
     """A PUSH that waits, or comes in. `rehearsed`: it was tried, and does no harm."""
 

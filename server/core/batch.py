@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from crdt.errors import ReplicaBroken
 from crdt.ids import DeviceId
 from crdt.replica import Replica
 from crdt.update import StateVector, read_update
 from server.core.intake import Ops, Run
+from server.core.ports import Meter
 from server.core.records import LogEntry
 
 
@@ -31,6 +34,24 @@ class Flight:
     def ops(self) -> list[Ops]:
         """Those to be tried again if it is not written."""
         return [ops for run in self.runs for ops in run if ops.device not in self.barred]
+
+
+class Outcome(NamedTuple):
+    """What came of a flight that was written: ops acknowledged, updates times receivers, when the oldest op came."""
+
+    ops: int
+    deliveries: int
+    received_s: float
+
+
+def measure(outcomes: Sequence[Outcome], meter: Meter, now: float) -> None:
+    """What came of one commit, for whoever watches."""
+    if not outcomes:
+        return
+    waited_s = now - min(outcome.received_s for outcome in outcomes)
+    meter.acknowledged(sum(outcome.ops for outcome in outcomes), waited_s)
+    if deliveries := sum(outcome.deliveries for outcome in outcomes):
+        meter.delivered(deliveries, waited_s)
 
 
 def expected_after(replica: Replica, runs: list[Run]) -> StateVector:
@@ -72,9 +93,15 @@ def entries_of(runs: list[Run], head_seq: int, time_ms: int) -> tuple[LogEntry, 
             first_op=run[0].number,
             last_op=run[-1].state.op,
             chain=run[-1].state.chain,
-            updates=tuple(update for ops in run if ops.changes or ops.teaches for update in ops.updates),
+            updates=_logged(run),
             time_ms=time_ms,
             heal=run[0].heal,
         )
         for index, run in enumerate(runs, 1)
     )
+
+
+def _logged(run: Run) -> tuple[bytes, ...]:
+    if len(run) == 1 and run[0].changes:
+        return run[0].updates
+    return tuple(update for ops in run if ops.changes or ops.teaches for update in ops.updates)

@@ -179,14 +179,15 @@ class Desk:
 
     def charge_structs(self, session_id: SessionId, structs: int) -> None:
         """So many structs and delete ranges of a device were checked."""
-        self._charge_session(session_id, self.tariff.structs_s(structs))
+        if cost_s := self.tariff.structs_s(structs):
+            self._charge_session(session_id, cost_s)
 
     def charge_rehearsal(self, session_id: SessionId) -> None:
         self._charge_session(session_id, REHEARSAL_S)
 
     def _charge_session(self, session_id: SessionId, cost_s: float) -> None:
         session = self.sessions.get(session_id)
-        if cost_s and session is not None and session.account is not None:
+        if session is not None and session.account is not None:
             self.charge(session.account, cost_s)
 
     def _slow_down(self, account: Account) -> None:
@@ -236,7 +237,7 @@ class Desk:
         elif queued_bytes and self.queued_bytes > self.options.queued_bytes_max:
             self.hold(session, Hold.QUEUE)
             self._crowded[session.id] = session
-        elif queued_bytes <= most // 2 and session.id not in self._crowded:
+        elif session.holds and queued_bytes <= most // 2 and session.id not in self._crowded:
             self.release(session, Hold.QUEUE)
 
     def _crowd_is_gone(self) -> None:

@@ -17,6 +17,7 @@ from crdt.protocol.frames import Access, DeviceFrame
 from server.core import events
 from server.core.admission import Door
 from server.core.auth import Authority
+from server.core.batch import Outcome, measure
 from server.core.desk import Desk
 from server.core.effects import Append, DoubtKeys, Drained, Effect, ImportFinished
 from server.core.events import Event, SessionId
@@ -394,12 +395,14 @@ class Hub:
         self._desk.meter.committed(self._batch_entries, self._desk.now - self._commit_started_s)
         if committed is None:
             self._desk.log("error", "append_failed", documents=len(rooms))
+        outcomes: list[Outcome] = []
         for room in rooms:
             if committed is None:
                 room.commit_failed()
-            else:
-                room.commit_done(committed=committed[room.document])
+            elif outcome := room.commit_done(committed=committed[room.document]):
+                outcomes.append(outcome)
             self._after(room)
+        measure(outcomes, self._desk.meter, self._desk.now)
         self._rooms.evict()
 
     # --- rooms

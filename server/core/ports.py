@@ -111,10 +111,10 @@ class Meter(Protocol):
         """One commit of so many log entries has reported; it took so long."""
 
     def acknowledged(self, updates: int, seconds: float) -> None:
-        """So many updates of one document were acknowledged; the one that waited longest waited so long."""
+        """A commit acknowledged so many updates; the one that waited longest waited so long."""
 
     def delivered(self, deliveries: int, seconds: float) -> None:
-        """So many updates times receivers, of one document, went out; the longest wait was so long."""
+        """A commit sent out so many updates times receivers; the longest wait was so long."""
 
     def caught_up(self, mode: str, update_bytes: int) -> None:
         """An OPENED went out with so many bytes of updates."""

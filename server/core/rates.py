@@ -76,7 +76,7 @@ class Tariff:
         return size * self._answer_byte_s
 
     def structs_s(self, structs: int) -> float:
-        return structs // STRUCTS_PER_UPDATE * self._update_s
+        return structs // STRUCTS_PER_UPDATE * self._update_s if structs else 0.0
 
 
 @dataclass(slots=True)

@@ -22,7 +22,7 @@ from crdt.protocol.frames import EPOCH_BYTES, Access, Cursor, Push
 from crdt.replica import Replica
 from crdt.update import EMPTY_STATE_VECTOR
 from server.core.arrivals import Arrival, Arrivals, fits_a_turn
-from server.core.batch import Flight, apply_runs, entries_of, expected_after
+from server.core.batch import Flight, Outcome, apply_runs, entries_of, expected_after
 from server.core.catchup import Tail
 from server.core.compaction import LogGrowth
 from server.core.desk import Desk
@@ -330,23 +330,20 @@ class Room:
         self._one_by_one = len(ops) + sum(len(queued.updates) for queued in self._intake.queue)
         self._start_over(ops, Recovery.RETRY)
 
-    def commit_done(self, *, committed: bool) -> None:
+    def commit_done(self, *, committed: bool) -> Outcome | None:
         """The append of the batch in flight has reported. Not committed: the log went on without us."""
         flight = self._flight
         assert flight is not None
         if not committed:
             self._start_over(flight.ops, Recovery.RETRY)
-            return
+            return None
         self._flight = None
         deliveries = self._publish(flight.entries)
         for entry, run in zip(flight.entries, flight.runs, strict=True):
             for op in run if entry.device == IMPORTER else ():
                 self._imports.finish(op.number, entry.seq if op.changes else 0)
-        waited_s = self._desk.now - min(run[0].received_s for run in flight.runs)
-        self._desk.meter.acknowledged(flight.op_count, waited_s)
-        if deliveries:
-            self._desk.meter.delivered(deliveries, waited_s)
         self.advance()
+        return Outcome(flight.op_count, deliveries, min(run[0].received_s for run in flight.runs))
 
     def commit_failed(self) -> None:
         """The append failed, or nobody knows: what the log holds is acknowledged, the rest is to be sent again."""
