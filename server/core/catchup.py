@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 
 from crdt.ids import DeviceId
@@ -17,10 +16,12 @@ TAIL_ALWAYS_BYTES = 512
 class Tail:
     """The last entries of a log, in memory, as many as fit a budget."""
 
+    __slots__ = ("_bytes", "_bytes_max", "_entries")
+
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._bytes = 0
-        self._entries: deque[LogEntry] = deque()
+        self._entries: list[LogEntry] = []
 
     def clear(self) -> None:
         self._bytes = 0
@@ -35,8 +36,11 @@ class Tail:
         for entry in entries:
             self._entries.append(entry)
             self._bytes += _cost(entry)
+        gone = 0
         while self._bytes > self._bytes_max:
-            self._bytes -= _cost(self._entries.popleft())
+            self._bytes -= _cost(self._entries[gone])
+            gone += 1
+        del self._entries[:gone]
 
     @property
     def resident_bytes(self) -> int:
