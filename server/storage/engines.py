@@ -1,4 +1,4 @@
-"""Engines whose connections are set for durability, and say so; and the one connection that writes."""
+"""Engines whose connections are set for durability, and say so; and connections that are kept open."""
 
 from __future__ import annotations
 
@@ -126,36 +126,36 @@ def _scalar(connection: Any, statement: str) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class WriterConnection:
+class OpenConnection:
     """A connection, and the driver's own object for it, which costs less per call."""
 
     core: AsyncConnection
     driver: Any
 
 
-class Writer:
-    """The one connection that writes, kept open: one transaction at a time."""
+class KeptConnection:
+    """A connection that is kept open, for one transaction at a time: the one that writes, or one that reads."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._turn = asyncio.Lock()
-        self._idle: WriterConnection | None = None
+        self._idle: OpenConnection | None = None
         self._discard: asyncio.Task[None] | None = None
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[WriterConnection]:
-        """Write alone. The caller commits; after an exception nothing is assumed of the connection: it is replaced."""
+    async def turn(self) -> AsyncIterator[OpenConnection]:
+        """Have it alone. The caller commits; after an exception nothing is assumed of it: it is replaced."""
         async with self._turn:
             await self.settled()
-            writer = self._idle or await self._connect()
+            connection = self._idle or await self._connect()
             self._idle = None
             try:
-                yield writer
+                yield connection
             except BaseException:
-                self._discard = asyncio.create_task(_discard(writer))
+                self._discard = asyncio.create_task(_discard(connection))
                 await self.settled()
                 raise
-            self._idle = writer
+            self._idle = connection
 
     async def settled(self) -> None:
         """Return when no commit is under way whose caller has given up on it."""
@@ -171,10 +171,10 @@ class Writer:
                 await self._idle.core.close()
                 self._idle = None
 
-    async def _connect(self) -> WriterConnection:
+    async def _connect(self) -> OpenConnection:
         core = await self._engine.connect()
         pooled = await core.get_raw_connection()
-        return WriterConnection(core, pooled.driver_connection)
+        return OpenConnection(core, pooled.driver_connection)
 
 
 async def in_one_go(driver: Any, work: Callable[..., T], *args: Any) -> T:
@@ -186,12 +186,12 @@ async def in_one_go(driver: Any, work: Callable[..., T], *args: Any) -> T:
     return done
 
 
-async def _discard(writer: WriterConnection) -> None:
+async def _discard(kept: OpenConnection) -> None:
     """Close a connection for good, when its driver is done with what it was told: what is not committed is undone.
 
     Closing alone undoes nothing, and leaves the database locked, while anybody holds a cursor, if only in a traceback.
     """
     with suppress(StorageError), operational("rolling back"):
-        await writer.core.run_sync(lambda connection: connection.connection.rollback())
-    await writer.core.invalidate()
-    await writer.core.close()
+        await kept.core.run_sync(lambda connection: connection.connection.rollback())
+    await kept.core.invalidate()
+    await kept.core.close()

@@ -61,7 +61,8 @@ _ENTRY_COLUMNS = ("seq", "user", "device", "first_op", "last_op", "chain", "upda
 def read_entry(document: DocumentId, row: Row) -> LogEntry:
     """Raises CorruptDocument."""
     fields = (row.seq, row.user, row.device, row.first_op, row.last_op, row.chain, row.updates, row.time_ms)
-    check_row(row, f"log entry {row.seq}", b"log", document, *fields, *_later(row.heal))
+    heal = bool(row.heal)  # a number where SQLite's own driver has read it
+    check_row(row, f"log entry {row.seq}", b"log", document, *fields, *_later(heal))
     return LogEntry(
         seq=row.seq,
         device=DeviceId(row.user, row.device),
@@ -70,7 +71,7 @@ def read_entry(document: DocumentId, row: Row) -> LogEntry:
         chain=row.chain,
         updates=tuple(msgpack.unpackb(row.updates)),
         time_ms=row.time_ms,
-        heal=bool(row.heal),
+        heal=heal,
     )
 
 

@@ -30,7 +30,8 @@ from server.storage import devices as device_sql
 from server.storage import statements as sql
 from server.storage.authors import AUTHORS, LOG_UP_TO, Trimmed, summarise, trim_log
 from server.storage.checks import check_batch
-from server.storage.engines import Writer, WriterConnection, in_one_go, operational
+from server.storage.engines import KeptConnection, OpenConnection, in_one_go, operational
+from server.storage.loading import Loader
 from server.storage.reading import check_gapless, newest_sound, read_document, read_history
 from server.storage.rows import (
     Row,
@@ -60,9 +61,10 @@ class SqlStorage:
     def __init__(self, engine: AsyncEngine, store_id: bytes, *, exclusive: bool = False) -> None:
         self.store_id = store_id
         self._engine = engine
-        self._writer = Writer(engine)
+        self._writer = KeptConnection(engine)
         self._inserts = sql.SharedInserts.of(engine.dialect.name)
         self._is_sqlite = engine.dialect.name == "sqlite"
+        self._loader = Loader(engine, store_id) if self._is_sqlite else None
         self._exclusive = exclusive and self._is_sqlite
         self._known: dict[DocumentId, _Known] = {}
         self._revoked = device_sql.Revoked()
@@ -78,6 +80,8 @@ class SqlStorage:
     async def close(self) -> None:
         """Raises StorageError; nothing that was confirmed is lost by it."""
         with operational("closing"):
+            if self._loader is not None:
+                await self._loader.close()
             await self._writer.close()
 
     # --- the port
@@ -85,6 +89,8 @@ class SqlStorage:
     async def load(self, document: DocumentId) -> StoredDocument:
         with operational(f"loading {document}"):
             await self._writer.settled()
+            if self._loader is not None:
+                return await self._loader.load(document)
             async with self._reading() as connection:
                 head_row = (await connection.execute(sql.DOCUMENT, _named(document))).one_or_none()
                 if head_row is None:
@@ -106,7 +112,7 @@ class SqlStorage:
         return [results[append.document] for append in batch]
 
     async def _append_alone(
-        self, writer: WriterConnection, batch: Sequence[DocumentAppend], known: dict[DocumentId, _Known]
+        self, writer: OpenConnection, batch: Sequence[DocumentAppend], known: dict[DocumentId, _Known]
     ) -> bool:
         """Append where nobody else is in the way; False if somebody was, and nothing is in."""
         if not self._is_sqlite:

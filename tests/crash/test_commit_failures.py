@@ -114,6 +114,7 @@ class Bench:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Bench]:
         async with opened(self.database, exclusive=self.way.exclusive) as self.storage:
+            await put(self.storage, DocumentId("nobody", "first"), *entries(1, 1))  # it is connected now
             yield self
         await self._check_all()
         _log.info("%s: %d appends", self.way, self.cases)
