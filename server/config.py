@@ -185,6 +185,10 @@ class ServeSettings(KeySettings):
         default=_COMPACTION.snapshot_factor, ge=0, allow_inf_nan=False, description="See `compaction_bytes_min`."
     )
     compaction_age_s: Seconds = Field(default=_COMPACTION.age_s, description="So is one whose first entry is so old.")
+    compaction_rest_s: Seconds = Field(
+        default=_COMPACTION.rest_s,
+        description="A log whose first entry is not so old may be five times as long and as large before.",
+    )
     compaction_entries_min: Count = Field(
         default=_COMPACTION.entries_min, description="A log with fewer entries is left alone."
     )
@@ -294,6 +298,7 @@ class ServeSettings(KeySettings):
                 snapshot_factor=self.compaction_snapshot_factor,
                 age_s=self.compaction_age_s,
                 entries_min=self.compaction_entries_min,
+                rest_s=self.compaction_rest_s,
             ),
         )
 

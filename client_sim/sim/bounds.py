@@ -49,7 +49,7 @@ def options(rng: Random, *, tiny: bool, long: bool, proof: bool) -> CoreOptions:
     heartbeat_s = rng.choice((3_000.0, 9_000.0)) if long else 30.0
     sweep_s = 20_000.0 if long else 60.0
     if not tiny:
-        policy = CompactionPolicy(entries_max=rng.choice((20, 60, 2_000)), entries_min=10)
+        policy = CompactionPolicy(entries_max=rng.choice((20, 60, 2_000)), entries_min=10, rest_s=0.0)
         return CoreOptions(proof=proof, heartbeat_s=heartbeat_s, sweep_s=sweep_s, compaction=policy)
     limits = Limits(
         message_bytes=24_000,
@@ -81,5 +81,7 @@ def options(rng: Random, *, tiny: bool, long: bool, proof: bool) -> CoreOptions:
             loads=rng.choice((1, 1_000)), hellos=rng.choice((1, 5)), hellos_per_turn=1, spread_s=2.0
         ),
         goaway_spread_s=2.0,
-        compaction=CompactionPolicy(entries_max=rng.choice((5, 12)), bytes_min=400, entries_min=3, age_s=300.0),
+        compaction=CompactionPolicy(
+            entries_max=rng.choice((5, 12)), bytes_min=400, entries_min=3, age_s=300.0, rest_s=0.0
+        ),
     )

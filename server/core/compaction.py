@@ -7,10 +7,16 @@ from dataclasses import dataclass
 
 from server.core.records import LogEntry
 
+PATIENCE = 5
+"""How much more of a log is borne while it is young."""
+
 
 @dataclass(frozen=True, slots=True)
 class CompactionPolicy:
     """A log is folded when it is long, or large beside its snapshot, or has lain about for long.
+
+    That of a document that is being written a lot may grow to `PATIENCE` times as much before it is `rest_s` old: to
+    fold it each second would cost more than its edits.
 
     Each compaction writes the whole state, so the bytes that trigger it grow with the snapshot: over a document's life
     about as much is written by compaction as was by its edits.
@@ -22,16 +28,19 @@ class CompactionPolicy:
     age_s: float = 24 * 3600.0
     entries_min: int = 32
     """A shorter log is left alone, however old."""
+    rest_s: float = 60.0
 
     def due(self, growth: LogGrowth, now_ms: int) -> bool:
         """True if a log that grew so much since its snapshot should be folded now."""
         if growth.entries < self.entries_min:
             return False
-        if growth.entries >= self.entries_max:
+        age_s = (now_ms - growth.since_ms) / 1000
+        patience = PATIENCE if age_s < self.rest_s else 1
+        if growth.entries >= patience * self.entries_max:
             return True
-        if growth.update_bytes >= max(self.bytes_min, self.snapshot_factor * growth.snapshot_bytes):
+        if growth.update_bytes >= patience * max(self.bytes_min, self.snapshot_factor * growth.snapshot_bytes):
             return True
-        return now_ms - growth.since_ms >= self.age_s * 1000
+        return age_s >= self.age_s
 
 
 @dataclass(slots=True)

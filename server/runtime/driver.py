@@ -38,8 +38,12 @@ from server.storage.compaction import CompactionError, compact
 
 CLOCK_READ_S = 10.0
 """How often the hub is told the wall clock, which may be set while we run."""
+GATHER_READS = 8
+"""Reads in one turn of the loop from which on a server is busy."""
+GATHER_S = 0.002
+"""How long a busy one lets a commit wait for more."""
 LAG_SAMPLE_S = 0.25
-LOADS_MAX = 4
+LOADS_MAX = 16
 """Documents that are read from storage at the same time; more of them would only delay commits."""
 
 
@@ -88,6 +92,10 @@ class Driver:
         self._background: list[asyncio.Task[None]] = []
         self._work: dict[asyncio.Task[None], None] = {}
         self._turn_scheduled = False
+        self._reads = 0
+        """Since the last turn that was due."""
+        self._gathering_until = 0.0
+        """Until when the commit that is due waits for more, at most; 0 if none does."""
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at: float | None = None
 
@@ -156,6 +164,7 @@ class Driver:
         return session
 
     def messages_received(self, session: SessionId, messages: list[bytes]) -> None:
+        self._reads += 1
         self.feed(events.MessagesReceived(session, messages))
 
     def socket_closed(self, session: SessionId) -> None:
@@ -174,21 +183,34 @@ class Driver:
         """Let the hub handle an event now."""
         for effect in self._hub.handle(event, self._loop.time()):
             self._execute(effect)
-        if not self._turn_scheduled:
-            self._turn_scheduled = True
-            self._loop.call_soon(self._end_turn)
+        self._schedule_turn()
 
     def _end_turn(self) -> None:
-        """Once a turn of the loop, after its events: begin the commit that they ask for, set the alarm."""
+        """Once a turn of the loop, after its events: begin the commit that they ask for, set the alarm.
+
+        On an idle server a commit begins at once. Where many are being read from it waits for more of them, shortly:
+        each entry and each commit has its cost, whatever is in it.
+        """
         self._turn_scheduled = False
-        deadline = self._hub.next_deadline()
-        if deadline is not None and deadline <= self._loop.time():
+        deadline, now = self._hub.next_deadline(), self._loop.time()
+        if deadline is not None and deadline <= now:
+            reads, self._reads = self._reads, 0
+            if reads >= GATHER_READS and now < (self._gathering_until or now + GATHER_S):
+                self._gathering_until = self._gathering_until or now + GATHER_S
+                self._schedule_turn()
+                return
+            self._gathering_until = 0.0
             self.feed(events.TimePassed())
         elif deadline != self._alarm_at:
             if self._alarm is not None:
                 self._alarm.cancel()
             self._alarm = None if deadline is None else self._loop.call_at(deadline, self._ring)
             self._alarm_at = deadline
+
+    def _schedule_turn(self) -> None:
+        if not self._turn_scheduled:
+            self._turn_scheduled = True
+            self._loop.call_soon(self._end_turn)
 
     def _ring(self) -> None:
         self._alarm = self._alarm_at = None

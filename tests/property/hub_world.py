@@ -286,7 +286,7 @@ class World:
             "tail_bytes_max": self.random.choice((0, 1_000, 1 << 20)),
             "payload_bytes_max": self.random.choice((0, 1 << 20)),
             "session_queued_bytes_max": self.random.choice((1_000, 1 << 20)),
-            "compaction": CompactionPolicy(entries_max=self.random.choice((5, 10_000)), entries_min=2),
+            "compaction": CompactionPolicy(entries_max=self.random.choice((5, 10_000)), entries_min=2, rest_s=0.0),
         }
         self.labs = [WatchedLab(storage=self.storage, entropy=1000 * index, **options) for index in range(labs)]
         self.devices = [Device(self, name) for name in ("phone", "laptop", "tablet")]

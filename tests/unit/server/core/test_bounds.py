@@ -208,7 +208,7 @@ def test_documents_that_could_not_be_loaded_take_no_memory_for_good() -> None:
 
 # --- compaction
 
-EAGER = CompactionPolicy(entries_max=3, entries_min=2, age_s=1000.0)
+EAGER = CompactionPolicy(entries_max=3, entries_min=2, age_s=1000.0, rest_s=0.0)
 
 
 def compactions(lab: Lab) -> list[effects.Compact]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from server.core.compaction import CompactionPolicy, LogGrowth
 
-POLICY = CompactionPolicy(entries_max=100, bytes_min=1_000, snapshot_factor=2.0, age_s=60.0, entries_min=10)
+POLICY = CompactionPolicy(entries_max=100, bytes_min=1_000, snapshot_factor=2.0, age_s=60.0, entries_min=10, rest_s=0.0)
 NOW_MS = 1_000_000
 
 
@@ -28,6 +30,22 @@ def test_a_log_is_folded_when_it_is_long_or_large_or_old_but_never_when_it_is_sh
 ) -> None:
     growth = LogGrowth(snapshot_bytes, entries, update_bytes, NOW_MS - age_s * 1000)
     assert POLICY.due(growth, NOW_MS) is due
+
+
+@pytest.mark.parametrize(
+    ("entries", "update_bytes", "age_s", "due"),
+    [
+        (499, 1, 29, False),
+        (500, 1, 29, True),
+        (100, 1, 30, True),
+        (10, 4_999, 29, False),
+        (10, 5_000, 29, True),
+        (10, 1_000, 30, True),
+    ],
+)
+def test_a_young_log_may_grow_to_five_times_as_much(entries: int, update_bytes: int, age_s: int, due: bool) -> None:
+    policy = replace(POLICY, rest_s=30.0)
+    assert policy.due(LogGrowth(0, entries, update_bytes, NOW_MS - age_s * 1000), NOW_MS) is due
 
 
 def test_age_counts_from_the_first_entry() -> None:
