@@ -30,6 +30,7 @@ class Gate:
         self.authority = authority
         self._desk = desk
         self._timers = timers
+        self._limits = dict(desk.options.limits.differing())
         self._devices: dict[DeviceId, Session] = {}
         self._revoked: frozenset[DeviceId] = frozenset()
 
@@ -108,7 +109,7 @@ class Gate:
             session=str(session.id),
             user=claims.user,
             server_time_ms=self._desk.wall_ms(),
-            limits=dict(options.limits.differing()),
+            limits=self._limits,
             heartbeat_ms=int(options.heartbeat_s * 1000),
             token_expires_ms=int(claims.expires_s * 1000),
         )

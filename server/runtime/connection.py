@@ -219,9 +219,13 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> None:
         """The peer sends no more. Without a close frame before it this is a failure, and the rest is closed too."""
         unread, self._unread = self._unread, b""
-        self._parse(unread)
-        self._borrow().receive_eof()
-        self._send_answers()
+        if unread:
+            self._parse(unread)
+        if self._parser is None:
+            self._hang_up()
+        else:
+            self._parser.receive_eof()
+            self._send_answers()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._phase = Phase.LOST

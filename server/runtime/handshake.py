@@ -15,6 +15,7 @@ from crdt.protocol.frames import PATH
 from server.runtime.connection import Connection
 from server.runtime.lobby import peer_address
 from server.runtime.transport import Shared
+from server.runtime.upgrade import plain_upgrade
 from server.runtime.wire import bearer_token, hardened, refusal, server_protocol
 
 _HEAD_END: Final = b"\r\n\r\n"
@@ -117,6 +118,12 @@ class Handshake(asyncio.Protocol):
 
     def _upgrade(self, head: bytes, rest: bytes) -> None:
         """`rest` waits until the answer is written: the protocol would take frames, and answer pings, before it."""
+        if answer := plain_upgrade(head):
+            self._accept(answer, None, head, rest)
+        else:
+            self._ask_library(head, rest)
+
+    def _ask_library(self, head: bytes, rest: bytes) -> None:
         protocol = server_protocol(self._shared.options)
         protocol.receive_data(head)
         bearer: str | None = None
@@ -125,9 +132,12 @@ class Handshake(asyncio.Protocol):
             bearer = bearer_token(request)
             protocol.send_response(hardened(protocol.accept(request)))
         answer = b"".join(protocol.data_to_send())
-        if protocol.state is not State.OPEN:
+        if protocol.state is State.OPEN:
+            self._accept(answer, bearer, head, rest)
+        else:
             self._hang_up(answer or refusal(HTTPStatus.BAD_REQUEST, "This is no valid HTTP request.\n"))
-            return
+
+    def _accept(self, answer: bytes, bearer: str | None, head: bytes, rest: bytes) -> None:
         self._shared.counters.bytes_received += len(head)
         self._shared.lobby.leave(self)
         connection = Connection(self._shared, self._transport, self._address)

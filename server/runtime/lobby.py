@@ -109,9 +109,10 @@ class Sockets:
 
 def peer_address(peername: tuple[str, int] | tuple[str, int, int, int]) -> str:
     """What counts as one address: an IPv4 address, or the /64 of an IPv6 address, which one host has all of."""
-    peer = ip_address(peername[0].partition("%")[0])
-    if isinstance(peer, IPv6Address):
-        if peer.ipv4_mapped is not None:
-            return f"{peer.ipv4_mapped}/32"
-        return str(IPv6Network((peer, 64), strict=False))
-    return f"{peer}/32"
+    host = peername[0].partition("%")[0]
+    if ":" not in host:
+        return f"{host}/32"
+    peer = IPv6Address(host)
+    if peer.ipv4_mapped is not None:
+        return f"{peer.ipv4_mapped}/32"
+    return str(IPv6Network((peer, 64), strict=False))
