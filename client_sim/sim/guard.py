@@ -23,6 +23,7 @@ from crdt.protocol.frames import (
     Delta,
     Error,
     Hello,
+    Leave,
     Mode,
     Open,
     Opened,
@@ -35,7 +36,7 @@ from server.core.intake import OP_BYTES
 from server.core.membership import REQUEST_BYTES
 from server.core.options import CoreOptions
 
-_ASKING = (Hello.TYPE, Open.TYPE, Resync.TYPE, Auth.TYPE, Push.TYPE)
+_ASKING = (Hello.TYPE, Open.TYPE, Leave.TYPE, Resync.TYPE, Auth.TYPE, Push.TYPE)
 _TELLING = (Opened.TYPE, Delta.TYPE, Ack.TYPE, Chunk.TYPE, Error.TYPE)
 _INTRUDERS = ("mallory", "peter", "eve")
 
@@ -58,6 +59,8 @@ class _Seat:
     is_accepted: bool = False
     deflates: bool = False
     is_overfull: bool = False
+    is_pushing: bool = False
+    """It has asked for nothing else since, and was refused nothing."""
     downloads: dict[int, bytearray] = field(default_factory=dict)
 
     def may_read(self, document: DocumentId) -> bool:
@@ -90,12 +93,14 @@ class Guard:
         self._rooms: dict[int, DocumentId] = {}
         self._shut: dict[DocumentId, str] = {}
         """What could not be loaded when it was tried last, and why."""
+        self._untold: dict[tuple[DeviceId, DocumentId], tuple[int, bytes]] = {}
+        """The first op of a device in an append that failed, and its epoch: until the device hears of it, or goes."""
 
     # --- what happens to the process
 
     def started(self) -> None:
         self.revoked, self.is_under_load = frozenset(), False
-        self._seats, self._rooms, self._shut, self._devices = {}, {}, {}, {}
+        self._seats, self._rooms, self._shut, self._devices, self._untold = {}, {}, {}, {}, {}
 
     def opened(self, session: int, label: str, key: str | None) -> None:
         """`key` is the thumbprint of the one that the peer has."""
@@ -123,8 +128,29 @@ class Guard:
         most = min(options.queued_bytes_max, devices * options.session_queued_bytes_max) + devices * self._largest
         hold(queued_bytes <= most, "queues are bounded", f"{queued_bytes} bytes wait in {self._name}, of {most}")
 
-    def append_failed(self) -> None:
+    def append_failed(self, effect: Append) -> None:
+        """Nobody knows what of it is durable."""
         self._failed_appends += 1
+        pushing = {seat.device for seat in self._seats.values() if seat.is_pushing}
+        for append in effect.batch:
+            for entry in reversed(append.entries):
+                if entry.device in pushing:
+                    self._untold[entry.device, append.document] = entry.first_op, append.epoch
+
+    def settled(self, document: DocumentId, epoch: bytes) -> None:
+        """The process knows what is durable now, and has done what follows. Raises Broken."""
+        for device, about in [key for key in self._untold if key[1] == document]:
+            op, then = self._untold.pop((device, about))
+            is_in = self.truth.of(document).last_ops.get((device, epoch), 0) >= op
+            is_told = is_in or epoch != then or device in self.revoked
+            hold(is_told, "what is not saved is told", f"{device} was not told that op {op} of {document} is not in")
+
+    def parted(self, session: int) -> None:
+        """The session ends, asks for something, or is refused something: what it has to hear follows from that."""
+        seat = self._seats[session]
+        seat.is_pushing = False
+        for key in [key for key in self._untold if key[0] == seat.device]:
+            del self._untold[key]
 
     def logged(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
         """Nothing is logged as an error that no fault explains."""
@@ -169,6 +195,10 @@ class Guard:
         except PeerError:
             return
         seat = self._seats[session]
+        if isinstance(frame, Push):
+            seat.is_pushing = True
+        else:
+            self.parted(session)
         match frame:
             case Hello(token=token, options=asked, opens=opens):
                 self._read_token(seat, token)
@@ -210,6 +240,7 @@ class Guard:
         seat = self._seats[session]
         if isinstance(frame, Error):
             self._history.counts[f"told {frame.code}"] += 1
+            self.parted(session)
         elif seat.device is None:
             hold(False, "only members receive", f"session {session} got {type(frame).__name__} before HELLO")
         elif frame is not None:

@@ -217,6 +217,7 @@ class ServerProcess:
             case effects.Load(document):
                 self._spawn(self._load(document))
             case effects.Close(session, code, reason):
+                self.guard.parted(session)
                 self._with_link(session, lambda link: link.close(code, reason))
             case effects.AwaitDrain(session):
                 self._with_link(session, Link.await_drain)
@@ -292,6 +293,7 @@ class ServerProcess:
 
     def lost(self, link: Link) -> None:
         if self._links.pop(link.session, None) is not None:
+            self.guard.parted(link.session)
             self.feed(events.SocketClosed(link.session))
 
     def drained(self, link: Link) -> None:
@@ -318,7 +320,7 @@ class ServerProcess:
         try:
             results = await self.database.append(effect.batch)
         except StorageError:
-            self.guard.append_failed()
+            self.guard.append_failed(effect)
             self.feed(events.AppendFailed())
         else:
             self.feed(events.Appended(tuple(results)))
@@ -334,6 +336,8 @@ class ServerProcess:
         else:
             self.guard.loaded(document, stored.quarantine)
             self.feed(events.DocumentLoaded(document, stored))
+            if self.alive:
+                self.guard.settled(document, stored.epoch)
 
     async def _compact(self, document: DocumentId) -> None:
         snapshot = await self.fold(document)
