@@ -49,12 +49,12 @@ class AdmissionPolicy:
     memory_bytes: int = 2 << 30
     queued_bytes: int = 128 << 20
     loads: int = 1_000
-    hellos: int = 1_000
-    """HELLOs that wait for their turn; another one is refused without a look at its token."""
+    hellos: int = 4_000
+    """HELLOs that wait for their turn, some ten seconds; another one is refused without a look at its token."""
     hellos_per_turn: int = 2
     """HELLOs that are answered in one turn of the event loop, between which all others are served."""
     spread_s: float = 10.0
-    """Those who are refused come back spread over so long."""
+    """Those who are refused come back spread over so long; sooner if those who wait are through sooner."""
 
     def is_overloaded(self, pressure: Pressure, *, was: bool) -> bool:
         """`was`: it is so until all is calm again, so that it does not flutter."""
@@ -77,6 +77,9 @@ class Door:
         self._sent_away: deque[Session] = deque()
         """They are told so in their turn: a thousand of them are work as well."""
         self._let_in = 0
+        self._busy_from = 0.0
+        """When a HELLO had to wait first, since none did; `_let_in_since` tells how many had their turn since."""
+        self._let_in_since = 0
         self._rested_at = float("-inf")
         self._lags_s = (0.0, 0.0)
         self._memory_bytes = 0
@@ -106,9 +109,11 @@ class Door:
         """True if the HELLO is to be looked at now; else it waits for its turn, or to be sent away."""
         self._judge()
         is_shut = self.is_overloaded or len(self._waiting) >= self._policy.hellos
-        if not (is_shut or self._waiting) and self._let_in < self._policy.hellos_per_turn:
+        if not (is_shut or self._waiting) and self._has_room:
             self._let_in += 1
             return True
+        if not len(self):
+            self._busy_from, self._let_in_since = self._desk.now, 0
         session.state = SessionState.WAITING
         self._desk.hold(session, Hold.HELLO)
         if is_shut:
@@ -125,12 +130,18 @@ class Door:
         self._let_in = 0
         for _ in range(min(SENT_AWAY * self._policy.hellos_per_turn, len(self._sent_away))):
             self._send_away(self._sent_away.popleft())
-        while self._waiting and self._let_in < self._policy.hellos_per_turn:
+        while self._waiting and self._has_room:
             session, hello = self._waiting.popleft()
             if self._is_there(session):
                 self._let_in += 1
+                self._let_in_since += 1
                 self._desk.release(session, Hold.HELLO)
                 yield session, hello
+
+    @property
+    def _has_room(self) -> bool:
+        """One more can be looked at in this turn, and the documents that it opens are not too many to be loaded."""
+        return self._let_in < self._policy.hellos_per_turn and self._desk.loads_waiting < self._policy.loads
 
     def _is_there(self, session: Session) -> bool:
         """It may have gone while it waited."""
@@ -140,5 +151,17 @@ class Door:
         """Each is to come back at a time of its own."""
         if self._is_there(session):
             error = PeerError(Code.OVERLOADED, "too much to do: come back later")
-            wait_ms = int.from_bytes(self._desk.entropy(4)) % (int(self._policy.spread_s * 1000) + 1)
-            self._desk.refuse(session.id, error, retry_after_ms=RETRY_AFTER_MS_MIN + wait_ms)
+            drain_s, spread_s = self._way_back_s()
+            wait_ms = int.from_bytes(self._desk.entropy(4)) % (int(spread_s * 1000) + 1)
+            self._desk.refuse(session.id, error, retry_after_ms=RETRY_AFTER_MS_MIN + int(drain_s * 1000) + wait_ms)
+
+    def _way_back_s(self) -> tuple[float, float]:
+        """How long to stay away at least, and by how much more to differ: nobody knows how long an overload lasts, but
+        a queue that is full lasts as long as it took for as many before.
+        """
+        most_s = self._policy.spread_s
+        if self.is_overloaded or not self._let_in_since:
+            return 0.0, most_s
+        drain_s = len(self._waiting) * (self._desk.now - self._busy_from) / self._let_in_since
+        drain_s = min(drain_s, most_s / 2)
+        return drain_s, max(drain_s, min(RETRY_AFTER_MS_MIN / 1000, most_s / 2))

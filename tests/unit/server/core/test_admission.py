@@ -128,6 +128,44 @@ def test_so_many_are_let_in_in_a_turn_and_the_others_in_the_next_ones_in_order()
     assert lab.paused == []
 
 
+def test_while_too_many_documents_wait_to_be_loaded_those_who_wait_go_on_waiting() -> None:
+    lab = Lab(admission=AdmissionPolicy(loads=4, hellos_per_turn=1))
+    sessions = [hello(lab, f"d{n}", Open(1, f"doc{n}", None, EMPTY_STATE_VECTOR)) for n in range(20)]
+    for _ in range(10):
+        lab.feed(events.TimePassed())
+        lab.now += REST_S
+        assert lab.hub.levels().loads_waiting <= 4
+    assert [is_in(lab, session) for session in sessions] == [True] * 4 + [False] * 16
+    for _ in range(20):
+        lab.settle()
+        lab.advance(REST_S)
+    assert all(is_in(lab, session) for session in sessions)
+    assert lab.closed == {}
+
+
+@pytest.mark.parametrize(("hellos_a_second", "soonest_s", "latest_s"), [(100, 1.0, 2.0), (5, 2.0, 5.0), (1, 6.0, 11.0)])
+def test_who_finds_the_queue_full_comes_back_when_it_is_through(
+    hellos_a_second: int, soonest_s: float, latest_s: float
+) -> None:
+    lab = Lab(admission=AdmissionPolicy(hellos=10, hellos_per_turn=1))
+    for number in range(11):
+        hello(lab, f"d{number}")
+    for number in range(11, 31):  # one has its turn, another comes
+        lab.now += 1 / hellos_a_second
+        lab.feed(events.TimePassed())
+        hello(lab, f"d{number}")
+    late = [hello(lab, f"late{number}") for number in range(20)]
+    for _ in range(10):
+        lab.feed(events.TimePassed())
+        lab.now += REST_S
+    errors = [frame for session in late for frame in lab.inbox[session] if isinstance(frame, Error)]
+    waits_s = [error.retry_after_ms / 1000 for error in errors if error.retry_after_ms is not None]
+    assert len(waits_s) > 15
+    assert len(set(waits_s)) > 10, "they come back one by one"
+    assert soonest_s <= min(waits_s)
+    assert max(waits_s) <= latest_s
+
+
 def test_a_waiting_hello_may_be_refused_and_its_socket_may_go() -> None:
     lab = Lab(admission=AdmissionPolicy(hellos_per_turn=1))
     hello(lab, "d0")
