@@ -16,7 +16,7 @@ from crdt.update.decoder import uint_at
 from crdt.update.model import CLOCK_MAX, StateVector
 from crdt.update.neighbours import LOOKS_MAX, check_between
 from crdt.update.rules import Class, Kind
-from crdt.update.writer import CLASS_MASK, LANE_SHIFT, NONE, pack_id
+from crdt.update.writer import CLASS_MASK, LANE_SHIFT, NONE, Writer, pack_id
 
 if TYPE_CHECKING:
     from crdt.update.layout import Layout
@@ -72,21 +72,33 @@ def _type(layout: Layout, fields: tuple[bytes, ...], known: StateVector) -> int 
     client, clock, length = _uint(own), _uint(at), len(text)
     if not clock or known.get(client) != clock or size[0] != length or clock + length > CLOCK_MAX:
         return None
-    left = _neighbour(layout, left_of or beside, left_at or beside_at, known)
-    right = _neighbour(layout, before or right_of, before_at or right_at, known)
-    if left is None or right is None:
-        return None
     writer = layout.writers[client]
-    in_chain = left == pack_id(writer.number, clock - 1)
-    if not (in_chain and writer.codes[-1] & CLASS_MASK == _TEXT and writer.rights[-1] == right):
-        lane = _lane_between(layout, left, right)
-        if lane is None:
+    if not (left_of == own and _uint(left_at) == clock - 1 and _goes_on(writer, NONE)):  # most go on where they were
+        left = _neighbour(layout, left_of or beside, left_at or beside_at, known)
+        right = _neighbour(layout, before or right_of, before_at or right_at, known)
+        if left is None or right is None or not _place(layout, writer, clock, left, right):
             return None
-        writer.add(clock, lane << LANE_SHIFT | _TEXT, in_chain, left, right)
-        layout.sizes[lane] += 1
-        layout.items += 1
     known[client] = clock + length
     return client
+
+
+def _goes_on(writer: Writer, right: int) -> bool:
+    """True if text right behind the last thing that a client wrote, before that neighbour, changes nothing."""
+    return writer.codes[-1] & CLASS_MASK == _TEXT and writer.rights[-1] == right
+
+
+def _place(layout: Layout, writer: Writer, clock: int, left: int, right: int) -> bool:
+    """Put text between two packed neighbours; False if they are not in one list of text."""
+    in_chain = left == pack_id(writer.number, clock - 1)
+    if in_chain and _goes_on(writer, right):
+        return True
+    lane = _lane_between(layout, left, right)
+    if lane is None:
+        return False
+    writer.add(clock, lane << LANE_SHIFT | _TEXT, in_chain, left, right)
+    layout.sizes[lane] += 1
+    layout.items += 1
+    return True
 
 
 def _neighbour(layout: Layout, client_field: bytes, clock_field: bytes, known: StateVector) -> int | None:
