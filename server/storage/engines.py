@@ -157,6 +157,11 @@ class KeptConnection:
                 raise
             self._idle = connection
 
+    async def open(self) -> None:
+        """Connect now: later there may be no descriptor left for it."""
+        async with self.turn():
+            pass
+
     async def settled(self) -> None:
         """Return when no commit is under way whose caller has given up on it."""
         if (discard := self._discard) is not None:

@@ -49,6 +49,9 @@ class Loader:
         self._gathering: _Group | None = None
         self._under_way: dict[asyncio.Task[dict[DocumentId, _Found]], None] = {}
 
+    async def open(self) -> None:
+        await self._connection.open()
+
     async def load(self, document: DocumentId) -> StoredDocument:
         """With all that was committed before. Raises CorruptDocument, and what the driver raises."""
         reading = self._join(document).reading

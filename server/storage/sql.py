@@ -75,7 +75,11 @@ class SqlStorage:
         with operational("reading the store's id"):
             async with engine.connect() as connection:
                 store_id = (await connection.execute(sql.STORE_ID)).scalar_one()
-                return cls(engine, store_id, exclusive=exclusive)
+            storage = cls(engine, store_id, exclusive=exclusive)
+            await storage._writer.open()
+            if storage._loader is not None:
+                await storage._loader.open()
+            return storage
 
     async def close(self) -> None:
         """Raises StorageError; nothing that was confirmed is lost by it."""
