@@ -128,11 +128,13 @@ class Gate:
 
     # --- devices
 
-    def shut_out(self, revoked: frozenset[DeviceId]) -> None:
-        """These devices, and no others, may not be here from now on."""
+    def shut_out(self, revoked: frozenset[DeviceId]) -> list[DeviceId]:
+        """These devices, and no others, may not be here from now on. Returns those that could be here until now."""
+        new = sorted(revoked - self._revoked)
         self._revoked = revoked
         for session in [session for device, session in self._devices.items() if device in revoked]:
             self._shut_out(session, _revoked())
+        return new
 
     def _check_not_revoked(self, device: DeviceId) -> None:
         if device in self._revoked:

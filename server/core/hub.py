@@ -142,7 +142,7 @@ class Hub:
             case events.ImportRequested(request, document, update):
                 self._import(request, document, update)
             case events.RevocationsRead(devices):
-                self._gate.shut_out(devices)
+                self._rooms.drop_queued(self._gate.shut_out(devices))
             case events.DrainRequested():
                 self._drain()
             case events.ClockRead(wall_s):

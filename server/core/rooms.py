@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 
-from crdt.ids import DocumentId
+from crdt.ids import DeviceId, DocumentId
 from server.core.desk import Desk
 from server.core.effects import Compact
 from server.core.room import Room
@@ -48,6 +48,12 @@ class Rooms:
         if document in self._loaded:
             self._loaded.move_to_end(document)
         return room
+
+    def drop_queued(self, devices: Sequence[DeviceId]) -> None:
+        """They may write no more: forget their ops, wherever they wait, and on whatever connection they came."""
+        for room in self if devices else ():
+            for device in devices if room.unsaved else ():
+                room.drop_queued(device)
 
     def changed(self, room: Room) -> None:
         """Count what the room takes now, and have it compacted if that is due."""

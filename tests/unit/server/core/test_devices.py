@@ -6,7 +6,7 @@ from crdt.ids import DeviceId
 from crdt.protocol import frames
 from crdt.protocol.codes import Code
 from crdt.protocol.frames import Ack, Error, Pong, Welcome
-from server.core.events import RevocationsRead
+from server.core.events import RevocationsRead, SocketClosed
 from server.core.gate import AGENT_CHARS_MAX, TAKEOVERS_MAX, TAKEOVERS_WITHIN_S
 from tests.unit.server.core.lab import WALL_S, Lab, Writer, phone, token
 
@@ -47,6 +47,19 @@ def test_what_it_had_queued_is_not_committed() -> None:
     lab.settle()
     assert [(entry.device, entry.last_op) for entry in lab.durable()] == [(phone(), 1), (LAPTOP, 1)]
     assert not any(isinstance(frame, Ack) for frame in lab.received(stolen))
+
+
+def test_what_it_had_queued_before_its_connection_was_lost_is_not_committed_either() -> None:
+    lab = Lab()
+    stolen, handle = lab.join()
+    writer = Writer(1)
+    lab.push(stolen, handle, 1, writer.type("a"))
+    lab.turn()
+    lab.push(stolen, handle, 2, writer.type("b"))
+    lab.feed(SocketClosed(stolen))
+    shut_out(lab, phone())
+    lab.settle()
+    assert [(entry.device, entry.last_op) for entry in lab.durable()] == [(phone(), 1)]
 
 
 def test_it_does_not_come_in_again_with_any_token() -> None:
