@@ -294,6 +294,8 @@ class Connection(asyncio.Protocol):
             self._lent_bytes -= len(lent)
             at += len(lent)
             frames += self._parse(lent)
+            if not self._lent_bytes:
+                self._give_back()
         self._unread = data[at:]
         has_more = bool(self._unread) and frames >= TURN_FRAMES and not self._paused
         if has_more:
@@ -320,9 +322,12 @@ class Connection(asyncio.Protocol):
                 self._take_other(frame)
         if parser.writes:
             self._send_answers()
-        if frames and takes_back(parser):
-            self._parser = None
         return len(frames)
+
+    def _give_back(self) -> None:
+        """The library has had a frame to its end, and nothing beyond it."""
+        if self._parser is not None and takes_back(self._parser):
+            self._parser = None
 
     def go_on(self) -> None:
         """Deliver what was kept while the sink paused, then take what was read and not yet parsed, then read again."""

@@ -27,7 +27,9 @@ def lent_parser(message_bytes_max: int) -> ServerProtocol:
 
 
 def takes_back(parser: ServerProtocol) -> bool:
-    """Whether a parser that has just given out a whole frame is free for others: no message is begun, nor the end."""
+    """Whether a parser is free for others: no message is begun, nor the end. It must have been fed whole frames only,
+    for what it holds of another would come before the next connection's.
+    """
     if parser.current_size is not None or parser.state is not State.OPEN:
         return False
     if len(_spare) < SPARE_MAX:
