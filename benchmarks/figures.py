@@ -47,7 +47,10 @@ class WorkloadFailed(Exception):
 
 
 Workload = Callable[[], Sequence[Run]]
-"""Does one run of all cases of a workload, with servers of its own. Raises WorkloadFailed."""
+"""Does one run of all cases of a workload, with servers of its own.
+
+Raises WorkloadFailed, and ConnectionError if a server is gone.
+"""
 
 
 @dataclass(frozen=True, slots=True)

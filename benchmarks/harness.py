@@ -100,7 +100,7 @@ def run_once(name: str, workload: Workload, report: Report) -> None:
     start = time.perf_counter()
     try:
         made = tuple(workload())
-    except WorkloadFailed as exc:
+    except (WorkloadFailed, ConnectionError) as exc:
         report.failures.setdefault(name, []).append(str(exc))
     else:
         report.runs.setdefault(name, []).append(made)

@@ -21,16 +21,17 @@ from websockets.client import ClientProtocol
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
-from benchmarks.client import MASK, client_frame
+from benchmarks.client import client_frame, pong
 from benchmarks.figures import WorkloadFailed
 from crdt.protocol import frames
 from crdt.protocol.codec import decode_server_frame, encode
 from crdt.update import EMPTY_STATE_VECTOR
 
-BINARY, PING, PONG = 0x82, 0x89, 0x8A
+BINARY, PING = 0x82, 0x89
 BUFFER_BYTES = 1 << 20
 CONNECT_TIMEOUT_S = 30.0
 POLL_S = 0.02
+CLOSED = "the server closed a connection"
 clock = time.perf_counter
 
 
@@ -60,6 +61,10 @@ class Loop:
         deadline = clock() + seconds
         while not self.stopped and clock() < deadline:
             self._read(POLL_S)
+
+    def run_once(self) -> None:
+        """Read what is there now."""
+        self._read(0)
 
     def run_until(self, due: float) -> None:
         """Read until then on `clock`, to some tens of microseconds: epoll alone counts in milliseconds."""
@@ -134,19 +139,26 @@ class Device:
         else:
             data = b"".join(messages)
         self.sent_at.extend([clock()] * len(messages))
-        if self._connection.send(data) != len(data):
-            raise WorkloadFailed("the server has stopped reading")
+        self._send(data)
 
     def close(self) -> None:
         self._connection.close()
+
+    def _send(self, data: bytes) -> None:
+        try:
+            sent = self._connection.send(data)
+        except BlockingIOError:
+            sent = 0
+        except ConnectionError as exc:
+            raise WorkloadFailed(CLOSED) from exc
+        if sent != len(data):
+            raise WorkloadFailed("the server has stopped reading")
 
     def _readable(self) -> None:
         loop, rest = self._loop, self._rest
         start = len(rest)
         loop.buffer[:start] = rest
-        received = self._connection.recv_into(loop.view[start:])
-        if not received:
-            raise WorkloadFailed("the server closed a connection")
+        received = _received(self._connection, loop.view[start:])
         end = start + received
         if self.kept is not None:
             self.kept.append((clock(), bytes(loop.view[start:end])))
@@ -179,9 +191,9 @@ class Device:
 
     def _other(self, opcode: int, payload: bytes) -> None:
         if opcode == PING:
-            self._connection.send(bytes((PONG, 0x80 | len(payload))) + MASK + payload)
+            self._send(pong(payload))
         elif opcode != BINARY:
-            raise WorkloadFailed(f"the server closed a connection: {payload!r}")
+            raise WorkloadFailed(f"{CLOSED}: {payload!r}")
         elif payload[1] == frames.Ack.TYPE:
             _, _, op, seq, *_ = msgpack.unpackb(payload)
             self._acknowledged(op, seq)
@@ -211,7 +223,7 @@ def connect(loop: Loop, host: str, port: int, token: str, name: str, document: s
     connection.sendall(b"".join(handshake.data_to_send()) + client_frame(encode(hello)))
     data = b""
     while b"\r\n\r\n" not in data:
-        data += _received(connection)
+        data += _next_bytes(connection, loop)
     head, end, data = data.partition(b"\r\n\r\n")
     handshake.receive_data(head + end)
     if handshake.handshake_exc is not None:
@@ -227,14 +239,22 @@ def _open(loop: Loop, connection: socket.socket, data: bytes) -> Device:
                 return Device(loop, connection, frame.handle, rest)
             if isinstance(frame, frames.Error):
                 raise WorkloadFailed(f"the server refused a device: {frame}")
-        data = rest + _received(connection)
+        data = rest + _next_bytes(connection, loop)
 
 
-def _received(connection: socket.socket) -> bytes:
-    data = connection.recv(BUFFER_BYTES)
-    if not data:
-        raise WorkloadFailed("the server closed a connection")
-    return data
+def _next_bytes(connection: socket.socket, loop: Loop) -> bytes:
+    return bytes(loop.view[: _received(connection, loop.view)])
+
+
+def _received(connection: socket.socket, buffer: memoryview) -> int:
+    """How many bytes there were to read, into `buffer`. Raises WorkloadFailed if there will be none."""
+    try:
+        received = connection.recv_into(buffer)
+    except (ConnectionError, TimeoutError) as exc:
+        raise WorkloadFailed(CLOSED) from exc
+    if not received:
+        raise WorkloadFailed(CLOSED)
+    return received
 
 
 def deltas(kept: Sequence[tuple[float, bytes]]) -> Iterator[tuple[float, frames.Delta]]:

@@ -20,11 +20,11 @@ QUIET_LOOKS = 4
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """What `work` returns. Raises WorkloadFailed, out of however many task groups."""
+    """What `work` returns. Raises WorkloadFailed and ConnectionError, out of however many task groups."""
     try:
         return uvloop.run(work)
     except ExceptionGroup as exc:
-        failed = exc.subgroup(WorkloadFailed)
+        failed = exc.subgroup((WorkloadFailed, ConnectionError))
         if failed is None:
             raise
         raise _first(failed) from exc

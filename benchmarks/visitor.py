@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from benchmarks.client import MASK, client_frame
+from benchmarks.client import client_frame, pong
 from benchmarks.figures import WorkloadFailed
 from benchmarks.server_process import ServerProcess
 from crdt.protocol import frames
@@ -204,7 +204,7 @@ class Visitor(asyncio.Protocol):
 
     def _message(self, opcode: int, payload: bytes) -> None:
         if opcode == _PING:
-            self._write(bytes((0x8A, 0x80 | len(payload))) + MASK + payload)
+            self._write(pong(payload))
         elif opcode == _CLOSE:
             self._transport.close()
         elif opcode == _BINARY:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import cast
 
+from benchmarks.client import client_frame
 from benchmarks.peers import wire
 from benchmarks.peers.dialects import Acked, Asked, Dialect, Known, Opened, Piece, Place, joined
 from benchmarks.peers.servers import Server
@@ -53,7 +54,7 @@ class Device(asyncio.Protocol):
         """The updates to send, in order, each framed here and now."""
         handle = self.opened.result().handle
         self._edits = [
-            wire.message(self._dialect.edit(self._room, handle, op, update)) for op, update in enumerate(updates, 1)
+            client_frame(self._dialect.edit(self._room, handle, op, update)) for op, update in enumerate(updates, 1)
         ]
 
     @property
@@ -133,7 +134,7 @@ class Device(asyncio.Protocol):
 
     def _say(self, payload: bytes) -> None:
         self.bytes_out += len(payload)
-        self._transport.write(wire.message(payload))
+        self._transport.write(client_frame(payload))
 
 
 async def connected(server: Server, dialect: Dialect, room: int, name: str, known: Known | None = None) -> Device:

@@ -1,19 +1,10 @@
-"""WebSocket bytes as a light device needs them: messages out with a mask of zeros, messages in cut from the stream."""
+"""WebSocket bytes as a light device needs them: the request that opens one, messages in cut from the stream."""
 
 from __future__ import annotations
 
-MASK = b"\x00\x00\x00\x00"
+from benchmarks.client import pong
+
 PING = 0x89
-
-
-def message(payload: bytes) -> bytes:
-    """One binary message as a client sends it. A mask of zeros is valid, and leaves the payload as it is."""
-    length = len(payload)
-    if length < 126:
-        return bytes((0x82, 0x80 | length)) + MASK + payload
-    if length < 1 << 16:
-        return b"\x82\xfe" + length.to_bytes(2, "big") + MASK + payload
-    return b"\x82\xff" + length.to_bytes(8, "big") + MASK + payload
 
 
 def upgrade(host: str, port: int, path: str, subprotocol: str | None) -> bytes:
@@ -34,7 +25,7 @@ def upgrade(host: str, port: int, path: str, subprotocol: str | None) -> bytes:
 def pong_to(data: bytes) -> bytes | None:
     """The answer to a ping that came alone, as pings do."""
     if len(data) >= 2 and data[0] == PING and len(data) == 2 + data[1]:
-        return bytes((0x8A, 0x80 | data[1])) + MASK + data[2:]
+        return pong(data[2:])
     return None
 
 

@@ -46,8 +46,9 @@ class Shape:
     batching: bool = False
     updates_per_s: float = 0
 
-    def script_length(self, seconds: float) -> int:
+    def script_length(self, measured_s: float) -> int:
         """So many updates that no device runs out of them."""
+        seconds = measured_s * (1 + WARM_UP)
         members = self.documents * self.devices
         if self.updates_per_s:
             return int(3 * self.updates_per_s * seconds / members) + 50
@@ -75,6 +76,8 @@ def run(name: str, shape: Shape, scale: Scale) -> list[Run]:
         shape = Shape(
             min(shape.documents, 5), min(shape.devices, 5), shape.in_flight, shape.batching, shape.updates_per_s
         )
+    for member in range(shape.devices):  # a server that is there by then would ask, and get no answer meanwhile
+        typed(shape.script_length(scale.seconds), member)
     settings = {"SYNCLINE_SESSIONS_PER_USER": str(shape.devices + 28)}
     with server_process(settings=settings) as server, _rooms(shape, server, scale.seconds) as rooms:
         figures, share = rooms.measured(scale.seconds)
@@ -140,7 +143,7 @@ class Rooms:
 
     def fill(self, seconds: float) -> None:
         """Connect everyone, with what they will push."""
-        count = self._shape.script_length(seconds * (1 + WARM_UP))
+        count = self._shape.script_length(seconds)
         for number in range(self._shape.documents):
             room = Room(f"user{number}")
             for member in range(self._shape.devices):
@@ -150,6 +153,7 @@ class Rooms:
                 device.script = _script(count, member, device.handle)
                 device.batching = self._shape.batching
                 room.devices.append(device)
+                self._loop.run_once()  # those that are there answer the server's pings
             self._rooms.append(room)
         everyone = self._everyone()
         for device in everyone if self._shape.updates_per_s else _spaced(everyone, KEEPERS):

@@ -147,6 +147,20 @@ def test_a_server_that_gives_up_fails_the_run(bench: Bench, data: bytes) -> None
         bench.run()
 
 
+def test_a_server_that_is_gone_fails_the_run_of_whoever_pushes(bench: Bench) -> None:
+    bench.server.close()
+    with pytest.raises(WorkloadFailed):
+        bench.device.push()
+
+
+def test_a_server_that_does_not_read_fails_the_run(bench: Bench) -> None:
+    bench.device.script = Script.of([bytes(1 << 16)] * 100, 1)
+    with pytest.raises(WorkloadFailed):
+        bench.device.push(40)
+    with pytest.raises(WorkloadFailed):
+        bench.device.push(40)
+
+
 @pytest.mark.parametrize("length", [0, 125, 126, 65_535, 65_536])
 def test_messages_of_devices_have_a_mask_that_changes_nothing(length: int) -> None:
     data = client_frame(bytes(length))

@@ -9,6 +9,7 @@ import pycrdt
 import pytest
 from pycrdt import Doc, Text, YMessageType, create_sync_message, create_update_message, handle_sync_message
 
+from benchmarks.client import client_frame
 from benchmarks.figures import Better, Figure, Run, Scale, WorkloadFailed
 from benchmarks.peers import command, fanout
 from benchmarks.peers.device import Device
@@ -17,7 +18,7 @@ from benchmarks.peers.durability import killed
 from benchmarks.peers.fanout import Shape
 from benchmarks.peers.rooms import Room, Script, script
 from benchmarks.peers.servers import PEERS
-from benchmarks.peers.wire import Messages, message, pong_to
+from benchmarks.peers.wire import Messages, pong_to
 from benchmarks.report import Report
 
 PLACE = Place(3, "phone", "")
@@ -26,7 +27,7 @@ UPDATES = 6
 
 def frame(payload: bytes) -> bytes:
     """One binary message as a server sends it, without a mask."""
-    framed = message(payload)
+    framed = client_frame(payload)
     head = {0x7E: 4, 0x7F: 10}.get(framed[1] & 0x7F, 2)
     return bytes((framed[0], framed[1] & 0x7F)) + framed[2:head] + payload
 
