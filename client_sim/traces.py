@@ -223,23 +223,23 @@ def replay(trace: Trace, root: str = "text") -> Iterator[bytes | None]:
     made: list[bytes | None] = []
     for index, patches in enumerate(trace.transactions()):
         agent = trace.agents[index]
-        unseen = _unseen(trace.parents, index, seen[agent])
-        authors[agent].merge(update for at in unseen if (update := made[at]) is not None)
-        seen[agent].update(unseen, (index,))
+        news = unseen(trace.parents, index, seen[agent])
+        authors[agent].merge(update for at in news if (update := made[at]) is not None)
+        seen[agent].update(news, (index,))
         made.append(authors[agent].write(patches))
         yield made[-1]
 
 
-def _unseen(parents: list[tuple[int, ...]], index: int, seen: set[int]) -> list[int]:
-    """What transaction `index` builds on, less `seen`, in order."""
-    unseen: set[int] = set()
+def unseen(parents: list[tuple[int, ...]], index: int, seen: set[int]) -> list[int]:
+    """What transaction `index` builds on, less `seen`, in order; `parents` are what each builds on directly."""
+    found: set[int] = set()
     waiting = list(parents[index])
     while waiting:
         parent = waiting.pop()
-        if parent not in seen and parent not in unseen:
-            unseen.add(parent)
+        if parent not in seen and parent not in found:
+            found.add(parent)
             waiting += parents[parent]
-    return sorted(unseen)
+    return sorted(found)
 
 
 class Author:

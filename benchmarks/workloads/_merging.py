@@ -17,6 +17,7 @@ from benchmarks.workloads._measuring import (
     ms,
     timed,
 )
+from client_sim.traces import unseen
 from crdt.replica import Replica
 
 
@@ -61,20 +62,8 @@ def _steps(written: ConcurrentHistory) -> Iterator[tuple[int, list[bytes]]]:
     """Who takes which updates, in order: before each of its own what that was made on top of, at last all the rest."""
     seen: list[set[int]] = [set() for _ in range(max(written.authors) + 1)]
     for index, author in enumerate(written.authors):
-        news = [*_unseen(written, written.parents[index], seen[author]), index]
+        news = [*unseen(written.parents, index, seen[author]), index]
         seen[author].update(news)
         yield author, [written.updates[each] for each in news]
     for author, known in enumerate(seen):
         yield author, [update for index, update in enumerate(written.updates) if index not in known]
-
-
-def _unseen(written: ConcurrentHistory, heads: tuple[int, ...], seen: set[int]) -> list[int]:
-    """`heads` and all that they build on, less `seen`, in order."""
-    unseen: set[int] = set()
-    waiting = list(heads)
-    while waiting:
-        index = waiting.pop()
-        if index not in seen and index not in unseen:
-            unseen.add(index)
-            waiting += written.parents[index]
-    return sorted(unseen)
