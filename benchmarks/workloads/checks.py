@@ -1,4 +1,4 @@
-"""What the server does to each update, frame and token before it believes them: CPU of one core, without a server.
+"""What the server does to each message, update and token before it believes them: CPU of one core, without a server.
 
 A figure is the best of several passes, which is what is left when nothing else runs.
 """
@@ -14,6 +14,7 @@ from typing import Any
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from pycrdt import Array, Doc, Map, Text, merge_updates
+from websockets.frames import Frame, Opcode
 
 from benchmarks.figures import Better, Figure, Run, Scale, Workload, WorkloadFailed
 from crdt.limits import Limits
@@ -22,6 +23,9 @@ from crdt.protocol.codec import decode_device_frame, decode_server_frame, encode
 from crdt.replica import Replica
 from crdt.update import Layout, StateVector, read_update
 from server.core.auth import Authority, VerificationKey, verify
+from server.runtime.connection import TURN_FRAMES
+from server.runtime.parsers import lent_parser, takes_back
+from server.runtime.wire import short_messages
 
 CLIENT = 3_141_592_653
 """A client id of five bytes, as most are."""
@@ -34,6 +38,7 @@ Edit = Callable[[Doc[Any], int], object]
 def workloads(scale: Scale) -> dict[str, Workload]:
     return {
         "updates": lambda: list(_updates_checked(scale)),
+        "messages": lambda: list(_messages(scale)),
         "codec": lambda: list(_codec(scale)),
         "tokens": lambda: list(_tokens(scale)),
     }
@@ -147,6 +152,34 @@ def _document(size: int) -> bytes:
         replica.edit(write)
         replica.edit(note)
     return replica.state()
+
+
+# --- messages
+
+
+def _messages(scale: Scale) -> Iterator[Run]:
+    """A short message cut out of what a socket brought, by us and by the library that reads all other frames."""
+    payload = encode(frames.Push(1, 100, (_updates(_EDITS["a character at the end"], 100)[50],)))
+    for count in (1, 4, TURN_FRAMES):
+        read = b"".join(Frame(Opcode.BINARY, payload).serialize(mask=True) for _ in range(count))
+        for reader, cut in (("by us", _cut_by_us), ("by the library", _cut_by_the_library)):
+            if cut(read) != [payload] * count:
+                raise WorkloadFailed(f"{reader}: the messages are not what was sent")
+            name = f"one of {count} in a read, {reader}"
+            yield _run(name, partial(_repeat, cut, read), len(payload), scale, times=_TIMES * count)
+
+
+def _cut_by_us(data: bytes) -> list[bytes]:
+    found, _ = short_messages(data, 0, TURN_FRAMES)
+    return found
+
+
+def _cut_by_the_library(data: bytes) -> list[bytes]:
+    parser = lent_parser(Limits().message_bytes)
+    parser.receive_data(data)
+    found = [bytes(frame.data) for frame in parser.events_received() if isinstance(frame, Frame)]
+    takes_back(parser)
+    return found
 
 
 # --- frames

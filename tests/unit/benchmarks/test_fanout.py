@@ -72,7 +72,7 @@ def test_a_smoke_run_measures_and_checks_everything_once(tmp_path: Path) -> None
     assert done.returncode == 0, done.stdout + done.stderr
     report = Report.read(kept)
     found = {case.workload: case for case in cases(report)}
-    assert [*found] == [*CHOSEN[:2], "checks/updates", "checks/codec", "checks/tokens"]
+    assert [*found] == [*CHOSEN[:2], "checks/updates", "checks/messages", "checks/codec", "checks/tokens"]
     figures = {figure.name: figure.spread.median for figure in found["fanout/50x4-paced"].figures}
     assert figures["updates"] > 0
     assert 0 < figures["ack p50"] <= figures["ack p99"]
