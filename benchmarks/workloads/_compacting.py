@@ -43,7 +43,8 @@ from server.storage.compaction import compact
 
 DOCUMENT = DocumentId(OWNER, "main")
 ENTRIES_PER_COMMIT = 100
-POLICY = CompactionPolicy()
+POLICY = CompactionPolicy(rest_s=0.0)
+"""A server bears more of a log that is young. A long history is written in weeks, though here in seconds."""
 
 
 # --- compaction
