@@ -20,7 +20,7 @@ from server.core.ports import StorageError
 T = TypeVar("T")
 
 READERS_MAX = 4
-"""Connections that load documents; each is a thread under SQLite."""
+"""Connections that read; each is a thread under SQLite, where one of them loads all documents."""
 BUSY_TIMEOUT_MS = 5_000
 CHECKPOINT_PAGES = 4000
 """The write-ahead log grows this long before it is copied into the database: busy documents' pages are copied once."""
