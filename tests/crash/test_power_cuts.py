@@ -41,7 +41,7 @@ MAKING_STEPS = 70
 """What it does, about, to make one."""
 CHECKPOINT_PAGES = 40
 """The write-ahead log is copied into the database, and begun again, in nearly every life."""
-ARGUMENTS = ("--compaction-entries-min", "5", "--compaction-entries-max", "15")
+ARGUMENTS = ("--compaction-entries-min", "5", "--compaction-entries-max", "15", "--compaction-rest-s", "0.001")
 WITHIN_S = 30.0
 OFFLINE = (State.OFFLINE, State.CONNECTING)
 LOST = "acknowledged, and lost"

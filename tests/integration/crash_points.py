@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import aiosqlite
 
 from server.runtime.transport import Flusher
-from server.storage import SqlStorage
+from server.storage import SqlStorage, sql
 
 POINTS = ("before_append", "before_commit", "after_commit", "after_append", "amid_sends", "amid_sends_backwards")
 """Before storage is called; in the transaction; committed, but not known; known, but not told; told to the first of
@@ -53,6 +54,25 @@ def _prepare(point: str, armed: Callable[[], bool]) -> None:
 
     patch.object(SqlStorage, "append", dying_append).start()
     patch.object(aiosqlite.Connection, "commit", dying_commit).start()
+
+    class Dying:
+        """The driver's own connection, as an append of known documents has it on the database's thread."""
+
+        def __init__(self, connection: sqlite3.Connection) -> None:
+            self._connection = connection
+            self.executemany = connection.executemany
+
+        def commit(self) -> None:
+            if point == "before_commit" and armed():
+                die()
+            self._connection.commit()
+            if point == "after_commit" and armed():
+                die()
+
+    insert = sql._insert_and_commit
+    patch.object(
+        sql, "_insert_and_commit", lambda connection, rows: insert(cast("Any", Dying(connection)), rows)
+    ).start()
 
 
 def _flush_one(*, backwards: bool) -> Callable[[Any], None]:

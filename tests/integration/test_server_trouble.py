@@ -101,6 +101,7 @@ async def test_a_full_disk_acknowledges_nothing_until_there_is_room(server: Runn
         connection.execute(f"PRAGMA max_page_count = {pages['max']}").close()
 
     event.listen(server.storage._engine.sync_engine, "connect", limit)
+    await server.storage._engine.dispose()  # idle connections have no limit
     async with new_device(server.url, "phone") as phone, new_device(server.url, "laptop") as laptop:
         mine, theirs = await phone.open(), await laptop.open()
         write(mine, "saved ")
