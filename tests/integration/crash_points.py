@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any, cast
 from unittest.mock import patch
 
-import aiosqlite
-
 from server.runtime.transport import Flusher
 from server.storage import SqlStorage, sql
 
@@ -33,27 +31,19 @@ def die() -> None:
 
 
 def _prepare(point: str, armed: Callable[[], bool]) -> None:
-    append, commit = SqlStorage.append, aiosqlite.Connection.commit
+    append, insert = SqlStorage.append, sql._insert_and_commit
+
+    def passing(here: str) -> None:
+        if point == here and armed():
+            die()
 
     async def dying_append(self: SqlStorage, batch: Any) -> Any:
-        if point == "before_append" and armed():
-            die()
+        passing("before_append")
         results = await append(self, batch)
-        if point == "after_append" and armed():
-            die()
+        passing("after_append")
         if point.startswith("amid_sends") and armed():
             patch.object(Flusher, "_flush", _flush_one(backwards=point.endswith("backwards"))).start()
         return results
-
-    async def dying_commit(self: aiosqlite.Connection) -> None:
-        if point == "before_commit" and armed():
-            die()
-        await commit(self)
-        if point == "after_commit" and armed():
-            die()
-
-    patch.object(SqlStorage, "append", dying_append).start()
-    patch.object(aiosqlite.Connection, "commit", dying_commit).start()
 
     class Dying:
         """The driver's own connection, as an append of known documents has it on the database's thread."""
@@ -63,16 +53,15 @@ def _prepare(point: str, armed: Callable[[], bool]) -> None:
             self.executemany = connection.executemany
 
         def commit(self) -> None:
-            if point == "before_commit" and armed():
-                die()
+            passing("before_commit")
             self._connection.commit()
-            if point == "after_commit" and armed():
-                die()
+            passing("after_commit")
 
-    insert = sql._insert_and_commit
-    patch.object(
-        sql, "_insert_and_commit", lambda connection, rows: insert(cast("Any", Dying(connection)), rows)
-    ).start()
+    def dying_insert(connection: sqlite3.Connection, rows: Any) -> None:
+        insert(cast("sqlite3.Connection", Dying(connection)), rows)
+
+    patch.object(SqlStorage, "append", dying_append).start()
+    patch.object(sql, "_insert_and_commit", dying_insert).start()
 
 
 def _flush_one(*, backwards: bool) -> Callable[[Any], None]:
