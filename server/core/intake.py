@@ -141,7 +141,7 @@ class Intake:
         Raises PeerError if the first is refused: it then takes no number.
         """
         last = self.last(ops.device)
-        if ops.number == last.op + 1 and not self._refused and self._types_on(ops, last):
+        if ops.number == last.op + 1 and not self._refused and not ops.heal and self._types_on(ops, last):
             self._enqueue(ops)
             return Verdict.QUEUED
         ops.updates = ops.updates[:1]

@@ -9,6 +9,7 @@ from crdt.errors import PeerError
 from crdt.limits import Limits
 from crdt.protocol.codec import decode_device_frame
 from crdt.protocol.frames import DeviceFrame, Push
+from server.core.arrivals import TURN_BYTES, TURN_OPS
 
 Read: TypeAlias = tuple[DeviceFrame | PeerError, int]
 """A frame, or what is wrong with it; and its bytes."""
@@ -17,7 +18,8 @@ Read: TypeAlias = tuple[DeviceFrame | PeerError, int]
 def frames_in(messages: Sequence[bytes], limits: Limits) -> list[Read]:
     """The frames of these messages, in order; those that this version may ignore are left out.
 
-    PUSHes of which each goes on where the one before ended are one: a device that types sends many in one packet.
+    PUSHes of which each goes on where the one before ended are one: a device that types sends many in one packet. They
+    stay apart where together they would not fit a turn, for then they would be rehearsed.
     """
     found: list[Read] = []
     for data in messages:
@@ -39,7 +41,11 @@ def _joined(found: list[Read]) -> list[Read]:
         at += 1
         if type(frame) is Push and frame.updates:
             updates = list(frame.updates)
+            update_bytes = sum(map(len, updates))
             while at < len(found) and (more := _push_at(found[at][0], frame.handle, frame.first_op + len(updates))):
+                update_bytes += sum(map(len, more))
+                if update_bytes > TURN_BYTES or len(updates) + len(more) > TURN_OPS:
+                    break
                 updates += more
                 size += found[at][1]
                 at += 1

@@ -1,0 +1,123 @@
+"""What is one push of what one read brought, and what stays by itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgpack
+import pytest
+from pycrdt import Text
+
+from crdt.errors import PeerError
+from crdt.limits import Limits
+from crdt.protocol import frames
+from crdt.protocol.codec import encode
+from crdt.protocol.codes import Code
+from crdt.protocol.frames import Cursor, DeviceFrame, Open, Push
+from crdt.update import EMPTY_STATE_VECTOR
+from server.core import events
+from server.core.arrivals import TURN_BYTES, TURN_OPS
+from server.core.reading import frames_in
+from tests.unit.server.core.lab import MAIN, Lab, Writer
+
+LIMITS = Limits()
+OPTIONAL = bytes(msgpack.packb([120, b"of a later version"]))
+
+
+def read(*sent: DeviceFrame | bytes, limits: Limits = LIMITS) -> list[DeviceFrame | PeerError]:
+    return [frame for frame, _ in frames_in([_bytes(frame) for frame in sent], limits)]
+
+
+def _bytes(frame: DeviceFrame | bytes) -> bytes:
+    return frame if isinstance(frame, bytes) else encode(frame)
+
+
+def test_pushes_that_go_on_are_one() -> None:
+    sent = [Push(3, 5, (b"a",)), Push(3, 6, (b"b", b"c")), Push(3, 8, (b"d",))]
+    ((frame, size),) = frames_in([encode(push) for push in sent], LIMITS)
+    assert frame == Push(3, 5, (b"a", b"b", b"c", b"d"))
+    assert size == sum(len(encode(push)) for push in sent)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        [Push(1, 1, (b"a",)), Push(2, 2, (b"b",))],
+        [Push(1, 1, (b"a",)), Push(1, 3, (b"b",))],
+        [Push(1, 2, (b"a",)), Push(1, 2, (b"b",))],
+        [Push(1, 2, (b"a",)), Push(1, 1, (b"b",))],
+        [Push(1, 1, ()), Push(1, 1, (b"b",))],
+        [Push(1, 1, (b"a",)), Push(1, 2, ()), Push(1, 2, (b"b",))],
+        [Push(1, 1, (b"a",)), frames.Ping(1), Push(1, 2, (b"b",))],
+        [Push(1, 1, (b"a",)), frames.Leave(1), Open(1, "main", None, b"\x00"), Push(1, 2, (b"b",))],
+        [frames.Ping(1), frames.Ping(2)],
+    ],
+)
+def test_all_others_stay_as_they_were(sent: list[DeviceFrame]) -> None:
+    assert read(*sent) == sent
+
+
+def test_what_may_be_ignored_parts_nothing() -> None:
+    assert read(OPTIONAL, Push(1, 1, (b"a",)), OPTIONAL, Push(1, 2, (b"b",))) == [Push(1, 1, (b"a", b"b"))]
+    assert read(OPTIONAL) == []
+
+
+def test_an_error_stays_in_its_place() -> None:
+    first, error, last = read(Push(1, 1, (b"a",)), b"\xc1", Push(1, 2, (b"b",)))
+    assert (first, last) == (Push(1, 1, (b"a",)), Push(1, 2, (b"b",)))
+    assert isinstance(error, PeerError)
+    assert error.code == Code.BAD_FRAME
+
+
+def test_each_push_is_held_to_the_limits_by_itself() -> None:
+    limits = replace(LIMITS, updates_per_push=2)
+    assert read(Push(1, 1, (b"a", b"b")), Push(1, 3, (b"c",)), limits=limits) == [Push(1, 1, (b"a", b"b", b"c"))]
+    fine, error = read(Push(1, 1, (b"a",)), Push(1, 2, (b"b",) * 3), limits=limits)
+    assert fine == Push(1, 1, (b"a",))
+    assert isinstance(error, PeerError)
+    assert error.code == Code.TOO_BIG
+
+
+def test_the_first_may_heal() -> None:
+    assert read(Push(1, 1, (b"a",), heal=True), Push(1, 2, (b"b",))) == [Push(1, 1, (b"a", b"b"), heal=True)]
+
+
+@pytest.mark.parametrize(
+    "updates", [(b"\x00\x00",) * (TURN_OPS // 2), (bytes(TURN_BYTES // 4),) * 2], ids=["ops", "bytes"]
+)
+def test_pushes_that_fit_a_turn_are_not_joined_to_one_that_does_not(updates: tuple[bytes, ...]) -> None:
+    """A short frame may inflate to thousands of updates: all of a packet together would be rehearsed as one."""
+    count = len(updates)
+    sent = [encode(Push(1, 1 + index * count, updates), deflate=True) for index in range(5)]
+    joined = [frame for frame, _ in frames_in(sent, LIMITS)]
+    assert joined == [
+        Push(1, 1, updates * 2), Push(1, 1 + 2 * count, updates * 2), Push(1, 1 + 4 * count, updates),
+    ]  # fmt: skip
+
+
+def test_only_the_first_op_heals_of_those_that_type_on() -> None:
+    """The store was set back, and the device types on where it was."""
+    lab = Lab()
+    writer = Writer(7)
+
+    def typed(char: str) -> bytes:
+        update = writer.replica.edit(lambda doc: doc.get("t", type=Text).insert(len(doc.get("t", type=Text)), char))
+        assert update is not None
+        return update
+
+    phone, handle = lab.join()
+    lab.push(phone, handle, 1, typed("a"))
+    lab.push(phone, handle, 2, typed("b"))
+    lab.settle()
+    ahead = Cursor(lab.epoch(), 1_000)
+    laptop = lab.hello("alice", "laptop", Open(2, "main", ahead, EMPTY_STATE_VECTOR))
+    lab.settle()
+    assert ahead.epoch != lab.epoch(), "a new epoch"
+    lab.send(phone, Open(3, "main", None, EMPTY_STATE_VECTOR))
+    lab.settle()
+    pushes = [Push(handle, number, (typed("x"),), heal=number == 1) for number in (1, 2, 3)]
+    lab.feed(events.MessagesReceived(phone, [encode(push) for push in pushes]))
+    lab.settle()
+    healing = [(entry.first_op, entry.last_op, entry.heal) for entry in lab.durable(MAIN)][-2:]
+    assert healing == [(1, 1, True), (2, 3, False)]
+    assert laptop not in lab.closed
