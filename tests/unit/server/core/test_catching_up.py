@@ -305,6 +305,26 @@ def test_what_can_not_be_resumed_is_answered_from_the_start(why: str) -> None:
     assert [chunk.offset for chunk in found[:1]] == ([] if why == "another document" else [0])
 
 
+def test_a_transfer_does_not_go_on_where_the_device_wrote_what_it_may_have_lost() -> None:
+    """It was cloned, or installed anew: its own later op is in no tail for it, so it has to be in the answer."""
+    lab = Lab()
+    writer = large(lab)
+    laptop = lab.hello("alice", "laptop", Open(1, "main", None, EMPTY_STATE_VECTOR))
+    first, _, _ = chunks(lab, laptop)
+    clone = lab.hello("alice", "laptop", Open(1, "main", Cursor(lab.epoch(), 1), None))
+    lab.settle()
+    own = Writer(7)
+    lab.push(clone, lab.take(clone, Opened).handle, 1, own.type("own", "other"))
+    lab.settle()
+    assert first.payload_id is not None
+    resume = Resume(first.payload_id, CHUNK_BYTES)
+    laptop = lab.hello("alice", "laptop", Open(1, "main", None, EMPTY_STATE_VECTOR, resume))
+    again, found, _ = chunks(lab, laptop)
+    values = Replica.load(msgpack.unpackb(b"".join(chunk.data for chunk in found))).values()
+    assert values == writer.replica.values() | own.replica.values()
+    assert (again.cursor.seq, again.acked_op) == (2, 1)
+
+
 @pytest.mark.parametrize("how", ["leave", "open again", "resync", "close"])
 def test_a_transfer_that_is_given_up_sends_no_more_chunks(how: str) -> None:
     lab = Lab()
