@@ -207,7 +207,11 @@ class Trial:
                 for device in ("phone", "laptop")
             },
             "last": {device: [(e.last_op, e.chain) for e in self._log(device)][-1:] for device in ("phone", "laptop")},
-            "acks": {session: [(f.op, f.chain) for f in told[session] if isinstance(f, Ack)][-1:] for session in told},
+            "acks": {
+                session: [(f.op, f.chain) for f in told[session] if isinstance(f, Ack)][-1:]
+                for session in told
+                if session not in self.lab.closed  # whose error may come before an acknowledgement, or after
+            },
             "errors": {session: [f for f in told[session] if isinstance(f, Error)] for session in told},
             "closed": self.lab.closed,
             "values": values(self.lab.durable()),
