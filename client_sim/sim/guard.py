@@ -59,8 +59,8 @@ class _Seat:
     is_accepted: bool = False
     deflates: bool = False
     is_overfull: bool = False
-    is_pushing: bool = False
-    """It has asked for nothing else since, and was refused nothing."""
+    pushes: set[int] = field(default_factory=set)
+    """Handles of what it has pushed to, if it asked for nothing since, and was refused nothing."""
     downloads: dict[int, bytearray] = field(default_factory=dict)
 
     def may_read(self, document: DocumentId) -> bool:
@@ -131,8 +131,9 @@ class Guard:
     def append_failed(self, effect: Append) -> None:
         """Nobody knows what of it is durable."""
         self._failed_appends += 1
-        pushing = {seat.device for seat in self._seats.values() if seat.is_pushing}
         for append in effect.batch:
+            seats = [seat for seat in self._seats.values() if append.document in map(self._rooms.get, seat.pushes)]
+            pushing = [seat.device for seat in seats]
             for entry in reversed(append.entries):
                 if entry.device in pushing:
                     self._untold[entry.device, append.document] = entry.first_op, append.epoch
@@ -148,7 +149,7 @@ class Guard:
     def parted(self, session: int) -> None:
         """The session ends, asks for something, or is refused something: what it has to hear follows from that."""
         seat = self._seats[session]
-        seat.is_pushing = False
+        seat.pushes.clear()
         for key in [key for key in self._untold if key[0] == seat.device]:
             del self._untold[key]
 
@@ -195,9 +196,7 @@ class Guard:
         except PeerError:
             return
         seat = self._seats[session]
-        if isinstance(frame, Push):
-            seat.is_pushing = True
-        else:
+        if not isinstance(frame, Push):
             self.parted(session)
         match frame:
             case Hello(token=token, options=asked, opens=opens):
@@ -212,7 +211,8 @@ class Guard:
                 seat.cursors.setdefault(self._rooms[handle], set()).add(cursor)
             case Auth(token):
                 self._read_token(seat, token)
-            case Push(updates=updates):
+            case Push(handle=handle, updates=updates):
+                seat.pushes.add(handle)
                 self._largest = max(self._largest, sum(map(len, updates)) + OP_BYTES * len(updates))
             case _:
                 pass

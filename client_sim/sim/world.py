@@ -158,7 +158,8 @@ class World:
         return Loot.of(rng.choice(said)) if said else None
 
     def lost_data(self) -> None:
-        """Owed is what the log has, or a store of somebody who will bring it back."""
+        """Owed is what the log has, or a store of somebody who will bring it back. Who had a name may have another."""
+        self._mark_revoked()
         for document, chronicle in self.truth.chronicles.items():
             chronicle.forgive(
                 handset.held(document)
@@ -240,7 +241,6 @@ class World:
             stored = at_once(disk.load(document))
             chronicle.set_back(logs.get(document, ()), stored.ops(), stored.epoch)
         self.is_restored = True
-        self._mark_revoked()
         self.lost_data()
         for handset in self.handsets:
             handset.may_have_twin = handset.may_have_twin or self.is_set_back
@@ -254,7 +254,6 @@ class World:
             return
         self.history.note("operator", action.deed, str(chosen.id))
         at_once(self.database.disk.revoke_devices([chosen.id], 0))
-        self._mark_revoked()
         self.lost_data()
 
     def _mark_revoked(self) -> None:
