@@ -276,6 +276,7 @@ LIMITS = st.sampled_from((Limits(), SMALL))
     max_examples=4000 if SOAK else 120, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
 )
 @example([Act(0, "type", 4, ""), Act(0, "culprit", 1, ""), Act(0, "type", 4, "")], [2], Limits())
+@example([Act(0, "type", 1, "settle"), Act(0, "type", 2, ""), Act(0, "culprit", 1, "")], [2], Limits())
 @example([Act(0, "type", 4, "turn"), Act(0, "type", 4, "fail_durable"), Act(0, "resend", 4, "")], [3], Limits())
 @example([Act(0, "several", 4, ""), Act(0, "long", 1, ""), Act(0, "type", 4, "")], [5], SMALL)
 @example([Act(0, "type", 4, ""), Act(1, "as_other", 4, ""), Act(0, "type", 4, "")], [2], Limits())

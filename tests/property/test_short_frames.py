@@ -335,6 +335,8 @@ PAUSES = st.frozensets(st.integers(0, 60), max_size=4)
     max_examples=4000 if SOAK else 150, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
 )
 @example([frame(FIN | BINARY, b"")] * 65, [], 0, frozenset(), False)
+@example([frame(FIN | BINARY, b"fine"), frame(FIN | BINARY, b"unmasked", key=None)], [], 0, frozenset(), False)
+@example([frame(FIN | BINARY, b"fine"), frame(FIN | BINARY | 0x40, b"reserved")], [], 0, frozenset(), False)
 @example([frame(FIN | BINARY, bytes(size)) for size in (125, 126, 127, 65_535, 65_536)], [], 0, frozenset(), False)
 def test_what_is_told_and_answered_is_what_the_library_makes_of_it(
     sent: list[bytes], cuts: list[int], verified_after: int, pauses: frozenset[int], eof: bool

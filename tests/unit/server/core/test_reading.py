@@ -95,19 +95,38 @@ def test_pushes_that_fit_a_turn_are_not_joined_to_one_that_does_not(updates: tup
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("limits", "taken"), [(Limits(update_bytes=60), 3), (Limits(document_bytes=100), 3), (Limits(), 5)]
+)
+def test_limits_hold_within_a_run(limits: Limits, taken: int) -> None:
+    lab = Lab(limits=limits)
+    writer = Writer(7)
+    phone, handle = lab.join()
+    texts = ("a", "b", "c", "d" * 61, "e")
+    updates = [typed(writer, text) for text in texts]
+    pushes = [Push(handle, number, (update,)) for number, update in enumerate(updates, 1)]
+    lab.feed(events.MessagesReceived(phone, [encode(push) for push in pushes]))
+    lab.settle()
+    assert [entry.last_op for entry in lab.durable()] == [taken]
+    errors = [(f.code, (f.detail or {}).get("op")) for f in lab.received(phone) if isinstance(f, frames.Error)]
+    assert errors == ([(Code.TOO_BIG, taken + 1)] if taken < len(texts) else [])
+
+
+def typed(writer: Writer, text: str) -> bytes:
+    """Types on where the writer's text ends."""
+    end = len(writer.replica.values().get("t", ""))
+    update = writer.replica.edit(lambda doc: doc.get("t", type=Text).insert(end, text))
+    assert update is not None
+    return update
+
+
 def test_only_the_first_op_heals_of_those_that_type_on() -> None:
     """The store was set back, and the device types on where it was."""
     lab = Lab()
     writer = Writer(7)
-
-    def typed(char: str) -> bytes:
-        update = writer.replica.edit(lambda doc: doc.get("t", type=Text).insert(len(doc.get("t", type=Text)), char))
-        assert update is not None
-        return update
-
     phone, handle = lab.join()
-    lab.push(phone, handle, 1, typed("a"))
-    lab.push(phone, handle, 2, typed("b"))
+    lab.push(phone, handle, 1, typed(writer, "a"))
+    lab.push(phone, handle, 2, typed(writer, "b"))
     lab.settle()
     ahead = Cursor(lab.epoch(), 1_000)
     laptop = lab.hello("alice", "laptop", Open(2, "main", ahead, EMPTY_STATE_VECTOR))
@@ -115,7 +134,7 @@ def test_only_the_first_op_heals_of_those_that_type_on() -> None:
     assert ahead.epoch != lab.epoch(), "a new epoch"
     lab.send(phone, Open(3, "main", None, EMPTY_STATE_VECTOR))
     lab.settle()
-    pushes = [Push(handle, number, (typed("x"),), heal=number == 1) for number in (1, 2, 3)]
+    pushes = [Push(handle, number, (typed(writer, "x"),), heal=number == 1) for number in (1, 2, 3)]
     lab.feed(events.MessagesReceived(phone, [encode(push) for push in pushes]))
     lab.settle()
     healing = [(entry.first_op, entry.last_op, entry.heal) for entry in lab.durable(MAIN)][-2:]
