@@ -443,7 +443,7 @@ PLANTED = tuple(
         (35, nobody_waits_for_a_full_queue),
         (6, emoji_may_be_parted),
         (13, excision_passes_over_an_edit),
-        (28, who_is_sent_away_comes_at_once),
+        (44, who_is_sent_away_comes_at_once),
         (4, who_is_sent_away_never_comes_back),
     )
 )
