@@ -223,6 +223,8 @@ class ServerProcess:
                 self._with_link(session, Link.await_drain)
             case effects.PauseReading(session):
                 self._with_link(session, Link.pause)
+            case effects.GiveBack():
+                raise AssertionError("messages come one at a time here")
             case effects.ResumeReading(session):
                 self._with_link(session, Link.resume)
             case effects.HelloAccepted(session):

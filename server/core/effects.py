@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -63,6 +63,14 @@ class PauseReading:
     """Read no more from this session's socket until ResumeReading."""
 
     session: SessionId
+
+
+@dataclass(frozen=True, slots=True)
+class GiveBack:
+    """The rest of what was read at once, where the session is paused meanwhile: to come first after ResumeReading."""
+
+    session: SessionId
+    messages: Sequence[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +182,7 @@ class Log:
 
 
 Effect: TypeAlias = (
-    Send | Publish | Close | AwaitDrain | PauseReading | ResumeReading | HelloAccepted | DeviceSeen | Load | Append
-    | Compact | Rehearse | Inspect | ReadDigest | Quarantine | BeginEpoch | ImportFinished | Drained | DoubtKeys | Log
+    Send | Publish | Close | AwaitDrain | PauseReading | GiveBack | ResumeReading | HelloAccepted | DeviceSeen | Load
+    | Append | Compact | Rehearse | Inspect | ReadDigest | Quarantine | BeginEpoch | ImportFinished | Drained
+    | DoubtKeys | Log
 )  # fmt: skip

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, assert_never
 
 from crdt.errors import PeerError
@@ -19,13 +18,13 @@ from server.core.admission import Door
 from server.core.auth import Authority
 from server.core.batch import Outcome, measure
 from server.core.desk import Desk
-from server.core.effects import Append, DoubtKeys, Drained, Effect, ImportFinished
+from server.core.effects import Append, DoubtKeys, Drained, Effect, GiveBack, ImportFinished
 from server.core.events import Event, SessionId
 from server.core.gate import Gate
 from server.core.intake import OP_BYTES
 from server.core.membership import AuditRequest, OpenRequest
 from server.core.options import CoreOptions
-from server.core.ports import Meter
+from server.core.ports import Levels, Meter
 from server.core.presence import Presences
 from server.core.reading import frames_in
 from server.core.records import DocumentAppend
@@ -41,19 +40,6 @@ COMMIT_BYTES = 512 << 10
 """About what one commit takes of all documents together, ops counted as `OP_BYTES`: applying it holds up the loop."""
 
 AT_ONCE = float("-inf")
-
-
-@dataclass(frozen=True, slots=True)
-class Levels:
-    """How much there is now, for whoever watches."""
-
-    sessions: int
-    rooms: int
-    resident_bytes: int
-    queued_bytes: int
-    loads_waiting: int
-    hellos_waiting: int
-    is_overloaded: bool
 
 
 class Hub:
@@ -168,16 +154,21 @@ class Hub:
         session = self._desk.sessions.get(session_id)
         if session is None:
             return
-        for read, size in frames_in(messages, self._options.limits):
+        taken = 0
+        for read, size, count in frames_in(messages, self._options.limits):
+            taken += count
             if session.state is SessionState.CLOSING:
                 return
             try:
-                frame = session.allowed(read)
-                self._frame(session, frame, size)
-                if session.account is not None:
-                    self._desk.charge(session.account, self._desk.tariff.message_s(frame, size))
+                if (frame := session.allowed(read)) is not None:
+                    self._frame(session, frame, size)
+                    if session.account is not None:
+                        self._desk.charge(session.account, self._desk.tariff.message_s(frame, size))
             except PeerError as exc:
                 self._blame(session, exc)
+            if session.holds and taken < len(messages):
+                self._desk.emit(GiveBack(session.id, messages[taken:]))
+                return
 
     def _blame(self, session: Session, error: PeerError) -> None:
         self._desk.refuse(session.id, error)

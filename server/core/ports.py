@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from crdt.ids import DeviceId, DocumentId
@@ -90,6 +91,19 @@ class Storage(Protocol):
     async def devices(self, user: str | None = None) -> list[DeviceInfo]:
         """All devices that were seen or revoked, or one user's, by user and name. Raises StorageError."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """How much there is now, for whoever watches."""
+
+    sessions: int
+    rooms: int
+    resident_bytes: int
+    queued_bytes: int
+    loads_waiting: int
+    hellos_waiting: int
+    is_overloaded: bool
 
 
 class Meter(Protocol):

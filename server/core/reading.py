@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import NamedTuple
 
 from crdt.errors import PeerError
 from crdt.limits import Limits
@@ -11,12 +11,17 @@ from crdt.protocol.codec import decode_device_frame
 from crdt.protocol.frames import DeviceFrame, Push
 from server.core.arrivals import TURN_BYTES, TURN_OPS
 
-Read: TypeAlias = tuple[DeviceFrame | PeerError, int]
-"""A frame, or what is wrong with it; and its bytes."""
+
+class Read(NamedTuple):
+    """A frame, or what is wrong with it; its bytes; of how many messages it was made."""
+
+    frame: DeviceFrame | PeerError | None
+    size: int
+    messages: int = 1
 
 
 def frames_in(messages: Sequence[bytes], limits: Limits) -> list[Read]:
-    """The frames of these messages, in order; those that this version may ignore are left out.
+    """The frames of these messages, in order; None for those that this version may ignore.
 
     PUSHes of which each goes on where the one before ended are one: a device that types sends many in one packet. They
     stay apart where together they would not fit a turn, for then they would be rehearsed.
@@ -24,12 +29,9 @@ def frames_in(messages: Sequence[bytes], limits: Limits) -> list[Read]:
     found: list[Read] = []
     for data in messages:
         try:
-            frame = decode_device_frame(data, limits)
+            found.append(Read(decode_device_frame(data, limits), len(data)))
         except PeerError as exc:
-            found.append((exc, len(data)))
-        else:
-            if frame is not None:
-                found.append((frame, len(data)))
+            found.append(Read(exc, len(data)))
     return found if len(found) < 2 else _joined(found)
 
 
@@ -37,24 +39,24 @@ def _joined(found: list[Read]) -> list[Read]:
     joined: list[Read] = []
     at = 0
     while at < len(found):
-        frame, size = found[at]
+        first, (frame, size, _) = at, found[at]
         at += 1
         if type(frame) is Push and frame.updates:
             updates = list(frame.updates)
             update_bytes = sum(map(len, updates))
-            while at < len(found) and (more := _push_at(found[at][0], frame.handle, frame.first_op + len(updates))):
+            while at < len(found) and (more := _push_at(found[at].frame, frame.handle, frame.first_op + len(updates))):
                 update_bytes += sum(map(len, more))
                 if update_bytes > TURN_BYTES or len(updates) + len(more) > TURN_OPS:
                     break
                 updates += more
-                size += found[at][1]
+                size += found[at].size
                 at += 1
             frame = Push(frame.handle, frame.first_op, tuple(updates), frame.heal)
-        joined.append((frame, size))
+        joined.append(Read(frame, size, at - first))
     return joined
 
 
-def _push_at(frame: DeviceFrame | PeerError, handle: int, first_op: int) -> tuple[bytes, ...]:
+def _push_at(frame: DeviceFrame | PeerError | None, handle: int, first_op: int) -> tuple[bytes, ...]:
     """The updates of a PUSH that begins there; none if it is anything else."""
     if type(frame) is Push and frame.first_op == first_op and frame.handle == handle:
         return frame.updates

@@ -107,11 +107,11 @@ class Session:
         assert self.claims is not None
         return self.claims.access(document)
 
-    def allowed(self, frame: DeviceFrame | PeerError) -> DeviceFrame:
-        """The frame, if it may come now. Raises PeerError, or the one that came in its place."""
+    def allowed(self, frame: DeviceFrame | PeerError | None) -> DeviceFrame | None:
+        """The frame, if it may come now; None stays None. Raises PeerError, or the one that came in its place."""
         if isinstance(frame, PeerError):
             raise frame
-        if type(frame) not in _ALLOWED[self.state]:
+        if frame is not None and type(frame) not in _ALLOWED[self.state]:
             raise PeerError(Code.BAD_FRAME, f"{type(frame).__name__} is not allowed while {self.state}")
         return frame
 

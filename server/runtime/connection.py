@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Final, cast
 
@@ -175,6 +175,10 @@ class Connection(asyncio.Protocol):
         if self._phase is Phase.OPEN:
             self._paused = True
             self._transport.pause_reading()
+
+    def give_back(self, messages: Sequence[bytes]) -> None:
+        """The sink paused and did not look at these: they are told again, before all else."""
+        self._backlog[:0] = messages if self._paused else ()
 
     def resume_reading(self) -> None:
         """Deliver what was kept, in a later turn, and only then read again: so messages stay in order."""

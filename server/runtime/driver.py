@@ -232,6 +232,8 @@ class Driver:
                 self._with_connection(session, Connection.await_drain)
             case effects.PauseReading(session):
                 self._with_connection(session, Connection.pause_reading)
+            case effects.GiveBack(session, messages):
+                self._with_connection(session, lambda connection: connection.give_back(messages))
             case effects.ResumeReading(session):
                 self._with_connection(session, Connection.resume_reading)
             case effects.HelloAccepted(session):

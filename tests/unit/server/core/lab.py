@@ -113,6 +113,9 @@ class Lab:
         self.gone: list[int] = []
         """Sessions whose sockets are closed."""
         self.paused: list[int] = []
+        self.given_back: dict[int, list[bytes]] = {}
+        """What the hub did not look at of a read, by session."""
+        self.later: list[Event] = []
         self.awaiting_drain: list[int] = []
         self.imports: dict[int, effects.ImportFinished] = {}
         self.drained = 0
@@ -145,6 +148,8 @@ class Lab:
     def feed(self, event: Event) -> None:
         for effect in self.hub.handle(event, self.now):
             self._execute(effect)
+        if self.later:
+            self.feed(self.later.pop(0))
 
     def _execute(self, effect: Effect) -> None:  # noqa: C901 - one line for each effect
         match effect:
@@ -171,8 +176,13 @@ class Lab:
             case effects.PauseReading(session):
                 assert session not in self.paused, "paused twice"
                 self.paused.append(session)
+            case effects.GiveBack(session, messages):
+                assert session in self.paused
+                self.given_back[session] = [*messages, *self.given_back.get(session, ())]
             case effects.ResumeReading(session):
                 self.paused.remove(session)
+                for data in self.given_back.pop(session, ()):
+                    self.later.append(events.MessagesReceived(session, [data]))
             case effects.ImportFinished(request):
                 assert request not in self.imports, "answered twice"
                 self.imports[request] = effect

@@ -11,7 +11,7 @@ from crdt.ids import DeviceId
 from crdt.protocol import frames
 from crdt.protocol.codec import encode
 from crdt.protocol.codes import Code
-from crdt.protocol.frames import Ack, DevicePresence, Error, Open, Opened, Presence, Push, Welcome
+from crdt.protocol.frames import Ack, DevicePresence, Error, Open, Opened, Ping, Pong, Presence, Push, Welcome
 from crdt.replica import Replica
 from crdt.update import EMPTY_STATE_VECTOR
 from server.core import events
@@ -75,6 +75,20 @@ def test_beyond_its_burst_a_device_is_not_read_from_until_it_has_paid() -> None:
     lab.advance(0.02)
     assert lab.paused == []
     assert not any(isinstance(frame, Error) for frame in lab.received(session))
+
+
+def test_a_read_of_many_messages_is_worth_no_more_than_its_share() -> None:
+    """Sixty short messages may be a great deal of work: what a hold finds not looked at goes back, and comes first."""
+    lab = Lab(rates=RATES)
+    session, handle = lab.join(options={"deflate": True})
+    large = encode(Push(handle, 1, (b"\0" * 60_000,)), deflate=True)
+    lab.feed(events.MessagesReceived(session, [large, *(encode(Ping(n)) for n in range(60))]))
+    lab.turn()
+    assert lab.paused == [session]
+    assert len(lab.given_back[session]) == 60
+    assert not any(isinstance(frame, Pong) for frame in lab.received(session))
+    lab.advance(5.0)
+    assert [frame.n for frame in lab.received(session) if isinstance(frame, Pong)] == list(range(60))
 
 
 def test_an_honest_device_with_a_months_work_gets_through_without_an_error() -> None:

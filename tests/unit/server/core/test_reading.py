@@ -24,8 +24,8 @@ LIMITS = Limits()
 OPTIONAL = bytes(msgpack.packb([120, b"of a later version"]))
 
 
-def read(*sent: DeviceFrame | bytes, limits: Limits = LIMITS) -> list[DeviceFrame | PeerError]:
-    return [frame for frame, _ in frames_in([_bytes(frame) for frame in sent], limits)]
+def read(*sent: DeviceFrame | bytes, limits: Limits = LIMITS) -> list[DeviceFrame | PeerError | None]:
+    return [frame for frame, _, _ in frames_in([_bytes(frame) for frame in sent], limits)]
 
 
 def _bytes(frame: DeviceFrame | bytes) -> bytes:
@@ -34,7 +34,7 @@ def _bytes(frame: DeviceFrame | bytes) -> bytes:
 
 def test_pushes_that_go_on_are_one() -> None:
     sent = [Push(3, 5, (b"a",)), Push(3, 6, (b"b", b"c")), Push(3, 8, (b"d",))]
-    ((frame, size),) = frames_in([encode(push) for push in sent], LIMITS)
+    ((frame, size, _),) = frames_in([encode(push) for push in sent], LIMITS)
     assert frame == Push(3, 5, (b"a", b"b", b"c", b"d"))
     assert size == sum(len(encode(push)) for push in sent)
 
@@ -57,9 +57,13 @@ def test_all_others_stay_as_they_were(sent: list[DeviceFrame]) -> None:
     assert read(*sent) == sent
 
 
-def test_what_may_be_ignored_parts_nothing() -> None:
-    assert read(OPTIONAL, Push(1, 1, (b"a",)), OPTIONAL, Push(1, 2, (b"b",))) == [Push(1, 1, (b"a", b"b"))]
-    assert read(OPTIONAL) == []
+def test_what_may_be_ignored_is_none() -> None:
+    assert read(OPTIONAL, Push(1, 1, (b"a",)), OPTIONAL) == [None, Push(1, 1, (b"a",)), None]
+
+
+def test_it_is_known_of_how_many_messages_each_was_made() -> None:
+    sent = [OPTIONAL, *(encode(Push(1, op, (b"a",))) for op in (1, 2, 3)), b"no frame", encode(frames.Ping(1))]
+    assert [read.messages for read in frames_in(sent, LIMITS)] == [1, 3, 1, 1]
 
 
 def test_an_error_stays_in_its_place() -> None:
@@ -89,7 +93,7 @@ def test_pushes_that_fit_a_turn_are_not_joined_to_one_that_does_not(updates: tup
     """A short frame may inflate to thousands of updates: all of a packet together would be rehearsed as one."""
     count = len(updates)
     sent = [encode(Push(1, 1 + index * count, updates), deflate=True) for index in range(5)]
-    joined = [frame for frame, _ in frames_in(sent, LIMITS)]
+    joined = [frame for frame, _, _ in frames_in(sent, LIMITS)]
     assert joined == [
         Push(1, 1, updates * 2), Push(1, 1 + 2 * count, updates * 2), Push(1, 1 + 4 * count, updates),
     ]  # fmt: skip
