@@ -139,9 +139,10 @@ def _push(values: list[Any], limits: Limits) -> frames.Push:
     """What nearly every frame is, without the detour over its shape where nothing is unusual."""
     if len(values) == 4 or (len(values) == 5 and values[4] is False):
         handle, first_op, updates = values[1:4]
-        if type(handle) is type(first_op) is int and 0 <= handle <= UINT_MAX and 0 <= first_op <= UINT_MAX:
-            if type(updates) is list and len(updates) == 1 <= limits.updates_per_push and type(updates[0]) is bytes:
-                return frames.Push(handle, first_op, (updates[0],))
+        are_numbers = type(handle) is type(first_op) is int and 0 <= handle <= UINT_MAX and 0 <= first_op <= UINT_MAX
+        is_one = type(updates) is list and len(updates) == 1 <= limits.updates_per_push and type(updates[0]) is bytes
+        if are_numbers and is_one:
+            return frames.Push(handle, first_op, (updates[0],))
     push: frames.Push = _DEVICE_FRAMES[frames.Push.TYPE].build(values, 1, limits)
     return push
 
