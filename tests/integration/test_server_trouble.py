@@ -97,11 +97,10 @@ async def test_ops_that_were_saved_after_all_are_acknowledged_and_not_taken_twic
 async def test_a_full_disk_acknowledges_nothing_until_there_is_room(server: RunningServer) -> None:
     pages = {"max": 0}
 
-    def limit(connection: Any, _record: object = None) -> None:
+    def limit(connection: Any, _record: object, _proxy: object) -> None:
         connection.execute(f"PRAGMA max_page_count = {pages['max']}").close()
 
-    event.listen(server.storage._engine.sync_engine, "connect", limit)
-    await server.storage._engine.dispose()  # idle connections have no limit
+    event.listen(server.storage._engine.sync_engine, "checkout", limit)
     async with new_device(server.url, "phone") as phone, new_device(server.url, "laptop") as laptop:
         mine, theirs = await phone.open(), await laptop.open()
         write(mine, "saved ")
