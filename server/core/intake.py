@@ -25,6 +25,10 @@ OP_BYTES = 400
 """About what a queued op takes in memory beside its update."""
 
 
+OPS_MAX = 64
+"""How many updates are looked at together: those that are not taken are sliced off again."""
+
+
 @dataclass(slots=True)
 class Ops:
     """Numbered updates of a device on their way into the log: one, or several in a row where it just types on.

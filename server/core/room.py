@@ -30,7 +30,7 @@ from server.core.effects import BeginEpoch, Inspect, Quarantine, Rehearse
 from server.core.events import SessionId
 from server.core.imports import IMPORTER, Imports
 from server.core.inspector import Inspector
-from server.core.intake import Intake, Ops, Run, Verdict, sizes_by_session
+from server.core.intake import OPS_MAX, Intake, Ops, Run, Verdict, sizes_by_session
 from server.core.membership import Membership
 from server.core.records import DocumentAppend, LogEntry, StoredDocument
 from server.core.refusals import Refusals
@@ -224,7 +224,7 @@ class Room:
             return None
         again, size, structs, rest, at = False, 0, 0, None, 0
         while at < len(push.updates):
-            number, left = push.first_op + at, push.updates[at:]
+            number, left = push.first_op + at, push.updates[at : at + OPS_MAX]
             heal = push.heal and number == 1 and (self._was_lost or self.ops.keys() <= {IMPORTER})
             ops = Ops(session, device, number, left, arrival.received_s, heal=heal, rehearsed=arrival.rehearsed)
             verdict = self._try(ops)

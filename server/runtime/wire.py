@@ -40,7 +40,7 @@ def encode_message(payload: bytes) -> bytes:
 def short_messages(data: bytes, at: int, count_max: int) -> tuple[list[bytes], int]:
     """The binary messages of up to `SHORT_BYTES` that begin at `at`, each whole and in one frame; and where they end.
 
-    Nearly all that devices send is like this, and takes an eighth of the time that the library takes.
+    Nearly all that devices send is like this, and takes a sixth to an eighth of the library's time.
     """
     messages: list[bytes] = []
     while len(messages) < count_max and data[at : at + 1] == _BINARY_WHOLE:
