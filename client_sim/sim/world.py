@@ -232,7 +232,7 @@ class World:
         backup, logs = rng.choice(self._backups)
         self.database.disk = disk = Database.copy_of(backup)
         if action.deed is Deed.RESTORE:
-            disk.store_id = rng.randbytes(STORE_ID_BYTES)
+            disk.store_id, disk.is_restored = rng.randbytes(STORE_ID_BYTES), True
             for info in at_once(disk.documents()):
                 at_once(disk.begin_epoch(info.document, rng.randbytes(EPOCH_BYTES)))
         else:

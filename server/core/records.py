@@ -56,6 +56,7 @@ class StoredDocument:
 
     `entries` are those the log still holds, without gaps up to the head; some may be older than the snapshot, and
     serve devices that are a little behind. Ops are counted within `epoch`, which began after entry `epoch_seq`.
+    `restored`: the store was put back from a backup once, which may not have had the document at all.
     """
 
     epoch: bytes
@@ -63,6 +64,7 @@ class StoredDocument:
     snapshot: Snapshot | None
     entries: tuple[LogEntry, ...]
     quarantine: str | None = None
+    restored: bool = False
 
     @property
     def head_seq(self) -> int:
@@ -75,10 +77,10 @@ class StoredDocument:
     def was_lost(self) -> bool:
         """The store was set back: devices may give back what others wrote.
 
-        A document that the backup had not begins in a first epoch. There, what the first device gave back tells, as
-        long as the log has that or the like.
+        Of a store that was set back unawares nothing tells but what the first device gave back, as long as the log has
+        that or the like.
         """
-        return self.epoch_seq > 0 or any(entry.heal for entry in self.entries)
+        return self.restored or self.epoch_seq > 0 or any(entry.heal for entry in self.entries)
 
     @property
     def unsnapshotted(self) -> tuple[LogEntry, ...]:
@@ -187,6 +189,11 @@ class DocumentInfo:
     snapshot_seq: int
     snapshot_bytes: int
     quarantine: str | None = None
+
+
+def unwritten(store_id: bytes, document: DocumentId, *, restored: bool) -> StoredDocument:
+    """What a store has of a document that was never written."""
+    return StoredDocument(first_epoch(store_id, document), 0, None, (), restored=restored)
 
 
 def first_epoch(store_id: bytes, document: DocumentId) -> bytes:

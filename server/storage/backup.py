@@ -8,6 +8,7 @@ import secrets
 import shutil
 import sqlite3
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -38,8 +39,9 @@ def restore(backup_file: Path, database: Path) -> bool:
     """Put a backup in the place of `database`, which nobody may have open.
 
     Every document gets a new epoch and the store a new id: devices know things that the backup does not, and must not
-    take its cursors for theirs. Who is shut out is taken over from the store that was there; False if that could not be
-    read, and the backup's list holds. Raises StorageError; then `database` is as it was.
+    take its cursors for theirs. The store remembers that it was put back, since some know documents that the backup has
+    not at all. Who is shut out is taken over from the store that was there; False if that could not be read, and the
+    backup's list holds. Raises StorageError; then `database` is as it was.
     """
     with operational(f"restoring {backup_file}"), database_lock(database), _partial(database) as partial:
         shutil.copyfile(backup_file, partial)
@@ -96,7 +98,8 @@ def _renew(database: Path) -> None:
             raise StorageError("it is no backup of a store")
         connection.rollback()
         upgrade_on(connection)
-        connection.execute(update(store).values(id=secrets.token_bytes(STORE_ID_BYTES)))
+        now_ms = time.time_ns() // 1_000_000
+        connection.execute(update(store).values(id=secrets.token_bytes(STORE_ID_BYTES), restored_ms=now_ms))
         _begin_epochs(connection)
         connection.commit()
 

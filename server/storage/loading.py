@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from crdt.ids import DocumentId
 from server.core.ports import CorruptDocument
-from server.core.records import StoredDocument, first_epoch
+from server.core.records import StoredDocument, unwritten
 from server.storage import statements as sql
 from server.storage.engines import KeptConnection, in_one_go
 from server.storage.reading import read_document
@@ -43,8 +43,9 @@ class _Group:
 class Loader:
     """Reads documents on a connection of its own. `close()` it before the engine is disposed of."""
 
-    def __init__(self, engine: AsyncEngine, store_id: bytes) -> None:
+    def __init__(self, engine: AsyncEngine, store_id: bytes, *, is_restored: bool) -> None:
         self._store_id = store_id
+        self._is_restored = is_restored
         self._connection = KeptConnection(engine)
         self._gathering: _Group | None = None
         self._under_way: dict[asyncio.Task[dict[DocumentId, _Found]], None] = {}
@@ -80,29 +81,29 @@ class Loader:
         async with self._connection.turn() as connection:
             if self._gathering is not None and self._gathering.documents is together:
                 self._gathering = None
-            return await in_one_go(connection.driver, _read_all, tuple(together), self._store_id)
+            return await in_one_go(connection.driver, _read_all, tuple(together), self._store_id, self._is_restored)
 
 
 def _read_all(
-    connection: sqlite3.Connection, together: Sequence[DocumentId], store_id: bytes
+    connection: sqlite3.Connection, together: Sequence[DocumentId], store_id: bytes, is_restored: bool
 ) -> dict[DocumentId, _Found]:
     """In one transaction, which sees the same commits throughout."""
     connection.execute("BEGIN")
     try:
-        return {document: _read_one(connection, document, store_id) for document in together}
+        return {document: _read_one(connection, document, store_id, is_restored) for document in together}
     finally:
         connection.rollback()
 
 
-def _read_one(connection: sqlite3.Connection, document: DocumentId, store_id: bytes) -> _Found:
+def _read_one(connection: sqlite3.Connection, document: DocumentId, store_id: bytes, is_restored: bool) -> _Found:
     head_rows = _documents(connection.execute(_DOCUMENT, document))
     if not head_rows:
-        return StoredDocument(first_epoch(store_id, document), 0, None, ())
+        return unwritten(store_id, document, restored=is_restored)
     (head_row,) = head_rows
     snapshot_rows = _snapshots(connection.execute(_SNAPSHOTS, (head_row.id,)))
     log_rows = _log(connection.execute(_LOG, (head_row.id,)))
     try:
-        return read_document(document, head_row, snapshot_rows, log_rows)
+        return read_document(document, head_row, snapshot_rows, log_rows, is_restored=is_restored)
     except CorruptDocument as exc:
         return exc
 

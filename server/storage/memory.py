@@ -18,7 +18,7 @@ from server.core.records import (
     Sighting,
     Snapshot,
     StoredDocument,
-    first_epoch,
+    unwritten,
 )
 from server.storage.authors import authorship, folded
 from server.storage.checks import check_batch
@@ -49,15 +49,17 @@ class MemoryStorage:
 
     def __init__(self, store_id: bytes = bytes(STORE_ID_BYTES)) -> None:
         self.store_id = store_id
+        self.is_restored = False
         self._documents: dict[DocumentId, _Document] = {}
         self._devices: dict[DeviceId, DeviceInfo] = {}
 
     async def load(self, document: DocumentId) -> StoredDocument:
         held = self._documents.get(document)
         if held is None:
-            return StoredDocument(first_epoch(self.store_id, document), 0, None, ())
+            return unwritten(self.store_id, document, restored=self.is_restored)
         newest = held.snapshots[0] if held.snapshots else None
-        return StoredDocument(held.epoch, held.epoch_seq, newest, tuple(held.entries), held.quarantine)
+        entries = tuple(held.entries)
+        return StoredDocument(held.epoch, held.epoch_seq, newest, entries, held.quarantine, self.is_restored)
 
     async def append(self, batch: Sequence[DocumentAppend]) -> list[AppendResult]:
         check_batch(batch)

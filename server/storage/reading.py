@@ -14,7 +14,12 @@ from server.storage.rows import Row, check_document, read_entry, read_snapshot
 
 
 def read_document(
-    document: DocumentId, head_row: Row, snapshot_rows: Sequence[Row], log_rows: Sequence[Row]
+    document: DocumentId,
+    head_row: Row,
+    snapshot_rows: Sequence[Row],
+    log_rows: Sequence[Row],
+    *,
+    is_restored: bool = False,
 ) -> StoredDocument:
     """Put together what is stored: snapshots newest first, the log oldest first. Raises CorruptDocument.
 
@@ -23,7 +28,9 @@ def read_document(
     check_document(document, head_row)
     entries = tuple(read_entry(document, row) for row in log_rows)
     newest = newest_sound(document, snapshot_rows)
-    stored = StoredDocument(head_row.epoch, head_row.epoch_seq, newest, entries, head_row.quarantine_reason)
+    stored = StoredDocument(
+        head_row.epoch, head_row.epoch_seq, newest, entries, head_row.quarantine_reason, is_restored
+    )
     _check_whole(document, stored)
     return stored
 

@@ -24,7 +24,7 @@ from server.core.records import (
     Sighting,
     Snapshot,
     StoredDocument,
-    first_epoch,
+    unwritten,
 )
 from server.storage import devices as device_sql
 from server.storage import statements as sql
@@ -58,13 +58,14 @@ class SqlStorage:
     what this wrote last of a document is what the log ends with, and its next entries need no looking up.
     """
 
-    def __init__(self, engine: AsyncEngine, store_id: bytes, *, exclusive: bool = False) -> None:
-        self.store_id = store_id
+    def __init__(self, engine: AsyncEngine, store: Row, *, exclusive: bool = False) -> None:
+        self.store_id: bytes = store.id
+        self.is_restored = store.restored_ms is not None
         self._engine = engine
         self._writer = KeptConnection(engine)
         self._inserts = sql.SharedInserts.of(engine.dialect.name)
         self._is_sqlite = engine.dialect.name == "sqlite"
-        self._loader = Loader(engine, store_id) if self._is_sqlite else None
+        self._loader = Loader(engine, self.store_id, is_restored=self.is_restored) if self._is_sqlite else None
         self._exclusive = exclusive and self._is_sqlite
         self._known: dict[DocumentId, _Known] = {}
         self._revoked = device_sql.Revoked()
@@ -72,10 +73,10 @@ class SqlStorage:
     @classmethod
     async def open(cls, engine: AsyncEngine, *, exclusive: bool = False) -> SqlStorage:
         """On a database with the current schema (`schema`). Raises StorageError."""
-        with operational("reading the store's id"):
+        with operational("reading which store it is"):
             async with engine.connect() as connection:
-                store_id = (await connection.execute(sql.STORE_ID)).scalar_one()
-            storage = cls(engine, store_id, exclusive=exclusive)
+                store = (await connection.execute(sql.STORE)).one()
+            storage = cls(engine, store, exclusive=exclusive)
             await storage._writer.open()
             if storage._loader is not None:
                 await storage._loader.open()
@@ -98,11 +99,11 @@ class SqlStorage:
             async with self._reading() as connection:
                 head_row = (await connection.execute(sql.DOCUMENT, _named(document))).one_or_none()
                 if head_row is None:
-                    return StoredDocument(first_epoch(self.store_id, document), 0, None, ())
+                    return unwritten(self.store_id, document, restored=self.is_restored)
                 by_id = {"id": head_row.id}
                 snapshot_rows = (await connection.execute(sql.SNAPSHOTS, by_id)).all()
                 log_rows = (await connection.execute(sql.LOG, by_id)).all()
-        return read_document(document, head_row, snapshot_rows, log_rows)
+        return read_document(document, head_row, snapshot_rows, log_rows, is_restored=self.is_restored)
 
     async def append(self, batch: Sequence[DocumentAppend]) -> list[AppendResult]:
         check_batch(batch)

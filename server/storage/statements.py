@@ -30,7 +30,7 @@ def _head() -> ScalarSelect[int]:
     )
 
 
-STORE_ID: AnySelect = select(store.c.id)
+STORE: AnySelect = select(store)
 DOCUMENT: AnySelect = select(documents).where(*_NAMED)
 DOCUMENT_TO_CHANGE: AnySelect = DOCUMENT.with_for_update()
 HEAD: AnySelect = select(func.coalesce(func.max(log.c.seq), 0)).where(log.c.document_id == bindparam("id"))

@@ -26,8 +26,10 @@ metadata = MetaData()
 _SERIAL = BigInteger().with_variant(Integer(), "sqlite")
 """Counts up by itself; SQLite does so for INTEGER alone."""
 
-# One row: the random id of this store, from which first epochs are made.
-store = Table("store", metadata, Column("id", LargeBinary, primary_key=True))
+# One row: the random id of this store, from which first epochs are made, and when it was put back from a backup last.
+store = Table(
+    "store", metadata, Column("id", LargeBinary, primary_key=True), Column("restored_ms", BigInteger, nullable=True)
+)
 
 documents = Table(
     "documents",

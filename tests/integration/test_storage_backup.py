@@ -107,6 +107,19 @@ async def test_a_restored_store_has_new_epochs_and_a_new_id(database: Path, tmp_
         await put(storage, ALICE, entry(5, b"after"))
 
 
+async def test_a_restored_store_may_have_lost_what_the_backup_never_had(database: Path, tmp_path: Path) -> None:
+    async with opened(database) as storage:
+        assert not (await storage.load(ALICE)).was_lost
+    await backup(database, tmp_path / "backup")
+    restore(tmp_path / "backup", database)
+    async with open_storage(url_of(database)) as storage:
+        assert (await storage.load(ALICE)).was_lost
+        await put(storage, ALICE, entry(1))
+        assert (await storage.load(ALICE)).was_lost
+    async with open_storage(url_of(database)) as storage:
+        assert (await storage.load(ALICE)).was_lost
+
+
 async def test_a_restore_takes_the_write_ahead_log_out_of_the_way(database: Path, tmp_path: Path) -> None:
     """One that were left would be replayed into the file that comes in its place."""
     await backup(database, tmp_path / "backup")

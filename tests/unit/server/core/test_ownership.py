@@ -179,6 +179,20 @@ def test_a_document_that_no_backup_had_is_healed_by_all(restarts: bool, imports:
     assert [entry.heal for entry in lab.durable(SHARED)][-3:] == [True, True, True]
 
 
+def test_in_a_restored_store_a_document_is_healed_whoever_begins_it() -> None:
+    """The backup had it not, and Alice writes to it before those who did have it come back."""
+    lab = Lab()
+    lab.storage.is_restored = True
+    theirs(lab)
+    bobs = Writer(8)
+    bobs.type("x")
+    carols = Writer(9)
+    carols.type("the last of it is with Bob")
+    assert heals(lab, "bob", bobs, carols) == []
+    assert pushes_as(lab, "carol", carols) == []
+    assert [entry.heal for entry in lab.durable(SHARED)] == [False, True, False]
+
+
 def test_nobody_heals_a_document_that_somebody_began() -> None:
     lab = Lab()
     theirs(lab)

@@ -63,7 +63,7 @@ async def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
         connection.commit()
-    with pytest.raises(SchemaTooNew, match=r"9999.*0002"):
+    with pytest.raises(SchemaTooNew, match=r"9999.*0003"):
         await check_schema(url_of(file))
     before = described(file)
     with pytest.raises(SchemaTooNew):
@@ -73,7 +73,7 @@ async def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
 
 
 async def test_a_database_that_was_never_set_up_needs_an_upgrade(tmp_path: Path) -> None:
-    with pytest.raises(SchemaTooOld, match="none and needs 0002"):
+    with pytest.raises(SchemaTooOld, match="none and needs 0003"):
         await check_schema(url_of(tmp_path / "db"))
 
 
