@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import TypeAlias
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
@@ -21,11 +22,16 @@ SERVER_MESSAGE_BYTES = 32 << 20
 """The longest message taken: far more than a server sends, which cuts long answers into chunks."""
 
 
+Dial: TypeAlias = Callable[..., connect]
+"""What makes the attempt to connect: the library's `connect`, or a subclass with a network of its own."""
+
+
 class Connection:
     """Feeds what happens to it. `run` is its life; `send` and `hang_up` do not wait."""
 
-    def __init__(self, url: str, feed: Callable[[Connection, LinkEvent], None]) -> None:
+    def __init__(self, url: str, feed: Callable[[Connection, LinkEvent], None], dial: Dial = connect) -> None:
         self._url = url
+        self._dial = dial
         self._feed = feed
         self._outgoing: asyncio.Queue[bytes | CloseConnection] = asyncio.Queue()
         self._life = asyncio.timeout(None)
@@ -56,7 +62,7 @@ class Connection:
 
     async def _attempt(self) -> ConnectionLost:
         try:
-            socket = await connect(
+            socket = await self._dial(
                 self._url,
                 subprotocols=[Subprotocol(SUBPROTOCOL)],
                 compression=None,

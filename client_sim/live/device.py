@@ -10,6 +10,8 @@ from random import Random, SystemRandom
 from types import TracebackType
 from typing import Self, TypeAlias, assert_never
 
+from websockets.asyncio.client import connect
+
 from client_sim.core import effects, events
 from client_sim.core.counters import Counters
 from client_sim.core.device import Device
@@ -18,10 +20,11 @@ from client_sim.core.effects import Effect, Problem
 from client_sim.core.ports import DeviceStore
 from client_sim.core.roots import Roots
 from client_sim.core.status import State, Status
-from client_sim.live.connection import Connection
+from client_sim.live.connection import Connection, Dial
 from client_sim.live.keys import DeviceKey
 from client_sim.store import MemoryStore, SqliteStore
 from crdt.replica import Values
+from crdt.update import StateVector
 
 TokenSource: TypeAlias = Callable[[str], Awaitable[str]]
 """Called with the name that the token has to be made out to: the device's, which is a new one once it was cloned.
@@ -48,9 +51,10 @@ class AsyncDevice:
     """An offline-first device. Inside `async with` it connects by itself, and again whenever it has to.
 
     `token` must be made out to `device`; a function is told for which name. `store` is a file that only this device
-    uses; None keeps all in memory. Every edit is one synced transaction of that file, made in the calling thread.
+    uses, or a store that was opened before; None keeps all in memory. Every edit is one synced transaction of that
+    file, made in the calling thread.
 
-    `key` proves that a token bound to it (`cnf.jkt`) is used by this device.
+    `key` proves that a token bound to it (`cnf.jkt`) is used by this device. `dial` makes the connections.
 
     The callbacks are called in the event loop: `on_change(document)` when content changed, here or elsewhere;
     `on_status(document, status)`, with None for the device itself; `on_error(problem)`. What they raise ends the
@@ -63,12 +67,13 @@ class AsyncDevice:
         *,
         token: str | TokenSource,
         device: str,
-        store: str | Path | None = None,
+        store: str | Path | DeviceStore | None = None,
         key: DeviceKey | None = None,
         on_change: Callable[[AsyncDocument], object] | None = None,
         on_status: Callable[[AsyncDocument | None, Status], object] | None = None,
         on_error: Callable[[Problem], object] | None = None,
         rng: Random | None = None,
+        dial: Dial = connect,
     ) -> None:
         self.on_change = on_change
         self.on_status = on_status
@@ -76,7 +81,8 @@ class AsyncDevice:
         self._url = url
         self._source = _always(token, device) if isinstance(token, str) else token
         self._name = device
-        self._path = None if store is None else Path(store)
+        self._place = store
+        self._dial = dial
         self._key = key
         self._rng = rng or SystemRandom()
         self._documents: dict[str, AsyncDocument] = {}
@@ -88,7 +94,7 @@ class AsyncDevice:
         """Raises StoreError and StoreDamaged."""
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
-        self._store: DeviceStore = MemoryStore() if self._path is None else SqliteStore(self._path)
+        self._store = _open_store(self._place)
         try:
             self._core = Device(self._name, self._store, self._rng, key=self._key)
             self._group = await asyncio.TaskGroup().__aenter__()
@@ -198,7 +204,7 @@ class AsyncDevice:
                     self._token_task.cancel()
                 self._token_task = self._group.create_task(self._fetch_token(device))
             case effects.Connect():
-                self._connection = Connection(self._url, self._feed_of)
+                self._connection = Connection(self._url, self._feed_of, self._dial)
                 self._group.create_task(self._connection.run())
             case effects.Send(data):
                 if self._connection:
@@ -252,6 +258,16 @@ class AsyncDevice:
         self.feed(event)
 
 
+def _open_store(place: str | Path | DeviceStore | None) -> DeviceStore:
+    match place:
+        case None:
+            return MemoryStore()
+        case str() | Path():
+            return SqliteStore(Path(place))
+        case _:
+            return place
+
+
 def _only_one(failure: BaseException) -> BaseException:
     """What a task failed with, if nothing else did: a group of one says no more than its one."""
     while isinstance(failure, BaseExceptionGroup) and len(failure.exceptions) == 1:
@@ -299,6 +315,10 @@ class AsyncDocument:
     def aside(self) -> list[bytes]:
         """Edits, as v1 updates, that the server refused for good. Export them before `unblock`, which drops them."""
         return self._core.aside
+
+    def version(self) -> StateVector:
+        """How much it has of each writer: whoever has the same has all that this device has, but for deletions."""
+        return self._core.copy.replica.state_vector()
 
     def values(self) -> Values:
         """The content as JSON values, by root. Costs a load of the whole document."""
