@@ -96,7 +96,7 @@ class Verdict(Enum):
 class Intake:
     """Takes ops in and gives them out again in batches. It knows the log through `durable`, the room's own record."""
 
-    def __init__(self, durable: Mapping[DeviceId, OpState], update_bytes_max: int) -> None:
+    def __init__(self, durable: Mapping[DeviceId, OpState], update_bytes_max: int, owner: str) -> None:
         self.queue: list[Ops] = []
         self.expected: StateVector = {}
         self.inspector = Inspector()
@@ -104,6 +104,7 @@ class Intake:
         """How much larger the document may become."""
         self._durable = durable
         self._update_bytes_max = update_bytes_max
+        self._owner = owner
         self._admitted: dict[DeviceId, OpState] = {}
         self._refused: dict[DeviceId, int] = {}
         self._base: StateVector = {}
@@ -219,7 +220,9 @@ class Intake:
         op.starts_run = self._leans_on_others(update, op.device)
         if update.sections and len(data) > self.bytes_left and op.device.user != NOBODY:
             raise PeerError(Code.TOO_BIG, "the document is full: only deletes are taken")
-        if not self.inspector.admit(update, self.expected, op.device.user, heal=op.heal, rehearsed=op.rehearsed):
+        # The document's owner may give back whatever was in it, even where a guest has begun its client id anew.
+        author = NOBODY if op.heal and op.device.user == self._owner else op.device.user
+        if not self.inspector.admit(update, self.expected, author, heal=op.heal, rehearsed=op.rehearsed):
             return False
         op.changes = update.advance(self.expected)
         op.structs = len(update.structs) + len(update.deletes)

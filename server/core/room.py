@@ -78,7 +78,7 @@ class Room:
         self._desk = desk
         self._phase = Phase.READY
         self._replica: Replica | None = None
-        self._intake = Intake(self.ops, desk.options.limits.update_bytes)
+        self._intake = Intake(self.ops, desk.options.limits.update_bytes, document.owner)
         self._flight: Flight | None = None
         self._arrivals = Arrivals(desk, self._intake, lambda updates: desk.emit(Rehearse(document, updates)))
         self._imports = Imports(desk)

@@ -64,7 +64,7 @@ class Trial:
         self.kinds: dict[str, str] = {}
         self._replica = Replica()
         self._ops: dict[DeviceId, OpState] = {}
-        self._intake = Intake(self._ops, 1 << 20)
+        self._intake = Intake(self._ops, 1 << 20, "alice")
         self._intake.restart({}, Inspector())
         self._intake.bytes_left = 1 << 40
         self._snapshot: Snapshot | None = None

@@ -193,6 +193,20 @@ def test_in_a_restored_store_a_document_is_healed_whoever_begins_it() -> None:
     assert [entry.heal for entry in lab.durable(SHARED)] == [False, True, False]
 
 
+def test_the_owner_of_a_document_gives_back_what_a_guest_has_begun_anew() -> None:
+    """Bob's phone was put back as well, and sent what it had first; Alice alone has what he wrote after that."""
+    lab = Lab()
+    theirs(lab)
+    in_a_new_epoch(lab)
+    bobs = Writer(8)
+    bob, handle = joined(lab, "bob")
+    lab.push(bob, handle, 1, bobs.type("first"))
+    lab.settle()
+    bobs.type("last")
+    assert heals(lab, "carol", bobs) == NOT_OWNER
+    assert heals(lab, "alice", bobs) == []
+
+
 def test_nobody_heals_a_document_that_somebody_began() -> None:
     lab = Lab()
     theirs(lab)
