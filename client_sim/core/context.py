@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from client_sim.core.counters import Counters
 from client_sim.core.effects import Effect, Send
+from client_sim.core.pacing import Pacing
 from client_sim.core.ports import DeviceStore, Randomness
 from crdt.limits import Limits
 from crdt.protocol import codec
@@ -20,6 +21,7 @@ class Context:
         self.rng = rng
         self.limits = Limits()
         self.counters = Counters()
+        self.pacing = Pacing()
         self.pushing = True
         """False once the server has said that it is about to close."""
         self._effects: list[Effect] = []

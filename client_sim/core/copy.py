@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from client_sim.core.merging import merged
 from client_sim.core.ports import DeviceStore, OutboxEntry, Progress, StoreDamaged, StoredDocument
 from client_sim.core.roots import Roots
 from crdt.chain import OpState
@@ -24,9 +25,15 @@ from crdt.protocol.frames import Cursor
 from crdt.replica import Replica
 from crdt.update import EMPTY_UPDATE, StateVector, read_state_vector, read_update
 
-CACHED_UPDATES_MAX = 500
+CACHED_UPDATES_MIN = 500
 CACHED_BYTES_MIN = 64 << 10
-"""The cache log is compacted into the state when it has more updates, or more bytes than this and than the state."""
+STATE_BYTES_PER_UPDATE = 1 << 10
+"""The cache log is compacted into the state when it has outgrown it: when it has more bytes than the state, or more
+than an update for each KiB of it; less than the first two figures never is too much.
+
+So writing states anew costs no more than twice what was written to the log, or 1 KiB an update. A load reads no more
+than twice the state, and applies an update for each KiB: what a phone does in the time in which it reads that.
+"""
 
 
 class Misfit(Exception):
@@ -124,6 +131,20 @@ class LocalCopy:
         self.outbox.append(entry)
         self._store.save_outbox(self._name, (entry,))
 
+    def merge_waiting(self, bytes_max: int) -> int:
+        """Let one edit take the place of those without a number, where that is shorter; by how many there are less."""
+        waiting = self.outbox[self._numbered :]
+        if len(waiting) < 2 or any(entry.heal for entry in waiting):
+            return 0
+        update = merged(self.replica, [entry.update for entry in waiting])
+        if update is None or len(update) > bytes_max:
+            return 0
+        entry = OutboxEntry(waiting[0].position, update)
+        self._store.drop_outbox(self._name, waiting[1].position, waiting[-1].position)
+        self._store.save_outbox(self._name, (entry,))
+        self.outbox[self._numbered :] = [entry]
+        return len(waiting) - 1
+
     def number_up_to(self, count: int) -> None:
         """Give the first `count` entries of the outbox their ops, where they have none."""
         number = self.last_number
@@ -149,10 +170,38 @@ class LocalCopy:
         What of that is not pending is pushed. Raises Misfit, BadUpdate and ReplicaBroken.
         """
         own, server_sv = self.replica, self._load(updates, client_id)
-        self.replica.apply([own.diff(server_sv)])
-        if not self.outbox and self._has_more_than(server_sv):
-            self.push_missing(server_sv, heal=True)
+        if self.progress.salvaged:
+            self._reunite(own)
+        else:
+            self.replica.apply([own.diff(server_sv)])
+            if not self.outbox and self._has_more_than(server_sv):
+                self.push_missing(server_sv, heal=True)
         self._compact()
+
+    def _reunite(self, own: Replica) -> None:
+        """Bring together the server's state, the outbox and the cache, of which a damaged store has lost any part.
+
+        What the server has leaves the outbox. What is only in the cache gets a place in it. An entry that builds on
+        what is in neither is put aside: nobody can use it as it is.
+        """
+        saved = list(self.outbox)
+        self._truncate_outbox(0)
+        for entry in saved:
+            if not self._fits(entry.update):
+                self._give_back(own.diff(self.replica.state_vector_bytes()))
+            if self._fits(entry.update):
+                self._give_back(entry.update, heal=entry.heal)
+            else:
+                self._store.put_aside(self._name, [entry.update])
+        self._give_back(own.diff(self.replica.state_vector_bytes()))
+        self._advance(salvaged=False)
+
+    def _fits(self, update: bytes) -> bool:
+        return not read_update(update).missing(self.replica.state_vector())
+
+    def _give_back(self, update: bytes, *, heal: bool = False) -> None:
+        if self.replica.apply_if_new(update):
+            self._enqueue(update, heal=heal)
 
     def rebuild(self, updates: Sequence[bytes], client_id: int, refused_position: int) -> None:
         """Build the replica anew from the server's whole state, then the pending edits before `refused_position`.
@@ -235,7 +284,8 @@ class LocalCopy:
         self._cached_bytes += sum(map(len, updates))
 
     def _compact_if_due(self) -> None:
-        if self._cached > CACHED_UPDATES_MAX or self._cached_bytes > max(CACHED_BYTES_MIN, self._state_bytes):
+        updates_max = max(CACHED_UPDATES_MIN, self._state_bytes // STATE_BYTES_PER_UPDATE)
+        if self._cached > updates_max or self._cached_bytes > max(CACHED_BYTES_MIN, self._state_bytes):
             self._compact()
 
     def _compact(self) -> None:

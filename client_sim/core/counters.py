@@ -14,6 +14,8 @@ class Counters:
     connections: int = 0
     """Times that a server said WELCOME; all but the first are reconnects."""
     ops_made: int = 0
+    edits_merged: int = 0
+    """By how many merging made what was sent less than what was made."""
     ops_acked: int = 0
     ops_resent: int = 0
     updates_received: int = 0

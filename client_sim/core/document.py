@@ -9,8 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import assert_never
 
 from client_sim.core.backoff import Backoff
@@ -18,9 +17,12 @@ from client_sim.core.catchup import Exchange, Verdict, compare, is_beside, judge
 from client_sim.core.context import Context
 from client_sim.core.copy import LocalCopy, Misfit
 from client_sim.core.download import Download
-from client_sim.core.effects import Acknowledged, DocumentChanged, PresenceChanged, Problem
-from client_sim.core.pushing import Window
+from client_sim.core.effects import Acknowledged, DocumentChanged, Problem
+from client_sim.core.holding import Holder
+from client_sim.core.pending import Ages, Pending
+from client_sim.core.presence import Presence
 from client_sim.core.roots import Roots
+from client_sim.core.sending import Sender
 from client_sim.core.status import PHASES, Phase, State, Status, move
 from crdt.chain import OpState
 from crdt.errors import BadUpdate, ReplicaBroken
@@ -46,15 +48,15 @@ class Document:
         self.handle: int | None = None
         self.ref: int | None = None
         self.access = Access.WRITE
-        self.presence: bytes | None = None
-        self.peers: dict[str, bytes] = {}
+        self.presence = Presence(context, name)
         self.retry_at: float | None = None
         self._context = context
-        self._copy: LocalCopy | None = None
+        self._holder = Holder(context, name)
         self._exchange = Exchange.CATCH_UP
         self._refused_position = 0
         self._download: Download | None = None
-        self._window = Window()
+        self._sender = Sender(context, self._holder)
+        self._ages = Ages()
         self._blocked: str | None = None
         self._backoff = Backoff(context.rng, cap_s=RESEND_CAP_S)
 
@@ -63,15 +65,22 @@ class Document:
     @property
     def copy(self) -> LocalCopy:
         """The document as the store has it, loaded when needed. Raises StoreError and StoreDamaged."""
-        if self._copy is None:
-            self._copy = LocalCopy(self._context.store, self.name, self._context.next_client_id())
-            self._window.loaded(self._copy)
-        return self._copy
+        return self._holder.copy
 
     @property
     def pending(self) -> int:
-        """Local edits that no server has acknowledged."""
+        """How many local edits no server has acknowledged."""
         return len(self.copy.outbox)
+
+    def backlog(self, now: float) -> Pending:
+        """The same, with their size and age."""
+        return self._ages.pending(self.copy.outbox, now)
+
+    def waits_since(self, now: float) -> float | None:
+        """When the oldest edit was made that could be sent and was not; None if there is none."""
+        if not self._can_push or (entry := self._holder.window.next_entry(self.copy)) is None:
+            return None
+        return self._ages.since(entry, now)
 
     @property
     def aside(self) -> list[bytes]:
@@ -101,18 +110,17 @@ class Document:
 
     def edit(self, change: Callable[[Roots], object], now: float) -> None:
         """One op. Raises what `change` raises, EditTooBig and StoreError; then the document is as it was."""
-        at_once = self._may_push(now) and self._window.is_open(self.copy)
-        with self._changing() as copy:
+        at_once = self._may_push(now) and self._holder.window.is_open(self.copy)
+        with self._holder.changing() as copy:
             update = copy.edit(change, bytes_max=self._context.limits.update_bytes, number=at_once)
         if update is not None:
             self._context.counters.ops_made += 1
+            self._ages.made(self.copy.outbox[-1].position, now)
             self._context.emit(DocumentChanged(self.name, remote=False))
             self.flush(now)
 
     def set_presence(self, payload: bytes | None) -> None:
-        self.presence = payload
-        if self.handle is not None:
-            self._context.send(frames.Presence(self.handle, payload))
+        self.presence.set(payload, self.handle)
 
     def audit(self) -> None:
         """Compare with the server, where everything is acknowledged."""
@@ -123,7 +131,7 @@ class Document:
         """Go on after the app has decided. Where the server can merge nothing, its state takes the replica's place."""
         if self._blocked == Code.RESET_REQUIRED:
             self._exchange, self._refused_position = Exchange.REBUILD, 0
-        with self._changing() as copy:
+        with self._holder.changing() as copy:
             copy.hold(None)
             self._context.store.drop_aside(self.name)
         self._blocked = None
@@ -154,20 +162,21 @@ class Document:
         if self.phase not in (Phase.CLOSED, Phase.BLOCKED):
             self._move(Phase.CLOSED)
         self.handle = self.ref = self.retry_at = None
-        self.peers = {}
+        self.presence.disconnected()
 
     def forget(self) -> None:
         """The store was wiped: what it has now counts."""
         self.lose_numbers()
         if self.phase is Phase.BLOCKED:
             self._move(Phase.CLOSED)
-        self._blocked = self.presence = None
+        self._blocked = self.presence.own = None
         self._exchange = Exchange.CATCH_UP
         self._context.emit(DocumentChanged(self.name, remote=True))
 
     def lose_numbers(self) -> None:
         """The device has another name, under which the store has made no op yet: what it has now counts."""
-        self._copy = self._download = None
+        self._holder.drop()
+        self._download = None
 
     # --- catching up
 
@@ -215,19 +224,19 @@ class Document:
     def _go_live(self, opened: Opened, updates: tuple[bytes, ...], now: float) -> None:
         self._exchange = Exchange.CATCH_UP
         self._blocked = None
-        self._window.restart(self.copy)
+        self._holder.window.restart(self.copy)
         self._move(Phase.LIVE)
         self._context.counters.caught_up(opened.mode.value)
         self._received(updates)
-        if self.presence is not None and opened.ref != SERVER_REF:
-            self.set_presence(self.presence)
-        self.flush(now)
+        if opened.ref != SERVER_REF:
+            self.presence.tell_again(opened.handle)
+        self._push_again(now)
 
     def _integrate(self, opened: Opened, updates: tuple[bytes, ...], verdict: Verdict) -> None:
         client_id = self._context.next_client_id
         healing = verdict is Verdict.WENT_BACK and self._exchange is not Exchange.REBUILD
         acked = 0
-        with self._changing() as copy:
+        with self._holder.changing() as copy:
             if not healing:
                 acked = copy.acknowledge(OpState(opened.acked_op, opened.chain))
             match self._exchange:
@@ -275,7 +284,7 @@ class Document:
             self._resync()
         elif delta.seq == cursor.seq + 1:
             try:
-                with self._changing() as copy:
+                with self._holder.changing() as copy:
                     copy.take(delta.updates)
                     copy.reach(cursor._replace(seq=delta.seq))
             except (Misfit, BadUpdate, ReplicaBroken) as exc:
@@ -301,18 +310,19 @@ class Document:
 
     def _acknowledged(self, ack: frames.Ack, *, moves: bool) -> None:
         acked = 0
-        with self._changing() as copy:
+        with self._holder.changing() as copy:
             if ack.op > copy.progress.acked.op:
                 acked = copy.acknowledge(OpState(ack.op, ack.chain))
                 if self._download is not None:
                     self._download.acknowledged(ack)
             if moves:
                 copy.reach(self._live_cursor._replace(seq=ack.seq))
-        self._window.acknowledged(copy)
+        self._holder.window.acknowledged(copy)
         self._count_acked(acked, ack.op)
 
     def _count_acked(self, count: int, op: int) -> None:
         self._context.counters.ops_acked += count
+        self._ages.forget(self.copy.outbox)
         if count:
             self._backoff.reset()
             self._context.emit(Acknowledged(self.name, op))
@@ -325,30 +335,28 @@ class Document:
 
     # --- pushing
 
-    def _may_push(self, now: float) -> bool:
-        if self.phase is not Phase.LIVE or (self.retry_at is not None and now < self.retry_at):
-            return False
+    @property
+    def _can_push(self) -> bool:
+        """False if nothing may be sent until something else has happened."""
         held = self._blocked or self.copy.progress.held
-        return self._context.pushing and self.access is Access.WRITE and not held
+        return self.phase is Phase.LIVE and self._context.pushing and self.access is Access.WRITE and not held
+
+    def _may_push(self, now: float) -> bool:
+        is_time = self.retry_at is None or now >= self.retry_at
+        return is_time and self._context.pacing.is_open and self._can_push
 
     def flush(self, now: float) -> None:
-        """Frame pending edits as far as the window allows. An op gets its number here, stored before it is sent."""
-        while self._may_push(now):
-            batch = self._window.next_batch(self.copy, self._context.limits)
-            if batch is None:
-                break
-            if batch.too_big:
-                self._context.emit(Problem(Code.TOO_BIG, "an edit is larger than the server takes", self.name))
-                self._blocked = Code.TOO_BIG
-                break
-            if batch.stop > self.copy.numbered:
-                with self._changing() as copy:
-                    copy.number_up_to(batch.stop)
-            frame, resent = self._window.frame(self.copy, self._live_handle, batch)
-            self._context.counters.ops_resent += resent
-            self._context.send(frame)
+        """Frame pending edits, where it is time for it, as far as the window allows."""
+        if self._may_push(now) and not self._sender.send(self._live_handle):
+            self._context.emit(Problem(Code.TOO_BIG, "an edit is larger than the server takes", self.name))
+            self._blocked = Code.TOO_BIG
         if self.phase is Phase.LIVE and self.access is Access.READ and self.pending:
             self._blocked = Code.FORBIDDEN
+
+    def _push_again(self, now: float) -> None:
+        """What was sent before is not made to wait once more."""
+        self._context.pacing.release()
+        self.flush(now)
 
     def on_time(self, now: float) -> None:
         if self.retry_at is None or now < self.retry_at:
@@ -359,7 +367,7 @@ class Document:
         elif self.phase is Phase.RESYNCING:
             self._resync()
         else:
-            self.flush(now)
+            self._push_again(now)
 
     # --- refusals
 
@@ -409,33 +417,33 @@ class Document:
         elif error.code in _BEYOND_REPAIR:
             self._rebuild(op, error.code)
         elif error.retry in (Retry.NOW, Retry.LATER):
-            self._window.rewind(self.copy, op)
+            self._holder.window.rewind(self.copy, op)
             self._retry_after(error, now)
         elif error.retry == Retry.AFTER_RESYNC:
             self._resync()
         else:
-            self._window.rewind(self.copy, op)
+            self._holder.window.rewind(self.copy, op)
             self._blocked = error.code
 
     def _replace_from(self, op: int, state_vector: object, now: float) -> None:
         if not isinstance(state_vector, bytes):
             raise bad_frame("missing_deps without the server's state vector")
-        with self._changing() as copy:
+        with self._holder.changing() as copy:
             copy.replace_from(op, state_vector)
-        self._window.rewind(self.copy, op)
-        self.flush(now)
+        self._holder.window.rewind(self.copy, op)
+        self._push_again(now)
 
     def _send_from(self, op: object, now: float) -> None:
         """The server expects this op next. If it is acknowledged already, the two do not agree on where they are."""
         if isinstance(op, int) and self.copy.is_pending(op):
-            self._window.rewind(self.copy, op)
-            self.flush(now)
+            self._holder.window.rewind(self.copy, op)
+            self._push_again(now)
         else:
             self._resync()
 
     def _rebuild(self, op: int, code: str) -> None:
         """A refused update can not be mended: it and all later ones go aside, the replica is built anew."""
-        with self._changing() as copy:
+        with self._holder.changing() as copy:
             copy.hold(code)
         self._exchange, self._refused_position = Exchange.REBUILD, self.copy.position_of(op)
         self._resync()
@@ -455,12 +463,6 @@ class Document:
             self._context.emit(Problem("audit_failed", f"not the server's document at {audited.seq}", self.name))
             self._exchange = Exchange.FULL
             self._resync()
-
-    def on_presence(self, presence: frames.DevicePresence) -> None:
-        self.peers.pop(presence.device, None)
-        if presence.payload is not None:
-            self.peers[presence.device] = presence.payload
-        self._context.emit(PresenceChanged(self.name, presence.device, presence.payload))
 
     @property
     def awaits_grant(self) -> bool:
@@ -487,14 +489,3 @@ class Document:
 
     def _move(self, phase: Phase) -> None:
         self.phase = move(PHASES, self.phase, phase)
-
-    @contextmanager
-    def _changing(self) -> Iterator[LocalCopy]:
-        """One transaction on the copy. If it fails the copy is dropped: what the store has counts."""
-        copy = self.copy
-        try:
-            with self._context.store.transaction():
-                yield copy
-        except BaseException:
-            self._copy = None
-            raise

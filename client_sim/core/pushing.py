@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from client_sim.core.copy import LocalCopy
+from client_sim.core.ports import OutboxEntry
 from crdt.limits import Limits
 from crdt.protocol.frames import Push
 
@@ -54,6 +55,11 @@ class Window:
         """True if an edit made now would be framed at once."""
         in_flight = self._in_flight(copy)
         return len(copy.outbox) == in_flight < WINDOW_OPS and self._bytes_left(copy, in_flight) > 0
+
+    def next_entry(self, copy: LocalCopy) -> OutboxEntry | None:
+        """The first one that was not framed on this connection."""
+        in_flight = self._in_flight(copy)
+        return copy.outbox[in_flight] if in_flight < len(copy.outbox) else None
 
     def next_batch(self, copy: LocalCopy, limits: Limits) -> Batch | None:
         """What to frame next; None if there is nothing, or no room."""

@@ -33,7 +33,7 @@ def deliver(documents: Iterable[Document], frame: DocumentFrame, now: float) -> 
         case Audited():
             document.on_audited(frame)
         case DevicePresence():
-            document.on_presence(frame)
+            document.presence.heard(frame)
         case _:
             assert_never(frame)
 

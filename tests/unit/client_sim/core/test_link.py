@@ -181,7 +181,7 @@ def test_a_revoked_device_tells_the_app_and_wipes_its_data() -> None:
         DataWiped(),
     ]
     assert rig.store.documents() == []
-    assert (rig.text, rig.document.pending, rig.document.presence) == ("", 0, None)
+    assert (rig.text, rig.document.pending, rig.document.presence.own) == ("", 0, None)
     assert (rig.device.user, rig.store.identity()) == (None, Identity("phone", None))
     assert rig.device.next_deadline() is None
 
@@ -418,13 +418,13 @@ def test_presence_is_told_again_after_a_reconnect_and_forgotten_with_the_connect
     one.feed(events.PresenceSet("main", b"here"))
     one.settle()
     two.settle()
-    assert two.document.peers == {"alice/phone": b"here"}
+    assert two.document.presence.peers == {"alice/phone": b"here"}
     one.lose().wait().settle()
     assert one.sent[-1] == Presence(1, b"here")
     one.feed(events.PresenceSet("main", None))
     one.settle()
     two.settle()
-    assert two.document.peers == {}
+    assert two.document.presence.peers == {}
 
 
 def test_problems_are_told() -> None:

@@ -24,6 +24,12 @@ def pushes(rig: Rig) -> list[Push]:
     return [frame for frame in rig.frames(Push) if isinstance(frame, Push)]
 
 
+def number_pending(rig: Rig) -> None:
+    """As if all had been framed: what has a number is merged with nothing."""
+    with rig.store.transaction():
+        rig.document.copy.number_up_to(rig.document.pending)
+
+
 def test_an_edit_is_stored_before_it_is_sent() -> None:
     rig = Rig(FakeServer()).start().type("a")
     assert len(pushes(rig)) == 1
@@ -114,6 +120,7 @@ def test_offline_edits_go_in_batches_that_the_limits_allow() -> None:
     rig = Rig(server)
     for index in range(10):
         rig.type(str(index))
+    number_pending(rig)
     rig.start()
     assert [len(push.updates) for push in pushes(rig)] == [4, 4, 2]
     assert server.room("main").replica.values() == {"body": "0123456789"}
@@ -126,6 +133,7 @@ def test_batches_fit_a_message() -> None:
     for _ in range(6):
         rig.type("x" * 150)
     rig.start()
+    assert len(pushes(rig)) == 3, "merged they would not fit"
     assert all(sum(map(len, push.updates)) < 500 for push in pushes(rig))
     assert rig.document.pending == 0
 
