@@ -8,7 +8,7 @@ is the first one that is missing.
 from __future__ import annotations
 
 from crdt.update.decoder import DEPTH_MAX
-from crdt.update.keystrokes import take_keystrokes
+from crdt.update.keystrokes import Keystroke, take_keystroke, take_keystrokes
 from crdt.update.layout import NESTING_MAX, RANGES_MAX, STEPS_SMALL, Layout
 from crdt.update.model import (
     CLIENT_MAX,
@@ -42,6 +42,7 @@ __all__ = [
     "Content",
     "DeleteRange",
     "Id",
+    "Keystroke",
     "Layout",
     "RootKind",
     "StateVector",
@@ -51,6 +52,7 @@ __all__ = [
     "read_state_vector",
     "read_update",
     "root_kinds",
+    "take_keystroke",
     "take_keystrokes",
     "write_state_vector",
 ]

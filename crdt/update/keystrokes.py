@@ -1,15 +1,15 @@
 """The commonest updates, taken in as `Layout.admit` would, at a fraction of the cost: no object is made of them.
 
-A log is mostly keystrokes: a letter or two of ASCII beside text that is there, or one range deleted. Reading a long one
-again is what the first push to a cold document waits for.
+Most updates are keystrokes: a letter or two of ASCII beside text that is there, or one range deleted. So is a log, and
+reading a long one again is what the first push to a cold document waits for.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from crdt.errors import BadUpdate
 from crdt.update.decoder import uint_at
@@ -45,6 +45,36 @@ _KEY_MASK = (1 << _KEY_BITS) - 1
 _CLOCK_MASK = (1 << 32) - 1
 
 
+class Keystroke(NamedTuple):
+    """One that was taken in. `client` wrote text that ends before clock `end`; None: something was deleted.
+
+    `needs` are the clients and clocks of all that it refers to.
+    """
+
+    client: int | None
+    end: int
+    needs: tuple[tuple[int, int], ...]
+
+
+def take_keystroke(
+    layout: Layout, update: bytes, known: StateVector, may_write: Callable[[int], bool]
+) -> Keystroke | None:
+    """Take in one update as `take_keystrokes` does, if its client may write; None if it is to be read in full."""
+    typed = _typed(update)
+    if typed is None:
+        deleted = _delete(layout, update, known)
+        return None if deleted is None else Keystroke(None, 0, (deleted,))
+    fields = typed.groups()
+    if not may_write(_uint(fields[0])):
+        return None
+    client = _type(layout, fields, known)
+    if client is None:
+        return None
+    before = (client, _uint(fields[1]) - 1)
+    beside = ((_uint(fields[at]), _uint(fields[at + 1])) for at in (2, 4, 6, 8) if fields[at])
+    return Keystroke(client, known[client], (before, *beside))
+
+
 def take_keystrokes(
     layout: Layout, updates: Sequence[bytes], at: int, known: StateVector, typists: dict[int, None]
 ) -> int:
@@ -61,7 +91,7 @@ def take_keystrokes(
             if client is None:
                 return index
             typists[client] = None
-        elif not _delete(layout, update, known):
+        elif _delete(layout, update, known) is None:
             return index
     return len(updates)
 
@@ -132,19 +162,19 @@ def _lane_between(layout: Layout, left: int, right: int) -> int | None:
     return lane
 
 
-def _delete(layout: Layout, update: bytes, known: StateVector) -> bool:
-    """False if this is no range to be deleted, or one that is to be read in full."""
+def _delete(layout: Layout, update: bytes, known: StateVector) -> tuple[int, int] | None:
+    """The client and the last clock of what was deleted; None if this is no range, or one to be read in full."""
     deleted = _deleted(update)
     if deleted is None:
-        return False
+        return None
     client, start, length = map(_uint, deleted.groups())
     writer, end = layout.writers.get(client), start + length
     if writer is None or end > known.get(client, 0) or writer.containers_in(start, end):
-        return False
+        return None
     if writer.is_second_half(start) or writer.is_second_half(end):
-        return False
+        return None
     layout.ranges += 1
-    return True
+    return client, end - 1
 
 
 @lru_cache(maxsize=1 << 14)

@@ -17,7 +17,7 @@ from crdt.chain import OPS_START, OpState, link
 from crdt.errors import PeerError
 from crdt.ids import DeviceId
 from crdt.protocol.codes import Code
-from crdt.update import StateVector, Update, continuation, read_update, write_state_vector
+from crdt.update import StateVector, continuation, read_update, write_state_vector
 from server.core.events import SessionId
 from server.core.inspector import NOBODY, Inspector
 
@@ -216,8 +216,14 @@ class Intake:
         return True
 
     def _read(self, op: Ops, data: bytes) -> bool:
+        if op.device.user != NOBODY and not op.heal and len(data) <= self.bytes_left:
+            stroke = self.inspector.take_keystroke(data, self.expected, op.device.user)
+            if stroke is not None:
+                self._note(op, stroke.needs, () if stroke.client is None else ((stroke.client, stroke.end),))
+                op.changes, op.structs = stroke.client is not None, 1
+                return True
         update = read_update(data, bounded=True)
-        op.starts_run = self._leans_on_others(update, op.device)
+        self._must_have(update.needs)
         if update.sections and len(data) > self.bytes_left and op.device.user != NOBODY:
             raise PeerError(Code.TOO_BIG, "the document is full: only deletes are taken")
         # The document's owner may give back whatever was in it, even where a guest has begun its client id anew.
@@ -226,28 +232,28 @@ class Intake:
             return False
         op.changes = update.advance(self.expected)
         op.structs = len(update.structs) + len(update.deletes)
-        op.teaches = self.inspector.has_learned
-        self._typing[op.device] = _NOWHERE
-        for client, (_, end) in update.sections.items():
-            self._writers[client] = op.device if self._writers.get(client, op.device) == op.device else _SEVERAL
-            if self.inspector.goes_on(client):
-                self._typing[op.device] = (client, end)
+        self._note(op, update.needs, [(client, end) for client, (_, end) in update.sections.items()])
         return True
 
-    def _leans_on_others(self, update: Update, device: DeviceId) -> bool:
-        """True if the update refers to something that is queued and that another device wrote.
-
-        Raises PeerError if it refers to what is neither in the document, nor queued, nor in itself.
-        """
-        leans = False
-        for client, clock in update.needs:
-            if clock < self._base.get(client, 0):
-                continue
+    def _must_have(self, needs: Iterable[tuple[int, int]]) -> None:
+        """Raises PeerError if one of these is neither in the document nor queued."""
+        for client, clock in needs:
             if clock >= self.expected.get(client, 0):
                 sv = write_state_vector(self.expected)
                 raise PeerError(Code.MISSING_DEPS, f"client {client} is unknown at {clock}", sv=sv)
-            leans = leans or self._writers.get(client) != device
-        return leans
+
+    def _note(self, op: Ops, needs: Iterable[tuple[int, int]], written: Iterable[tuple[int, int]]) -> None:
+        """The op is in: who has queued what, by client ids and the clocks at which these go on."""
+        device = op.device
+        op.teaches = self.inspector.has_learned
+        op.starts_run = any(
+            clock >= self._base.get(client, 0) and self._writers.get(client) != device for client, clock in needs
+        )
+        self._typing[device] = _NOWHERE
+        for client, end in written:
+            self._writers[client] = device if self._writers.get(client, device) == device else _SEVERAL
+            if self.inspector.goes_on(client):
+                self._typing[device] = (client, end)
 
     def take(self, most: int | None = None) -> list[Run]:
         """The queue's next `most` (all by default) as runs of one device each, in the order they enter the log.

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from crdt.update import Layout, StateVector, read_update, take_keystrokes
+from crdt.update import Layout, StateVector, read_update, take_keystroke, take_keystrokes
 from tests.property.histories import EDITS, happen
 from tests.property.test_layout import deepen, with_one_byte_changed
 
@@ -21,7 +21,27 @@ def is_short(layout: Layout, update: bytes, known: StateVector) -> bool:
     taken = take_keystrokes(layout, [update], 0, known, writers)
     assert list(writers) == [client for client in known if known[client] != before.get(client)]
     assert taken or (known, layout.pack()) == (before, packed)
+    either = Layout.unpack(packed)
+    stroke = take_keystroke(either, update, before, lambda client: True)
+    assert (stroke is not None, before, either.pack()) == (bool(taken), known, layout.pack())
+    if stroke is not None:
+        read = read_update(update)
+        assert set(stroke.needs) == set(read.needs)
+        assert {stroke.client: stroke.end} == ({c: end for c, (_, end) in read.sections.items()} or {None: 0})
     return bool(taken)
+
+
+def test_who_may_not_write_under_a_client_id_is_read_in_full() -> None:
+    layout, known = Layout(), dict[int, int]()
+    first, *rest = happen(1, devices=1, steps=40, edits=EDITS).updates
+    update = read_update(first)
+    layout.admit(update, known)
+    update.advance(known)
+    before, packed = dict(known), layout.pack()
+    for data in rest:
+        if read_update(data).sections:
+            assert take_keystroke(layout, data, known, lambda client: False) is None
+    assert (known, layout.pack()) == (before, packed)
 
 
 def unpacked(layout: Layout) -> Layout:

@@ -201,7 +201,7 @@ def test_ops_before_a_dear_one_are_not_held_up(monkeypatch: pytest.MonkeyPatch) 
     lab = Lab()
     phone, handle = lab.join()
     writer = Writer(1)
-    cheap, dear = writer.type("a"), writer.type("b" * 50)
+    cheap, dear = writer.type("a"), writer.type("é" * 50)
     real = Inspector.admit
 
     def admit(self: Inspector, update: Update, known: Any, user: str, **how: bool) -> bool:
