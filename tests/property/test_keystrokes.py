@@ -27,7 +27,8 @@ def is_short(layout: Layout, update: bytes, known: StateVector) -> bool:
     if stroke is not None:
         read = read_update(update)
         assert set(stroke.needs) == set(read.needs)
-        assert {stroke.client: stroke.end} == ({c: end for c, (_, end) in read.sections.items()} or {None: 0})
+        written = {} if stroke.client is None else {stroke.client: stroke.end}
+        assert written == {client: end for client, (_, end) in read.sections.items()}
     return bool(taken)
 
 
