@@ -12,14 +12,13 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-import jwt
-
 from client_sim.demo.board import Board, Picture, Row
 from client_sim.demo.history import History, concurrent_edits, longest_stretch, tail, write_edits
 from client_sim.demo.processes import DemoFailed, DeviceProcess, Processes, ServerProcess
 from client_sim.demo.typist import AWAY
 from client_sim.demo.verdict import judge, replay_database
 from client_sim.demo.words import Report, Tally, Task
+from client_sim.tokens import mint
 
 USER: Final = "demo"
 PLAY_S: Final = 60.0
@@ -115,13 +114,7 @@ class Director:
             self._devices.append(DeviceProcess(processes, self._folder, task))
 
     def _token(self, device: str) -> str:
-        """What an app's login service would give the device."""
-        now_s = time.time()
-        claims = {
-            "iss": "syncline-dev", "aud": "syncline", "sub": USER, "did": device,
-            "iat": now_s, "exp": now_s + TOKEN_TTL_S, "jti": secrets.token_hex(16), "docs": {},
-        }  # fmt: skip
-        return jwt.encode(claims, self._secret, algorithm="HS256")
+        return mint(self._secret, USER, device, TOKEN_TTL_S)
 
     # --- the course of events
 

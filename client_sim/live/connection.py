@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -22,8 +22,8 @@ SERVER_MESSAGE_BYTES = 32 << 20
 """The longest message taken: far more than a server sends, which cuts long answers into chunks."""
 
 
-Dial: TypeAlias = Callable[..., connect]
-"""What makes the attempt to connect: the library's `connect`, or a subclass with a network of its own."""
+Dial: TypeAlias = Callable[..., Awaitable[ClientConnection]]
+"""Makes the attempt to connect: the library's `connect`, or what takes the same and has a network of its own."""
 
 
 class Connection:
