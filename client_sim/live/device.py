@@ -309,7 +309,7 @@ class AsyncDocument:
     @property
     def peers(self) -> dict[str, bytes]:
         """What the others' devices, as `user/name`, tell of themselves now."""
-        return dict(self._core.peers)
+        return dict(self._core.presence.peers)
 
     @property
     def aside(self) -> list[bytes]:
