@@ -16,7 +16,15 @@ class StoreError(Exception):
 
 
 class StoreDamaged(Exception):
-    """What the store holds can not be read, or is not a device's store: trying again does not help."""
+    """What the store holds can not be read: trying again does not help, `rebuild` does."""
+
+
+class StoreRefused(Exception):
+    """The store is not for this device or this program: another's, or of a later version. Nothing of it was touched."""
+
+
+class StoreLocked(StoreRefused):
+    """The store is not encrypted with the key that was given, or with none where one was given."""
 
 
 class Identity(NamedTuple):
@@ -32,12 +40,14 @@ class Progress:
 
     `seq` is None where the replica may lack entries of `epoch` (the cursor is void); both are None before the first
     answer of a server. `acked` counts within `epoch`. `held` says why nothing is sent until the app decides.
+    `salvaged`: it comes from a damaged store, so the replica may lack what is in the outbox, and the other way round.
     """
 
     epoch: bytes | None = None
     seq: int | None = None
     acked: OpState = OPS_START
     held: str | None = None
+    salvaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,51 @@ class StoredDocument:
     state: bytes | None = None
     updates: tuple[bytes, ...] = ()
     outbox: tuple[OutboxEntry, ...] = ()
+
+
+class Keeping(NamedTuple):
+    """Why a document is kept on the device, and how fresh it is. Times are in seconds since 1970, by its own clock.
+
+    `as_of`: all that the server had then is in; None if no server has answered since a clock was known.
+    """
+
+    as_of: float | None = None
+    used_at: float = 0.0
+    pinned: bool = False
+
+
+class Holding(NamedTuple):
+    """What a store has of one document. `cache_bytes` are of state and log.
+
+    `is_only_copy`: it has an outbox, something aside, or waits for the app: no server could give it back.
+    """
+
+    document: str
+    keeping: Keeping
+    cache_bytes: int
+    is_only_copy: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Salvage:
+    """What became of a damaged store. `kept_as` names the damaged one, which is kept: delete it when it is not needed.
+
+    Cursors and op numbers are never saved: the documents are fetched again. `lost` says in words what could not be
+    read. `owner`: it is known whose edits these are; else they wait until the app lets each document go on.
+    """
+
+    damage: str
+    kept_as: str
+    owner: bool
+    documents: int
+    edits: int
+    aside: int
+    lost: tuple[str, ...]
+
+    def __str__(self) -> str:
+        saved = f"{self.edits} pending edits and {self.aside} put aside, in {self.documents} documents"
+        missing = "; ".join(self.lost) or "nothing that could be told"
+        return f"{self.damage}. Saved: {saved}. Lost: {missing}. The damaged store is kept as {self.kept_as}"
 
 
 class DeviceStore(Protocol):
@@ -121,8 +176,33 @@ class DeviceStore(Protocol):
 
     def drop_aside(self, document: str) -> None: ...
 
+    # --- the cache
+
+    def holdings(self) -> list[Holding]:
+        """All documents that it has something of, or a keeping for, by name."""
+        ...
+
+    def save_keeping(self, document: str, keeping: Keeping) -> None: ...
+
+    def evict(self, document: str) -> None:
+        """Have nothing of a document any more. It must not be the only copy of anything."""
+        ...
+
+    # --- the end
+
     def wipe(self) -> None:
         """Forget every document, and who the user was."""
+        ...
+
+    def salvage(self) -> Salvage | None:
+        """What was saved when it was opened, if it was damaged then."""
+        ...
+
+    def rebuild(self, damage: str) -> Salvage:
+        """Put the store aside, which is damaged as `damage` says, and begin another with what can be read of it.
+
+        Outside of transactions. After StoreError all is as it was; a later try may work.
+        """
         ...
 
     def close(self) -> None: ...

@@ -1,12 +1,23 @@
-"""A store in memory, with the one failure that simulators need: a last transaction that is lost."""
+"""A store in memory, with the failures that simulators need: a last transaction that is lost, and damage."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from client_sim.core.ports import Identity, OutboxEntry, Progress, StoredDocument
+from client_sim.core.ports import (
+    Holding,
+    Identity,
+    Keeping,
+    OutboxEntry,
+    Progress,
+    Salvage,
+    StoreDamaged,
+    StoredDocument,
+)
+from client_sim.core.salvage import Remains, restore
 from crdt.chain import OPS_START
 
 
@@ -17,6 +28,7 @@ class _Contents:
     identity: Identity | None = None
     documents: dict[str, StoredDocument] = field(default_factory=dict)
     aside: dict[str, tuple[bytes, ...]] = field(default_factory=dict)
+    keepings: dict[str, Keeping] = field(default_factory=dict)
 
 
 class MemoryStore:
@@ -26,16 +38,26 @@ class MemoryStore:
         self._contents = _Contents()
         self._before = self._contents
         self._in_transaction = False
+        self._salvage: Salvage | None = None
+        self._lose: Callable[[Remains], Remains] | None = None
 
     def restarted(self, *, without_last_transaction: bool = False) -> MemoryStore:
         """A store with what this one holds, or held before its last transaction (a disk that did not sync)."""
         store = MemoryStore()
         store._contents = store._before = self._before if without_last_transaction else self._contents
+        if self._lose is not None:
+            store.damage(self._lose)
+            store.rebuild("damaged")
         return store
+
+    def damage(self, lose: Callable[[Remains], Remains]) -> None:
+        """Nothing can be read any more. A rebuild, or the next process, finds what `lose` leaves of what is there."""
+        self._lose = lose
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         assert not self._in_transaction, "transactions do not nest"
+        self._check()
         before = self._contents
         self._in_transaction = True
         try:
@@ -48,6 +70,7 @@ class MemoryStore:
         self._before = before
 
     def identity(self) -> Identity | None:
+        self._check()
         return self._contents.identity
 
     def save_identity(self, identity: Identity) -> None:
@@ -58,9 +81,11 @@ class MemoryStore:
         self._write(identity=identity, documents=documents)
 
     def documents(self) -> list[str]:
+        self._check()
         return sorted(self._contents.documents)
 
     def load(self, document: str) -> StoredDocument:
+        self._check()
         return self._contents.documents.get(document) or StoredDocument()
 
     def save_progress(self, document: str, progress: Progress) -> None:
@@ -89,27 +114,73 @@ class MemoryStore:
 
     def put_aside(self, document: str, updates: Sequence[bytes]) -> None:
         aside = self._contents.aside
-        self._write(aside={**aside, document: (*aside.get(document, ()), *updates)})
+        if updates:
+            self._write(aside={**aside, document: (*aside.get(document, ()), *updates)})
 
     def aside(self, document: str) -> list[bytes]:
+        self._check()
         return list(self._contents.aside.get(document, ()))
 
     def drop_aside(self, document: str) -> None:
-        self._write(aside={name: kept for name, kept in self._contents.aside.items() if name != document})
+        self._write(aside=_without(self._contents.aside, document))
+
+    # --- the cache
+
+    def holdings(self) -> list[Holding]:
+        self._check()
+        contents = self._contents
+        names = sorted({**contents.documents, **contents.keepings})
+        return [self._holding(name, contents.keepings.get(name, Keeping())) for name in names]
+
+    def _holding(self, document: str, keeping: Keeping) -> Holding:
+        stored = self.load(document)
+        cache_bytes = len(stored.state or b"") + sum(map(len, stored.updates))
+        is_only_copy = bool(stored.outbox or document in self._contents.aside or stored.progress.held is not None)
+        return Holding(document, keeping, cache_bytes, is_only_copy)
+
+    def save_keeping(self, document: str, keeping: Keeping) -> None:
+        self._write(keepings={**self._contents.keepings, document: keeping})
+
+    def evict(self, document: str) -> None:
+        contents = self._contents
+        self._write(documents=_without(contents.documents, document), keepings=_without(contents.keepings, document))
+
+    # --- the end
 
     def wipe(self) -> None:
         identity = self._contents.identity
-        self._write(identity=identity and identity._replace(user=None), documents={}, aside={})
+        self._write(identity=identity and identity._replace(user=None), documents={}, aside={}, keepings={})
+
+    def salvage(self) -> Salvage | None:
+        return self._salvage
+
+    def rebuild(self, damage: str) -> Salvage:
+        """Without damage of its own making it finds all that was there, as a store does whose content is wrong."""
+        contents, lose = self._contents, self._lose or (lambda remains: remains)
+        remains = Remains(contents.identity, contents.documents, contents.aside, contents.keepings)
+        self._contents, self._lose = _Contents(), None
+        self._salvage = restore(lose(remains), self, damage, "nothing")
+        self._before = self._contents
+        return self._salvage
 
     def close(self) -> None:
         pass
+
+    def _check(self) -> None:
+        if self._lose is not None:
+            raise StoreDamaged("the store is damaged")
 
     def _save(self, document: str, stored: StoredDocument) -> None:
         self._write(documents={**self._contents.documents, document: stored})
 
     def _write(self, **changes: object) -> None:
         assert self._in_transaction, "writes belong in a transaction"
+        self._check()
         self._contents = replace(self._contents, **changes)  # type: ignore[arg-type]
+
+
+def _without(values: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key != name}
 
 
 def _without_numbers(stored: StoredDocument) -> StoredDocument:

@@ -5,68 +5,86 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from client_sim.core.ports import Identity, OutboxEntry, Progress, StoreDamaged, StoredDocument, StoreError
-from crdt.chain import OPS_START, OpState
-
-APPLICATION_ID = 0x53594E43
-SCHEMA_VERSION = 1
-
-_SCHEMA = f"""
-CREATE TABLE identity (device TEXT NOT NULL, user TEXT);
-CREATE TABLE documents (
-  document TEXT PRIMARY KEY,
-  epoch BLOB, seq INTEGER,
-  acked_op INTEGER NOT NULL DEFAULT 0, acked_chain BLOB NOT NULL DEFAULT (zeroblob(8)),
-  held TEXT,
-  state BLOB
-) WITHOUT ROWID;
-CREATE TABLE updates (position INTEGER PRIMARY KEY, document TEXT NOT NULL, bytes BLOB NOT NULL);
-CREATE INDEX updates_of ON updates (document, position);
-CREATE TABLE outbox (
-  document TEXT, position INTEGER, bytes BLOB NOT NULL, op INTEGER, chain BLOB, heal INTEGER NOT NULL,
-  PRIMARY KEY (document, position)
-) WITHOUT ROWID;
-CREATE TABLE aside (position INTEGER PRIMARY KEY, document TEXT NOT NULL, bytes BLOB NOT NULL);
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {SCHEMA_VERSION};
-"""
+from client_sim.core.ports import (
+    Holding,
+    Identity,
+    Keeping,
+    OutboxEntry,
+    Progress,
+    Salvage,
+    StoreDamaged,
+    StoredDocument,
+    StoreError,
+    StoreLocked,
+)
+from client_sim.core.salvage import restore
+from client_sim.store import files, records
+from client_sim.store.migration import migrate
+from client_sim.store.schema import Found, Rows, Table, check_key, create, look
+from client_sim.store.sealing import Seal, seal_of
+from client_sim.store.wreck import read_remains
+from crdt.chain import OPS_START
 
 _NOW_UNREADABLE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_CACHE = (Table.STATES, Table.UPDATES)
 
 
 class SqliteStore:
-    """One device's store. The file is this process's alone while it is open; a second opener gets StoreError."""
+    """One device's store. The file is this process's alone while it is open; a second opener gets StoreError.
 
-    def __init__(self, path: Path) -> None:
-        """Open `path`, or begin it. Raises StoreError and StoreDamaged."""
+    `key`, of 32 bytes, encrypts it at rest: `client_sim.store.sealing` says what that hides. A store is encrypted from
+    its beginning or never; with another key than its own, or none, it raises StoreLocked and is not touched.
+
+    A damaged file is set aside under another name, and another is begun with what can be read of it: see `salvage`.
+    """
+
+    def __init__(self, path: Path, key: bytes | None = None) -> None:
+        """Open `path`, or begin it. Raises StoreError, StoreRefused and StoreLocked, and ValueError for a bad key."""
         self._path = path
+        self._key = key
+        self._seal: Seal = seal_of(key)
         self._wiping = False
+        self._damage: str | None = None
+        self._salvage: Salvage | None = None
         with self._reported():
-            self._connection = sqlite3.connect(path, isolation_level=None, timeout=0.0)
+            files.finish_replacing(path)
         try:
-            with self._reported():
+            self._open()
+        except StoreDamaged as exc:
+            self._damage = str(exc)
+            self.rebuild(self._damage)
+
+    def _open(self) -> None:
+        with self._reported():
+            self._connection = sqlite3.connect(self._path, isolation_level=None, timeout=0.0)
+            try:
                 self._prepare()
-        except BaseException:
-            self._connection.close()
-            raise
+            except BaseException:
+                self._connection.close()
+                raise
+            self._rows = Rows(self._connection, self._seal)
 
     def _prepare(self) -> None:
+        """Nothing is written before it is known that this is a device's store, and has this key."""
         self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        self._connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        found = look(self._connection)
+        if found is Found.PRESENT:
+            check_key(self._connection, self._seal)
+        elif found is Found.VERSION_1 and self._key is not None:
+            raise StoreLocked("the store is of a version that was never encrypted")
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
-        self._connection.execute("BEGIN IMMEDIATE")
-        version, application = self._scalar("PRAGMA user_version"), self._scalar("PRAGMA application_id")
-        if not self._scalar("SELECT count(*) FROM sqlite_schema") and not application:
-            for statement in _SCHEMA.split(";"):
-                self._connection.execute(statement)
-        elif (application, version) != (APPLICATION_ID, SCHEMA_VERSION):
-            raise StoreDamaged(f"{self._path} is not a device's store of version {SCHEMA_VERSION}")
-        self._connection.execute("COMMIT")
-        if (found := self._scalar("PRAGMA quick_check")) != "ok":
-            raise StoreDamaged(f"{self._path}: {found}")
+        if (problem := self._connection.execute("PRAGMA integrity_check").fetchone()[0]) != "ok":
+            raise StoreDamaged(problem)
+        with self.transaction():
+            if found is Found.NEW:
+                create(self._connection, self._seal)
+            elif found is Found.VERSION_1:
+                migrate(self._connection, self._seal)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -83,127 +101,174 @@ class SqliteStore:
             if self._wiping:
                 self._empty_log()
 
+    # --- whose it is, and documents
+
     def identity(self) -> Identity | None:
-        row = self._row("SELECT device, user FROM identity")
-        return Identity(*row) if row else None
+        with self._reported():
+            record = self._rows.one(Table.IDENTITY)
+        return records.identity(record) if record is not None else None
 
     def save_identity(self, identity: Identity) -> None:
-        self._execute("DELETE FROM identity")
-        self._execute("INSERT INTO identity VALUES (?, ?)", identity)
+        with self._writing():
+            self._rows.put(Table.IDENTITY, "", [(0, records.of_identity(identity))])
 
     def change_identity(self, identity: Identity) -> None:
         self.save_identity(identity)
-        self._execute("UPDATE documents SET acked_op = ?, acked_chain = ?", OPS_START)
-        self._execute("UPDATE outbox SET op = NULL, chain = NULL")
+        for document in self.documents():
+            stored = self.load(document)
+            self.save_progress(document, replace(stored.progress, acked=OPS_START))
+            self.save_outbox(document, [replace(entry, number=None) for entry in stored.outbox])
 
     def documents(self) -> list[str]:
-        return [name for (name,) in self._rows("SELECT document FROM documents ORDER BY document")]
+        return sorted(self._progresses())
+
+    def _progresses(self) -> dict[str, Progress]:
+        with self._reported():
+            return dict(records.progress(record) for _, record in self._rows.all(Table.DOCUMENTS))
 
     def load(self, document: str) -> StoredDocument:
-        row = self._row(
-            "SELECT epoch, seq, acked_op, acked_chain, held, state FROM documents WHERE document = ?", document
-        )
-        if row is None:
-            return StoredDocument()
-        epoch, seq, op, chain, held, state = row
-        entries = self._rows(
-            "SELECT position, bytes, op, chain, heal FROM outbox WHERE document = ? ORDER BY position", document
-        )
-        return StoredDocument(
-            Progress(epoch, seq, OpState(op, chain), held), state, tuple(self._bytes_of("updates", document)),
-            tuple(
-                OutboxEntry(position, update, None if op is None else OpState(op, chain), bool(heal))
-                for position, update, op, chain, heal in entries
-            ),
-        )  # fmt: skip
+        with self._reported():
+            record = self._rows.one(Table.DOCUMENTS, document)
+            if record is None:
+                return StoredDocument()
+            return StoredDocument(
+                records.progress(record)[1],
+                self._rows.one(Table.STATES, document),
+                tuple(update for _, update in self._rows.of(Table.UPDATES, document)),
+                tuple(records.entry(at, record)[1] for at, record in self._rows.of(Table.OUTBOX, document)),
+            )
 
     def save_progress(self, document: str, progress: Progress) -> None:
-        self._begin_document(document)
-        self._execute(
-            "UPDATE documents SET epoch = ?, seq = ?, acked_op = ?, acked_chain = ?, held = ? WHERE document = ?",
-            (progress.epoch, progress.seq, *progress.acked, progress.held, document),
-        )
+        with self._writing():
+            self._rows.put(Table.DOCUMENTS, document, [(0, records.of_progress(document, progress))])
 
     def append_updates(self, document: str, updates: Sequence[bytes]) -> None:
-        self._begin_document(document)
-        self._execute_many("INSERT INTO updates (document, bytes) VALUES (?, ?)", [(document, u) for u in updates])
+        with self._writing():
+            self._begin(document)
+            self._rows.append(Table.UPDATES, document, updates)
 
     def replace_state(self, document: str, state: bytes) -> None:
-        self._begin_document(document)
-        self._execute("UPDATE documents SET state = ? WHERE document = ?", (state, document))
-        self._execute("DELETE FROM updates WHERE document = ?", (document,))
+        with self._writing():
+            self._begin(document)
+            self._rows.put(Table.STATES, document, [(0, state)])
+            self._rows.drop(Table.UPDATES, document)
 
     def save_outbox(self, document: str, entries: Sequence[OutboxEntry]) -> None:
-        self._begin_document(document)
-        self._execute_many(
-            "INSERT OR REPLACE INTO outbox (document, position, bytes, op, chain, heal) VALUES (?, ?, ?, ?, ?, ?)",
-            [(document, e.position, e.update, *(e.number or (None, None)), e.heal) for e in entries],
-        )
+        with self._writing():
+            self._begin(document)
+            self._rows.put(Table.OUTBOX, document, [(e.position, records.of_entry(document, e)) for e in entries])
 
     def drop_outbox(self, document: str, first: int, last: int) -> None:
-        self._execute("DELETE FROM outbox WHERE document = ? AND position BETWEEN ? AND ?", (document, first, last))
+        with self._writing():
+            self._rows.drop(Table.OUTBOX, document, first, last)
 
     def put_aside(self, document: str, updates: Sequence[bytes]) -> None:
-        self._execute_many("INSERT INTO aside (document, bytes) VALUES (?, ?)", [(document, u) for u in updates])
+        with self._writing():
+            self._rows.append(Table.ASIDE, document, [records.of_aside(document, update) for update in updates])
 
     def aside(self, document: str) -> list[bytes]:
-        return self._bytes_of("aside", document)
+        with self._reported():
+            return [records.aside(record)[1] for _, record in self._rows.of(Table.ASIDE, document)]
 
     def drop_aside(self, document: str) -> None:
-        self._execute("DELETE FROM aside WHERE document = ?", (document,))
+        with self._writing():
+            self._rows.drop(Table.ASIDE, document)
+
+    # --- the cache
+
+    def holdings(self) -> list[Holding]:
+        progresses = self._progresses()
+        with self._reported():
+            keepings = dict(records.keeping(record) for _, record in self._rows.all(Table.KEEPINGS))
+            sizes = [self._rows.bytes_by_name(table) for table in _CACHE]
+            only = [self._rows.bytes_by_name(table) for table in (Table.OUTBOX, Table.ASIDE)]
+        holdings = []
+        for document in sorted({**progresses, **keepings}):
+            name = self._seal.name(document)
+            waits = progresses.get(document, Progress()).held is not None
+            is_only_copy = waits or any(name in names for names in only)
+            cache_bytes = sum(by_name.get(name, 0) for by_name in sizes)
+            holdings.append(Holding(document, keepings.get(document, Keeping()), cache_bytes, is_only_copy))
+        return holdings
+
+    def save_keeping(self, document: str, keeping: Keeping) -> None:
+        with self._writing():
+            self._rows.put(Table.KEEPINGS, document, [(0, records.of_keeping(document, keeping))])
+
+    def evict(self, document: str) -> None:
+        """The file gets shorter by it, if it was begun by this version."""
+        with self._writing():
+            for table in (Table.DOCUMENTS, Table.KEEPINGS, *_CACHE):
+                self._rows.drop(table, document)
+            self._connection.execute("PRAGMA incremental_vacuum").fetchall()
+
+    # --- the end
 
     def wipe(self) -> None:
         """Forget every document, and who the user was. Freed pages are overwritten, and the log is emptied."""
-        self._wiping = True
-        self._execute("PRAGMA secure_delete = ON")
-        for table in ("documents", "updates", "outbox", "aside"):
-            self._execute(f"DELETE FROM {table}")
-        self._execute("UPDATE identity SET user = NULL")
+        identity = self.identity()
+        with self._writing():
+            self._wiping = True
+            self._connection.execute("PRAGMA secure_delete = ON")
+            for table in Table:
+                self._connection.execute(f"DELETE FROM {table}")
+        if identity is not None:
+            self.save_identity(identity._replace(user=None))
 
     def _empty_log(self) -> None:
         """The write-ahead log has the pages as they were before."""
         self._wiping = False
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
+    def salvage(self) -> Salvage | None:
+        return self._salvage
+
+    def rebuild(self, damage: str) -> Salvage:
+        """The damaged file stays beside the new one, as `<name>.damaged-<n>`. Raises StoreError and StoreLocked.
+
+        Nothing has changed before all that is left is in the new file: then the two change names.
+        """
+        self._damage = damage
+        self._connection.close()
+        with self._reported():
+            fresh, kept_as = files.begin_successor(self._path), files.free_name(self._path)
+            remains = read_remains(self._path, self._seal)
+            successor = SqliteStore(fresh, self._key)
+            try:
+                salvage = restore(remains, successor, damage, kept_as.name)
+            finally:
+                successor.close()
+            files.replace(self._path)
+        self._open()
+        self._damage, self._salvage = None, salvage
+        return salvage
+
     def close(self) -> None:
         self._connection.close()
 
     # --- plumbing
 
-    def _begin_document(self, document: str) -> None:
-        self._execute("INSERT OR IGNORE INTO documents (document) VALUES (?)", (document,))
+    def _begin(self, document: str) -> None:
+        if self._rows.one(Table.DOCUMENTS, document) is None:
+            self._rows.put(Table.DOCUMENTS, document, [(0, records.of_progress(document, Progress()))])
 
-    def _bytes_of(self, table: str, document: str) -> list[bytes]:
-        return [b for (b,) in self._rows(f"SELECT bytes FROM {table} WHERE document = ? ORDER BY position", document)]
-
-    def _execute(self, statement: str, values: Sequence[Any] = ()) -> None:
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
         assert self._connection.in_transaction, "writes belong in a transaction"
         with self._reported():
-            self._connection.execute(statement, values)
-
-    def _execute_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
-        assert self._connection.in_transaction, "writes belong in a transaction"
-        with self._reported():
-            self._connection.executemany(statement, rows)
-
-    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        with self._reported():
-            return self._connection.execute(query, values).fetchall()
-
-    def _row(self, query: str, *values: object) -> tuple[Any, ...] | None:
-        rows = self._rows(query, *values)
-        return rows[0] if rows else None
-
-    def _scalar(self, query: str) -> Any:
-        return self._connection.execute(query).fetchone()[0]
+            yield
 
     @contextmanager
     def _reported(self) -> Iterator[None]:
-        """Say what SQLite's errors mean to a device."""
+        """Say what the errors of SQLite, and of the file system, mean to a device."""
         try:
             yield
         except sqlite3.Error as exc:
+            if self._damage is not None:  # its connection was closed, and there is no other one yet
+                raise StoreDamaged(self._damage) from exc
             code = getattr(exc, "sqlite_errorcode", None)
             if code is not None and code & 0xFF in _NOW_UNREADABLE:
                 raise StoreDamaged(f"{self._path}: {exc}") from exc
+            raise StoreError(f"{self._path}: {exc}") from exc
+        except OSError as exc:
             raise StoreError(f"{self._path}: {exc}") from exc

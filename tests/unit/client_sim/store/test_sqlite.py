@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from client_sim.core.ports import OutboxEntry, StoreDamaged, StoreError
+from client_sim.core.ports import OutboxEntry, StoreError, StoreRefused
 from client_sim.store import SqliteStore
 
 WRITER = """
@@ -77,33 +77,16 @@ def test_a_store_has_one_owner_at_a_time(tmp_path: Path) -> None:
     SqliteStore(tmp_path / "device.db").close()
 
 
-def test_what_is_no_database_is_damage(tmp_path: Path) -> None:
-    path = tmp_path / "device.db"
-    path.write_bytes(b"not a database at all " * 100)
-    with pytest.raises(StoreDamaged, match="not a database"):
-        SqliteStore(path)
-
-
 def test_another_programs_database_is_not_taken(tmp_path: Path) -> None:
     path = tmp_path / "device.db"
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE theirs (x)")
     connection.close()
-    with pytest.raises(StoreDamaged, match="not a device's store"):
+    before = path.read_bytes()
+    with pytest.raises(StoreRefused, match="another program's"):
         SqliteStore(path)
-
-
-def test_a_torn_page_is_damage(tmp_path: Path) -> None:
-    path = tmp_path / "device.db"
-    store = SqliteStore(path)
-    with store.transaction():
-        store.append_updates("main", [bytes(500)] * 200)
-    store.close()
-    data = bytearray(path.read_bytes())
-    data[4096 * 2 :] = b"\xff" * (len(data) - 4096 * 2)
-    path.write_bytes(data)
-    with pytest.raises(StoreDamaged):
-        SqliteStore(path)
+    assert path.read_bytes() == before
+    assert sorted(tmp_path.iterdir()) == [path]
 
 
 def test_a_full_disk_is_an_error_that_loses_nothing(tmp_path: Path) -> None:

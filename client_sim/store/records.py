@@ -1,0 +1,67 @@
+"""What the values of a store look like as bytes, before they are sealed.
+
+Those that can not do without their document's real name have it, should all else be gone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+
+from client_sim.core.ports import Identity, Keeping, OutboxEntry, Progress
+from crdt.chain import OpState
+
+
+def of_identity(identity: Identity) -> bytes:
+    return _packed(*identity)
+
+
+def identity(record: bytes) -> Identity:
+    return Identity(*_unpacked(record))
+
+
+def of_progress(document: str, progress: Progress) -> bytes:
+    return _packed(document, progress.epoch, progress.seq, *progress.acked, progress.held, progress.salvaged)
+
+
+def progress(record: bytes) -> tuple[str, Progress]:
+    document, epoch, seq, op, chain, held, salvaged = _unpacked(record)
+    return document, Progress(epoch, seq, OpState(op, chain), held, salvaged)
+
+
+def of_entry(document: str, entry: OutboxEntry) -> bytes:
+    return _packed(document, entry.update, *(entry.number or (None, None)), entry.heal)
+
+
+def entry(position: int, record: bytes) -> tuple[str, OutboxEntry]:
+    document, update, op, chain, heal = _unpacked(record)
+    return document, OutboxEntry(position, update, None if op is None else OpState(op, chain), heal)
+
+
+def of_aside(document: str, update: bytes) -> bytes:
+    return _packed(document, update)
+
+
+def aside(record: bytes) -> tuple[str, bytes]:
+    document, update = _unpacked(record)
+    return document, update
+
+
+def of_keeping(document: str, keeping: Keeping) -> bytes:
+    return _packed(document, *keeping)
+
+
+def keeping(record: bytes) -> tuple[str, Keeping]:
+    document, *fields = _unpacked(record)
+    return document, Keeping(*fields)
+
+
+def _packed(*values: object) -> bytes:
+    packed: bytes = msgpack.packb(values)
+    return packed
+
+
+def _unpacked(record: bytes) -> list[Any]:
+    values: list[Any] = msgpack.unpackb(record)
+    return values
