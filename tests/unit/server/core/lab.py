@@ -16,7 +16,7 @@ from crdt.ids import DeviceId, DocumentId
 from crdt.limits import Limits
 from crdt.protocol import frames
 from crdt.protocol.codec import decode_server_frame, encode
-from crdt.protocol.frames import CHAIN_START, Cursor, DeviceFrame, Push, ServerFrame
+from crdt.protocol.frames import CHAIN_START, Ack, Cursor, DeviceFrame, Error, Push, ServerFrame
 from crdt.replica import Replica
 from crdt.update import read_update
 from server.core import effects, events
@@ -365,3 +365,12 @@ __all__ = [
     "AUTHORITY", "MAIN", "WALL_S", "AppendResult", "CountingMeter", "Cursor", "Lab", "Limits", "Writer", "now_of",
     "phone", "token", "values",
 ]  # fmt: skip
+
+
+def refused_ops(lab: Lab, session: int) -> list[tuple[str, object]]:
+    found = [frame for frame in lab.received(session) if isinstance(frame, Error)]
+    return [(error.code, (error.detail or {}).get("op")) for error in found]
+
+
+def acked_ops(lab: Lab, session: int) -> list[tuple[int, int]]:
+    return [(frame.op, frame.seq) for frame in lab.received(session) if isinstance(frame, Ack)]
