@@ -39,11 +39,35 @@ class DocumentId(NamedTuple):
         return cls(owner, name)
 
 
+_EPHEMERAL = "!"
+"""In no name that a token may have."""
+
+
 class DeviceId(NamedTuple):
-    """A device: alice's `phone` and bob's `phone` are two."""
+    """A device: alice's `phone` and bob's `phone` are two.
+
+    An *ephemeral* one lives as long as its connection, and never comes back. It acts for the registered device whose
+    token it brought.
+    """
 
     user: str
     name: str
 
     def __str__(self) -> str:
         return f"{self.user}/{self.name}"
+
+    def ephemeral(self, name: str) -> DeviceId:
+        """One that acts for this device."""
+        return DeviceId(self.user, f"{self.name}{_EPHEMERAL}{name}")
+
+    @property
+    def is_ephemeral(self) -> bool:
+        return _EPHEMERAL in self.name
+
+    @property
+    def registered(self) -> DeviceId:
+        """The device that an ephemeral one acts for; any other itself."""
+        return DeviceId(self.user, self.name.partition(_EPHEMERAL)[0]) if self.is_ephemeral else self
+
+    def is_or_acts_for(self, device: DeviceId) -> bool:
+        return device in (self, self.registered)

@@ -78,10 +78,15 @@ class Replica:
                     self._v1_bytes += len(update)
 
     def apply_if_new(self, update: bytes) -> bool:
-        """Integrate one update; False if it changed nothing. Raises ReplicaBroken."""
+        """Integrate one update; False if it changed nothing. `news` tells what it changed. Raises ReplicaBroken."""
         with self._watched():
             self.apply((update,))
         return self._changed is not None
+
+    @property
+    def news(self) -> bytes | None:
+        """What the last `apply_if_new` or `edit` changed, as an update; None if that was nothing."""
+        return self._changed
 
     def edit(self, change: Callable[[Doc[Any]], object]) -> bytes | None:
         """Run `change(doc)` as one transaction; the update it made, None if it changed nothing.

@@ -31,9 +31,9 @@ from crdt.protocol.frames import (
     Resync,
     ServerFrame,
 )  # fmt: skip
+from server.core.audits import REQUEST_BYTES
 from server.core.effects import Append
 from server.core.intake import OP_BYTES
-from server.core.membership import REQUEST_BYTES
 from server.core.options import CoreOptions
 
 _ASKING = (Hello.TYPE, Open.TYPE, Leave.TYPE, Resync.TYPE, Auth.TYPE, Push.TYPE)

@@ -106,7 +106,7 @@ class Arrivals:
 
     def take(self, device: DeviceId | None = None) -> list[Arrival]:
         """Give up what waits, of one device or of all; a rehearsal of it means nothing any more."""
-        taken = [arrival for arrival in self._waiting if device in (None, arrival.device)]
+        taken = [one for one in self._waiting if device is None or one.device.is_or_acts_for(device)]
         for arrival in taken:
             self._replace(arrival, None)
         return taken

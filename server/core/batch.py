@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from crdt.chain import OpState
 from crdt.errors import ReplicaBroken
 from crdt.ids import DeviceId
 from crdt.replica import Replica
@@ -14,16 +15,21 @@ from server.core.intake import Ops, Run
 from server.core.ports import Meter
 from server.core.records import LogEntry
 
+NEWS_BYTES_SAVED = 32
+"""What an update has to have beyond its news to be logged without it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Flight:
     """The batch that storage has: the entries to be, and the run of ops that each came from.
 
-    `barred` devices may write no more: what they have in it counts if it is written, and is not tried again if not.
+    `idle` runs get no entry, and are done when those are in. `barred` devices may write no more: what they have in it
+    counts if it is written, and is not tried again if not.
     """
 
     entries: tuple[LogEntry, ...]
     runs: list[Run]
+    idle: list[Run]
     barred: frozenset[DeviceId] = frozenset()
 
     @property
@@ -33,7 +39,16 @@ class Flight:
     @property
     def ops(self) -> list[Ops]:
         """Those to be tried again if it is not written."""
-        return [ops for run in self.runs for ops in run if ops.device not in self.barred]
+        return [ops for run in (*self.runs, *self.idle) for ops in run if not self._is_barred(ops.device)]
+
+    @property
+    def states(self) -> dict[DeviceId, OpState]:
+        """Where each device's ops are once it is written."""
+        last = sorted((run[-1] for run in (*self.runs, *self.idle)), key=lambda ops: ops.state.op)
+        return {ops.device: ops.state for ops in last}
+
+    def _is_barred(self, device: DeviceId) -> bool:
+        return device in self.barred or device.registered in self.barred
 
 
 class Outcome(NamedTuple):
@@ -72,16 +87,30 @@ def apply_runs(replica: Replica, runs: list[Run], expected: StateVector) -> None
     pending: list[bytes] = []
     for run in runs:
         for ops in run:
-            if ops.changes:
+            if ops.changes and not ops.is_padded:
                 pending += ops.updates
                 continue
             replica.apply(pending)
             pending = []
-            (update,) = ops.updates
-            ops.changes = replica.apply_if_new(update)
+            _apply_watched(replica, ops)
     replica.apply(pending)
     if replica.state_vector() != expected:
         raise ReplicaBroken("the state vector is not the expected one")
+
+
+def _apply_watched(replica: Replica, ops: Ops) -> None:
+    """Find out whether it changes anything, and keep no more of it than that where it may be much less."""
+    (update,) = ops.updates
+    ops.changes = replica.apply_if_new(update)
+    news = replica.news
+    if news is not None and ops.is_padded and not ops.teaches and len(news) + NEWS_BYTES_SAVED <= len(update):
+        ops.updates = (news,)
+
+
+def parted(runs: list[Run]) -> tuple[list[Run], list[Run]]:
+    """Those that get an entry, and those that need none: an ephemeral device will never ask for its numbers again."""
+    idle = [run for run in runs if run[0].device.is_ephemeral and not any(op.changes or op.teaches for op in run)]
+    return ([run for run in runs if not any(run is other for other in idle)], idle) if idle else (runs, idle)
 
 
 def entries_of(runs: list[Run], head_seq: int, time_ms: int) -> tuple[LogEntry, ...]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from crdt.ids import DeviceId
-from crdt.protocol.frames import Mode
+from crdt.protocol.frames import Cursor, Mode
 from crdt.replica import Replica
 from server.core.records import LogEntry
 
 TAIL_ALWAYS_BYTES = 512
 """A tail this short is sent without asking what a diff would cost."""
+
+
+DIFFS_BYTES_MAX = 64 << 10
+"""Of the diffs that are kept of one document, with their state vectors."""
 
 
 class Tail:
@@ -53,14 +57,39 @@ class Tail:
         return [entry for entry in self._entries if entry.seq > seq]
 
 
+class Diffs:
+    """The diffs of one document's head that were asked for last: many devices come back with the same state vector."""
+
+    __slots__ = ("_bytes", "_cursor", "_kept")
+
+    def __init__(self) -> None:
+        self._cursor: Cursor | None = None
+        self._kept: dict[bytes, bytes] = {}
+        self._bytes = 0
+
+    def get(self, replica: Replica, cursor: Cursor, state_vector: bytes) -> bytes:
+        """What a device with `state_vector` lacks of `replica`, the document at `cursor`. Raises ReplicaBroken."""
+        if cursor != self._cursor:
+            self._cursor, self._kept, self._bytes = cursor, {}, 0
+        diff = self._kept.get(state_vector)
+        if diff is None:
+            diff = replica.diff(state_vector)
+            self._bytes += len(state_vector) + len(diff)
+            if self._bytes > DIFFS_BYTES_MAX:
+                self._kept, self._bytes = {}, len(state_vector) + len(diff)
+            if self._bytes <= DIFFS_BYTES_MAX:
+                self._kept[state_vector] = diff
+        return diff
+
+
 def choose(
-    tail: list[LogEntry] | None, device: DeviceId, state_vector: bytes | None, replica: Replica
+    tail: list[LogEntry] | None, device: DeviceId, state_vector: bytes | None, diff_of: Callable[[bytes], bytes]
 ) -> tuple[Mode, tuple[bytes, ...], int]:
     """How to bring a device current that is behind, the updates that do it, and the bytes that were read to find out.
 
     `tail` is what the log has after the device's cursor, if it has a valid one; the device's own ops are left out
-    by device, never by state vector, which knows nothing of deletes. Without a tail or a state vector there is
-    nothing to go by: NEED_SV.
+    by device, never by state vector, which knows nothing of deletes. `diff_of` gives what a state vector lacks.
+    Without a tail or a state vector there is nothing to go by: NEED_SV.
     """
     updates = tuple(u for entry in tail or () if entry.device != device for u in entry.updates)
     tail_bytes = sum(map(len, updates))
@@ -68,7 +97,7 @@ def choose(
         return Mode.TAIL, updates, tail_bytes
     if state_vector is None:
         return Mode.NEED_SV, (), 0
-    diff = replica.diff(state_vector)
+    diff = diff_of(state_vector)
     if tail is not None and tail_bytes <= len(diff):
         return Mode.TAIL, updates, len(diff)
     return Mode.DIFF, (diff,), len(diff)

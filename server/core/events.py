@@ -23,10 +23,14 @@ class ClockRead:
 
 @dataclass(frozen=True, slots=True)
 class SocketOpened:
-    """A WebSocket is up. `bearer` is the token of its Authorization header, if it had one."""
+    """A WebSocket is up. `bearer` is the token of its Authorization header, if it had one.
+
+    `ephemeral`: it speaks for no device that comes back, and gets a name of its own beside its token's.
+    """
 
     session: SessionId
     bearer: str | None = None
+    ephemeral: bool = False
 
 
 @dataclass(frozen=True, slots=True)

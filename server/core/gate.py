@@ -22,6 +22,9 @@ TAKEOVERS_WITHIN_S = 60.0
 
 AGENT_CHARS_MAX = 128
 
+EPHEMERAL_BYTES = 8
+"""Of chance in the name of an ephemeral device."""
+
 
 class Gate:
     """The sessions of this process by device, and what their tokens say."""
@@ -69,12 +72,14 @@ class Gate:
                 Code.UNSUPPORTED_VERSION, f"version {hello.version} is not spoken here", versions=[PROTOCOL_VERSION]
             )
         claims = verify(hello.token or session.bearer or "", self.authority, self._desk.wall_s())
-        if hello.device != claims.device:
+        if hello.device != claims.device and not session.ephemeral:
             raise PeerError(Code.BAD_TOKEN, "the token is for another device")
         if claims.key_thumbprint is not None:
             _check_proof(hello, claims, session.nonce)
         device = DeviceId(claims.user, claims.device)
         self._check_not_revoked(device)
+        if session.ephemeral:
+            device = device.ephemeral(self._desk.entropy(EPHEMERAL_BYTES).hex())
         older = self._devices.get(device)
         if older is not None and not self._take_over(session, older):
             return
@@ -82,6 +87,7 @@ class Gate:
         session.device, session.agent = device, _shown(hello.agent)
         session.key_thumbprint = claims.key_thumbprint
         session.deflate = hello.options.get("deflate") is True
+        session.wants_state_vector = hello.options.get("sv") is True
         self._desk.enter(session)
         session.state = SessionState.READY
         self._devices[device] = session
@@ -93,7 +99,7 @@ class Gate:
     def renew(self, session: Session, token: str) -> Claims:
         """AUTH: the session goes on under a fresh token, whose claims are returned. Raises PeerError."""
         claims = verify(token, self.authority, self._desk.wall_s())
-        if DeviceId(claims.user, claims.device) != session.device:
+        if DeviceId(claims.user, claims.device) != session.device.registered:
             raise PeerError(Code.BAD_TOKEN, "the token is for another user or device")
         if claims.key_thumbprint not in (None, session.key_thumbprint):
             raise PeerError(Code.REPLAYED, "the token is bound to a key that this connection did not prove to have")
@@ -132,16 +138,16 @@ class Gate:
         """These devices, and no others, may not be here from now on. Returns those that could be here until now."""
         new = sorted(revoked - self._revoked)
         self._revoked = revoked
-        for session in [session for device, session in self._devices.items() if device in revoked]:
+        for session in [session for device, session in self._devices.items() if device.registered in revoked]:
             self._shut_out(session, _revoked())
         return new
 
     def _check_not_revoked(self, device: DeviceId) -> None:
-        if device in self._revoked:
+        if device.registered in self._revoked:
             raise _revoked()
 
     def _saw(self, session: Session) -> None:
-        self._desk.emit(DeviceSeen(session.device, session.agent, self._desk.wall_ms()))
+        self._desk.emit(DeviceSeen(session.device.registered, session.agent, self._desk.wall_ms()))
 
     # --- the end of a token
 

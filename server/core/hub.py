@@ -15,6 +15,7 @@ from crdt.protocol.codes import Code
 from crdt.protocol.frames import Access, DeviceFrame
 from server.core import events
 from server.core.admission import Door
+from server.core.audits import AuditRequest
 from server.core.auth import Authority
 from server.core.batch import Outcome, measure
 from server.core.desk import Desk
@@ -22,7 +23,7 @@ from server.core.effects import Append, DoubtKeys, Drained, Effect, GiveBack, Im
 from server.core.events import Event, SessionId
 from server.core.gate import Gate
 from server.core.intake import OP_BYTES
-from server.core.membership import AuditRequest, OpenRequest
+from server.core.membership import OpenRequest
 from server.core.options import CoreOptions
 from server.core.ports import Levels, Meter
 from server.core.presence import Presences
@@ -97,8 +98,8 @@ class Hub:
                 self._appended({result.document: result.committed for result in results})
             case events.AppendFailed():
                 self._appended(None)
-            case events.SocketOpened(session, bearer):
-                self._socket_opened(session, bearer)
+            case events.SocketOpened():
+                self._socket_opened(event)
             case events.SocketClosed(session):
                 self._socket_closed(session)
             case events.OutboxOverfull(session):
@@ -140,8 +141,9 @@ class Hub:
 
     # --- sessions
 
-    def _socket_opened(self, session_id: SessionId, bearer: str | None) -> None:
-        session = self._desk.sessions[session_id] = Session(session_id, bearer)
+    def _socket_opened(self, opened: events.SocketOpened) -> None:
+        session = Session(opened.session, opened.bearer, opened.ephemeral)
+        self._desk.sessions[session.id] = session
         self._gate.opened(session)
 
     def _socket_closed(self, session_id: SessionId) -> None:
@@ -457,6 +459,7 @@ class Hub:
 
     def _sweep(self) -> None:
         for room in self._rooms:
+            room.forget_gone()
             room.advance()
             self._after(room)
         self._rooms.forget_idle()

@@ -8,16 +8,16 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from crdt.chain import OPS_START, OpState, link
 from crdt.errors import PeerError
 from crdt.ids import DeviceId
 from crdt.protocol.codes import Code
-from crdt.update import StateVector, continuation, read_update, write_state_vector
+from crdt.update import StateVector, Update, continuation, read_update, write_state_vector
 from server.core.events import SessionId
 from server.core.inspector import NOBODY, Inspector
 
@@ -45,6 +45,8 @@ class Ops:
     """The device's ops once these are in."""
     changes: bool = True
     """They have content that the document lacks. Where one has none (deletes only, say), applying it tells."""
+    is_padded: bool = False
+    """It may have much that the document has already, as all has that Yjs clients send of their whole state."""
     starts_run: bool = False
     """It builds on what another device has queued, so it can not move ahead of that into an earlier run."""
     structs: int = 0
@@ -230,6 +232,7 @@ class Intake:
         author = NOBODY if op.heal and op.device.user == self._owner else op.device.user
         if not self.inspector.admit(update, self.expected, author, heal=op.heal, rehearsed=op.rehearsed):
             return False
+        op.is_padded = op.device.is_ephemeral and self._has_known(update)
         op.changes = update.advance(self.expected)
         op.structs = len(update.structs) + len(update.deletes)
         self._note(op, update.needs, [(client, end) for client, (_, end) in update.sections.items()])
@@ -254,6 +257,18 @@ class Intake:
             self._writers[client] = device if self._writers.get(client, device) == device else _SEVERAL
             if self.inspector.goes_on(client):
                 self._typing[device] = (client, end)
+
+    def _has_known(self, update: Update) -> bool:
+        """It has deletes, most of which may be known, or structs that are."""
+        known = any(start < self.expected.get(client, 0) for client, (start, _) in update.sections.items())
+        return known or bool(update.deletes)
+
+    def forget(self, is_gone: Callable[[DeviceId], bool]) -> None:
+        """Such devices will not come back, and nothing of them is queued."""
+        tables: tuple[dict[DeviceId, Any], ...] = (self._admitted, self._refused, self._typing)
+        for table in tables:
+            for device in [device for device in table if is_gone(device)]:
+                del table[device]
 
     def take(self, most: int | None = None) -> list[Run]:
         """The queue's next `most` (all by default) as runs of one device each, in the order they enter the log.

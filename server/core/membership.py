@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
 from crdt.chain import OPS_START
 from crdt.errors import PeerError, ReplicaBroken
@@ -21,7 +21,6 @@ from crdt.protocol.codes import Code, Retry
 from crdt.protocol.frames import (
     SERVER_REF,
     Ack,
-    Audited,
     Chunk,
     Cursor,
     Delta,
@@ -32,9 +31,10 @@ from crdt.protocol.frames import (
 )
 from crdt.replica import Replica
 from crdt.update import read_state_vector
-from server.core.catchup import choose
+from server.core.audits import REQUEST_BYTES, AuditRequest, Audits
+from server.core.catchup import Diffs, choose
 from server.core.desk import Desk
-from server.core.effects import Publish, ReadDigest, Send
+from server.core.effects import Publish, Send
 from server.core.events import SessionId
 from server.core.payloads import Payload
 from server.core.records import LogEntry
@@ -47,9 +47,6 @@ LOOK_AGAIN_S = 5.0
 """A guest who claims to know more than the log has it read again so often at most: each time costs all members."""
 
 _TOO_EARLY = Code.NOT_SAVED, "the device may know more than was read of the log, which is not read again so soon"
-
-REQUEST_BYTES = 500
-"""About what a request takes in memory beside its state vector."""
 
 
 @dataclass(slots=True)
@@ -94,16 +91,6 @@ class OpenRequest:
         return self.ref == SERVER_REF and not self.wants_state_vector
 
 
-@dataclass(frozen=True, slots=True)
-class AuditRequest:
-    session: SessionId
-    device: DeviceId
-    seq: int
-    digest: bytes
-    size: ClassVar[int] = REQUEST_BYTES
-    is_unasked: ClassVar[bool] = False
-
-
 class Membership:
     """The members of one room, by device. Requests wait here until the room can answer: see `Room.advance`."""
 
@@ -112,14 +99,12 @@ class Membership:
         self._desk = desk
         self._members: dict[DeviceId, Member] = {}
         self._requests: list[OpenRequest | AuditRequest] = []
-        self._digest: tuple[Cursor, bytes] | None = None
-        """The last one read: an audit costs a reading of the whole document, once however many devices ask."""
+        self._diffs = Diffs()
         self._looks_again_s: dict[str, float] = {}
         """From when on the log may be read again for a user: one who claims to know more keeps no others waiting."""
         self._void_epoch: bytes | None = None
         """One that a device came from and the log, read again, no longer has."""
-        self._audits: list[AuditRequest] = []
-        """They wait for a digest that is being read, of the head that they ask about."""
+        self._audits = Audits(room, desk)
 
     def __len__(self) -> int:
         return len(self._members)
@@ -170,9 +155,7 @@ class Membership:
             self._requests.pop(0)
             self._count(request, -1)
             if isinstance(request, AuditRequest):
-                if self._digest is None or self._digest[0] != self._room.cursor:
-                    self._desk.charge_answer(self._desk.sessions[request.session], replica.v1_bytes)
-                self._audit(request)
+                self._audits.answer(request, replica)
                 continue
             try:
                 self._open(request, replica)
@@ -221,11 +204,13 @@ class Membership:
     def leave(self, session: SessionId, device: DeviceId) -> None:
         """The session no longer has the document open, or asks for it."""
         self._take_requests(lambda request: request.session == session)
-        self._audits = [request for request in self._audits if request.session != session]
+        self._audits.forget(session)
         member = self._members.get(device)
         if member is not None and member.session == session:
             self.show(member, None)
             del self._members[device]
+            if device.is_ephemeral:
+                self._room.forget_gone()
 
     # --- who knows more than the log
 
@@ -315,7 +300,9 @@ class Membership:
         mode, updates = Mode.CURRENT, tuple[bytes, ...]()
         if cursor != room.cursor:
             tail = self._tail_for(cursor)
-            mode, updates, read_bytes = choose(tail, request.device, request.state_vector, replica)
+            mode, updates, read_bytes = choose(
+                tail, request.device, request.state_vector, lambda known: self._diffs.get(replica, room.cursor, known)
+            )  # fmt: skip
             self._desk.answered(self._desk.sessions[member.session], read_bytes)
         if request.is_unasked and mode is Mode.CURRENT:
             member.live = True
@@ -343,10 +330,11 @@ class Membership:
         self, member: Member, request: OpenRequest, mode: Mode, updates: tuple[bytes, ...], payload: Payload | None
     ) -> None:
         room = self._room
-        access = self._desk.sessions[member.session].access(room.document)
+        session = self._desk.sessions[member.session]
+        access = session.access(room.document)
         assert access is not None, "a document without access is left when the token changes"
         new_epoch = request.cursor is not None and request.cursor.epoch != room.epoch
-        tells_sv = new_epoch or request.wants_state_vector
+        tells_sv = new_epoch or request.wants_state_vector or session.wants_state_vector
         acked = room.ops.get(member.device, OPS_START)
         opened = Opened(
             request.ref, room.handle, mode,
@@ -451,7 +439,7 @@ class Membership:
         if member is not None:
             self._desk.send(member.session, Ack(self._room.handle, state.op, 0, state.chain))
 
-    # --- presence and audits
+    # --- presence
 
     def show(self, member: Member, payload: bytes | None) -> None:
         """Relay what a device says of itself; None when it leaves, which slow readers must hear too. Never stored."""
@@ -467,34 +455,6 @@ class Membership:
     def _presence_of(self, member: Member) -> DevicePresence:
         return DevicePresence(self._room.handle, str(member.device), member.presence)
 
-    def _audit(self, request: AuditRequest) -> None:
-        """Compare with the digest of the head; one of another entry says nothing. A missing answer is no judgement."""
-        if request.seq != self._room.head_seq:
-            return
-        if self._digest is not None and self._digest[0] == self._room.cursor:
-            self._judge(request, self._digest[1])
-            return
-        if not self._audits:
-            self._desk.emit(ReadDigest(self._room.document))
-        self._audits.append(request)
-
     def digest_read(self, cursor: Cursor | None, digest: bytes | None) -> None:
         """The digest of the document at `cursor`; None if it could not be read."""
-        audits, self._audits = self._audits, []
-        if cursor is None or digest is None:
-            self._desk.log("warning", "audit_impossible", document=str(self._room.document))
-            return
-        self._digest = (cursor, digest)
-        for request in audits:
-            if cursor == Cursor(self._room.epoch, request.seq):
-                self._judge(request, digest)
-
-    def _judge(self, request: AuditRequest, digest: bytes) -> None:
-        ok = request.digest == digest
-        self._desk.meter.audited(ok)
-        if not ok:
-            self._desk.log(
-                "warning", "audit_failed", document=str(self._room.document), device=str(request.device),
-                seq=request.seq,
-            )  # fmt: skip
-        self._desk.send(request.session, Audited(self._room.handle, request.seq, ok))
+        self._audits.digest_read(cursor, digest)

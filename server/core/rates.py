@@ -32,6 +32,9 @@ STRUCTS_PER_UPDATE = 16
 REHEARSAL_S = 0.25
 """What a rehearsal costs of a device's share, beside its bytes: it takes a worker from all others."""
 
+EPHEMERALS_PER_SESSION = 4
+"""A user may have so many times as many ephemeral devices as others: each document of each tab is one."""
+
 LOOKUP_UPDATES = 10
 """What is looked up or verified counts as so many updates."""
 _LOOKUPS = frozenset({Hello, Auth, Open, Resync, Audit})
@@ -122,24 +125,32 @@ class Accounts:
         self._live: dict[DeviceId, Account] = {}
         self._left: OrderedDict[DeviceId, Account] = OrderedDict()
         """Without a connection, who left first in front."""
-        self._sessions: Counter[str] = Counter()
-        """Connected devices by user."""
+        self._sessions: Counter[tuple[str, bool]] = Counter()
+        """Connected devices by user, ephemeral ones apart."""
 
     def __iter__(self) -> Iterator[Account]:
         return iter([*self._live.values(), *self._left.values()])
 
     def enter(self, session: Session) -> Account:
         """The device of a session is here. Raises PeerError if its user has too many others."""
-        device = session.device
+        device = self._place(session.device) if session.device.is_ephemeral else session.device
         account = self._live.get(device)
         if account is None:
-            if self._sessions[device.user] >= self._sessions_per_user:
+            if self._sessions[_kind_of(device)] >= self._most_of(device):
                 raise PeerError(Code.RATE_LIMITED, "too many devices of this user are connected")
             account = self._left.pop(device) if device in self._left else Account(device)
             self._live[device] = account
-            self._sessions[device.user] += 1
+            self._sessions[_kind_of(device)] += 1
         account.session = session
         return account
+
+    def _place(self, device: DeviceId) -> DeviceId:
+        """Whose account an ephemeral device has: whoever connects anew owes what the one before it did."""
+        places = (device.registered.ephemeral(str(number)) for number in range(self._most_of(device) + 1))
+        return next(place for place in places if place not in self._live)
+
+    def _most_of(self, device: DeviceId) -> int:
+        return self._sessions_per_user * (EPHEMERALS_PER_SESSION if device.is_ephemeral else 1)
 
     def leave(self, session: Session, now: float) -> None:
         """The connection of a session is gone."""
@@ -147,10 +158,10 @@ class Accounts:
         if account is None or account.session is not session:
             return
         account.session = None
-        user = account.device.user
-        self._sessions[user] -= 1
-        if not self._sessions[user]:
-            del self._sessions[user]
+        kind = _kind_of(account.device)
+        self._sessions[kind] -= 1
+        if not self._sessions[kind]:
+            del self._sessions[kind]
         self._left[account.device] = self._live.pop(account.device)
         self.forget_idle(now)
 
@@ -164,3 +175,7 @@ class Accounts:
             if len(self._left) <= self._kept_max and account.used.owed_s(now):
                 return
             del self._left[device]
+
+
+def _kind_of(device: DeviceId) -> tuple[str, bool]:
+    return device.user, device.is_ephemeral

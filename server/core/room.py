@@ -11,18 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from enum import Enum, StrEnum
-from typing import TypeAlias
 
-from crdt.chain import OpState
+from crdt.chain import OPS_START, OpState
 from crdt.errors import BadUpdate, PeerError, ReplicaBroken
 from crdt.ids import DeviceId, DocumentId
-from crdt.protocol.codes import Code
 from crdt.protocol.frames import EPOCH_BYTES, Access, Cursor, Push
 from crdt.replica import Replica
 from crdt.update import EMPTY_STATE_VECTOR
 from server.core.arrivals import Arrival, Arrivals, fits_a_turn
-from server.core.batch import Flight, Outcome, apply_runs, entries_of, expected_after
+from server.core.batch import Flight, Outcome, apply_runs, entries_of, expected_after, parted
 from server.core.catchup import Tail
 from server.core.compaction import LogGrowth
 from server.core.desk import Desk
@@ -32,6 +29,7 @@ from server.core.imports import IMPORTER, Imports
 from server.core.inspector import Inspector
 from server.core.intake import OPS_MAX, Intake, Ops, Run, Verdict, sizes_by_session
 from server.core.membership import Membership
+from server.core.phases import NOT_SAVED, QUARANTINED, READ_ONLY, Phase, Recovery, Refusal
 from server.core.records import DocumentAppend, LogEntry, StoredDocument
 from server.core.refusals import Refusals
 
@@ -39,28 +37,8 @@ RETRY_LOAD_AFTER_MS = 1_000
 FAILED_LOADS_MAX = 2
 """A document that fails to load so often is quarantined: it is not its moment, it is what is stored."""
 
-_Refusal: TypeAlias = tuple[Code, str]
-_READ_ONLY: _Refusal = (Code.FORBIDDEN, "the document is read-only for you")
-_NOT_SAVED: _Refusal = (Code.NOT_SAVED, "the storage failed: send it again")
-_QUARANTINED: _Refusal = (Code.DOC_QUARANTINED, "the document can not be loaded")
-
 ROOM_BYTES = 4096
 """About what a room takes that has nothing loaded."""
-
-
-class Phase(StrEnum):
-    """What the room waits for from storage, if anything."""
-
-    READY = "ready"
-    LOADING = "loading"
-    BEGINNING_EPOCH = "beginning_epoch"
-
-
-class Recovery(Enum):
-    """What becomes of ops that were queued or in flight when the replica was dropped, and are not in the log."""
-
-    RESEND = "their devices are told to send them again"
-    RETRY = "they are checked and queued again"
 
 
 class Room:
@@ -220,7 +198,7 @@ class Room:
         """Check and queue its ops. Returns the rest, from the first that has to be rehearsed."""
         session, device, push = arrival.session, arrival.device, arrival.push
         if arrival.access is not Access.WRITE:
-            self._refusals.refuse(session, device, push.first_op, PeerError(*_READ_ONLY))
+            self._refusals.refuse(session, device, push.first_op, PeerError(*READ_ONLY))
             return None
         again, size, structs, rest, at = False, 0, 0, None, 0
         while at < len(push.updates):
@@ -266,20 +244,30 @@ class Room:
         numbers += [arrival.push.first_op for arrival in self._arrivals.take(device)]
         if numbers:
             self.drop_queued(device)
-            self._refusals.refuse(session, device, numbers[0], PeerError(*_READ_ONLY))
+            self._refusals.refuse(session, device, numbers[0], PeerError(*READ_ONLY))
 
     def drop_queued(self, device: DeviceId) -> None:
         """The device may write no more: forget its ops whose append has not begun."""
         self._arrivals.take(device)
-        self._held = [op for op in self._held if op.device != device]
+        self._held = [op for op in self._held if not op.device.is_or_acts_for(device)]
         if self._flight is not None:
             self._flight = replace(self._flight, barred=self._flight.barred | {device})
-        if self._replica is None or not any(op.device == device for op in self._intake.queue):
+        if self._replica is None or not any(op.device.is_or_acts_for(device) for op in self._intake.queue):
             return
         queue = self._withdraw()
-        in_flight = {run[-1].device: run[-1].state for run in self._flight.runs} if self._flight else {}
-        self._intake.go_back(self._replica.state_vector(), in_flight)
-        self._queue(ops for ops in queue if ops.device != device)
+        self._intake.go_back(self._replica.state_vector(), self._flight.states if self._flight else {})
+        self._queue(ops for ops in queue if not ops.device.is_or_acts_for(device))
+
+    def forget_gone(self) -> None:
+        """Ephemeral devices that are no members will not come back."""
+        if self.unsaved:
+            return
+        self._intake.forget(self._is_gone)
+        for device in [device for device in self.ops if self._is_gone(device)]:
+            del self.ops[device]
+
+    def _is_gone(self, device: DeviceId) -> bool:
+        return device.is_ephemeral and self.members.get(device) is None
 
     def _withdraw(self) -> list[Ops]:
         queue = self._intake.withdraw()
@@ -315,8 +303,12 @@ class Room:
             return None
         self._one_by_one = max(0, self._one_by_one - 1)
         self._intake.bytes_left = self._bytes_left(self._replica)
+        runs, idle = parted(runs)
+        if not runs:
+            self._settle(idle)
+            return None
         entries = entries_of(runs, self.head_seq, self._desk.wall_ms())
-        self._flight = Flight(entries, runs)
+        self._flight = Flight(entries, runs, idle)
         return DocumentAppend(self.document, self.epoch, entries)
 
     def _suspect(self, runs: list[Run], reason: ReplicaBroken) -> None:
@@ -339,11 +331,19 @@ class Room:
             return None
         self._flight = None
         deliveries = self._publish(flight.entries)
+        self._settle(flight.idle)
         for entry, run in zip(flight.entries, flight.runs, strict=True):
             for op in run if entry.device == IMPORTER else ():
                 self._imports.finish(op.number, entry.seq if op.changes else 0)
         self.advance()
         return Outcome(flight.op_count, deliveries, min(run[0].received_s for run in flight.runs))
+
+    def _settle(self, idle: Iterable[Run]) -> None:
+        """All that these rest on is in the log, and they add nothing to it: their devices may go on."""
+        for last in (run[-1] for run in idle):
+            if last.state.op > self.ops.get(last.device, OPS_START).op:
+                self.ops[last.device] = last.state
+            self.members.acknowledge_again(last.device)
 
     def commit_failed(self) -> None:
         """The append failed, or nobody knows: what the log holds is acknowledged, the rest is to be sent again."""
@@ -391,7 +391,7 @@ class Room:
         assert self._phase is Phase.LOADING
         if stored.quarantine is not None:
             self._phase = Phase.READY
-            self._give_up(_QUARANTINED)
+            self._give_up(QUARANTINED)
             return
         try:
             replica = Replica.load(stored.state_updates())
@@ -411,7 +411,7 @@ class Room:
         held, self._held = self._held, []
         if self._recovery is Recovery.RESEND:
             lost = [(op.session, op.device, op.number) for op in held if op.number > self._intake.last(op.device).op]
-            self._refusals.refuse_first(lost, PeerError(*_NOT_SAVED))
+            self._refusals.refuse_first(lost, PeerError(*NOT_SAVED))
         else:
             self._queue(held)
         self._recovery = Recovery.RETRY
@@ -443,7 +443,7 @@ class Room:
         """Storage could not answer Load; `corrupt` says what is wrong if that lies in what is stored."""
         self._phase = Phase.READY
         if corrupt is None:
-            self._give_up(_NOT_SAVED, RETRY_LOAD_AFTER_MS)
+            self._give_up(NOT_SAVED, RETRY_LOAD_AFTER_MS)
             return
         self._desk.log("error", "document_unreadable", document=str(self.document), reason=corrupt)
         self._failed_loads += 1
@@ -452,9 +452,9 @@ class Room:
             return
         self._desk.meter.quarantined()
         self._desk.emit(Quarantine(self.document, corrupt))
-        self._give_up(_QUARANTINED)
+        self._give_up(QUARANTINED)
 
-    def _give_up(self, error: _Refusal, retry_after_ms: int | None = None) -> None:
+    def _give_up(self, error: Refusal, retry_after_ms: int | None = None) -> None:
         """The document can not be loaded now: nothing waits any longer. The next request tries again."""
         held, self._held = self._held, []
         pushes = [(op.session, op.device, op.number) for op in held]

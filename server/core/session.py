@@ -70,6 +70,8 @@ class Session:
 
     id: SessionId
     bearer: str | None = None
+    ephemeral: bool = False
+    """Its device ends with it."""
     nonce: bytes | None = None
     """What a proof has to be made over on this connection."""
     state: SessionState = SessionState.GREETING
@@ -81,6 +83,8 @@ class Session:
     takeovers_s: tuple[float, ...] = ()
     """When the device's connections, up to this one, lately took over from one another."""
     deflate: bool = False
+    wants_state_vector: bool = False
+    """Each OPENED is to tell the server's."""
     rooms: dict[int, Room] = field(default_factory=dict)
     awaiting_drain: bool = False
     congested: bool = False

@@ -131,7 +131,7 @@ class Culprit:
 
     def wrote(self, entry: LogEntry) -> bool:
         """True if the entry is to be taken out. What a device gave back after a loss, it may not have written."""
-        return entry.device == self.device and self._is_in(entry.time_ms, entry.time_ms) and not entry.heal
+        return entry.device.is_or_acts_for(self.device) and self._is_in(entry.time_ms, entry.time_ms) and not entry.heal
 
     def wrote_all(self, row: Authorship) -> bool:
         return row.device == self.device and self._is_in(row.first_ms, row.last_ms) and not row.heal

@@ -33,7 +33,7 @@ UNKNOWN: Final = DeviceId("", "unknown")
 
 
 def authorship(entry: LogEntry) -> Authorship:
-    """What one entry did."""
+    """What one entry did; of an ephemeral device, what the device did that it acted for."""
     inserted: list[tuple[int, int, int]] = []
     deleted: list[tuple[int, int, int]] = []
     is_whole = True
@@ -48,7 +48,7 @@ def authorship(entry: LogEntry) -> Authorship:
     return Authorship(
         first_seq=entry.seq,
         last_seq=entry.seq,
-        device=entry.device,
+        device=entry.device.registered,
         first_op=entry.first_op,
         last_op=entry.last_op,
         inserted=Ranges(inserted),

@@ -33,7 +33,8 @@ def build_snapshot(stored: StoredDocument, time_ms: int) -> Snapshot:
         state, check = replica.state(), Inspector(stored).pack()
     except (ReplicaBroken, BadUpdate) as exc:
         raise CompactionError(f"the document cannot be loaded: {exc}") from exc
-    return Snapshot(stored.head_seq, stored.epoch, state, stored.ops(), time_ms, check)
+    ops = {device: at for device, at in stored.ops().items() if not device.is_ephemeral}  # nobody will ask for those
+    return Snapshot(stored.head_seq, stored.epoch, state, ops, time_ms, check)
 
 
 def verify(stored: StoredDocument, snapshot: Snapshot) -> None:

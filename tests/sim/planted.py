@@ -20,6 +20,7 @@ from crdt.protocol import frames
 from crdt.protocol.frames import Access, Mode
 from crdt.protocol.proof import OPTION_KEY, PublicKey
 from crdt.replica import Replica
+from crdt.update import read_update
 from crdt.update.writer import Writer
 from server.core import auth, catchup, gate, membership
 from server.core.admission import AdmissionPolicy
@@ -97,10 +98,10 @@ def tail_misses_one(patch: pytest.MonkeyPatch) -> None:
 def equal_vectors_are_current(patch: pytest.MonkeyPatch) -> None:
     choose = catchup.choose
 
-    def chooses(tail: Any, device: Any, state_vector: bytes | None, replica: Replica) -> Any:
-        if state_vector is not None and replica.state_vector_bytes() == state_vector:
+    def chooses(tail: Any, device: Any, state_vector: bytes | None, diff_of: Callable[[bytes], bytes]) -> Any:
+        if state_vector is not None and not read_update(diff_of(state_vector)).structs:
             return Mode.CURRENT, (), 0
-        return choose(tail, device, state_vector, replica)
+        return choose(tail, device, state_vector, diff_of)
 
     patch.setattr(membership, "choose", chooses)
 
