@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from client_sim.core.counters import Counters
 from client_sim.core.effects import Effect, Send
+from client_sim.core.errand import Errand
 from client_sim.core.pacing import Pacing
 from client_sim.core.ports import DeviceStore, Randomness
 from crdt.limits import Limits
 from crdt.protocol import codec
-from crdt.protocol.frames import DeviceFrame
+from crdt.protocol.frames import DeviceFrame, Hello, Open, Push, Resync
 
 CLIENT_ID_BITS = 32
+_ANSWERED = (Hello, Open, Push, Resync)
 
 
 class Context:
@@ -24,13 +26,40 @@ class Context:
         self.pacing = Pacing()
         self.pushing = True
         """False once the server has said that it is about to close."""
+        self.errand: Errand | None = None
+        self._asked_bytes = 0
+        self._traffic = False
         self._effects: list[Effect] = []
         self._last_ref = 0
 
     def send(self, frame: DeviceFrame) -> None:
         data = codec.encode(frame, deflate=True)
         self.counters.bytes_up += len(data)
+        self._traffic = True
+        if isinstance(frame, _ANSWERED):
+            self._asked_bytes += len(data)
         self._effects.append(Send(data))
+
+    def received(self, size: int) -> None:
+        self.counters.bytes_down += size
+        self._traffic = True
+
+    def take_asked(self) -> int:
+        """Bytes of frames that will be answered, sent since this was asked."""
+        asked, self._asked_bytes = self._asked_bytes, 0
+        return asked
+
+    def take_traffic(self) -> bool:
+        """True if anything was sent or has come since this was asked."""
+        traffic, self._traffic = self._traffic, False
+        return traffic
+
+    def can_send(self, size: int) -> bool:
+        """False if a background-sync window has no room for so many bytes: it ends then."""
+        if self.errand is None or self.errand.bytes_left >= size:
+            return True
+        self.errand.is_full = True
+        return False
 
     def emit(self, effect: Effect) -> None:
         self._effects.append(effect)

@@ -13,6 +13,8 @@ class Counters:
     bytes_down: int = 0
     connections: int = 0
     """Times that a server said WELCOME; all but the first are reconnects."""
+    retries: int = 0
+    """Connections that failed or ended as nobody wished: after each the device waits, and tries again."""
     ops_made: int = 0
     edits_merged: int = 0
     """By how many merging made what was sent less than what was made."""

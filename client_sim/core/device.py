@@ -8,64 +8,45 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
-from client_sim.core import events, greeting, naming
-from client_sim.core.backoff import Backoff
+from client_sim.core import events, greeting, identity
 from client_sim.core.catchup import Forked
 from client_sim.core.context import Context
 from client_sim.core.counters import Counters
 from client_sim.core.document import Document
-from client_sim.core.effects import (
-    CloseConnection,
-    Connect,
-    DataWiped,
-    Effect,
-    FetchToken,
-    Problem,
-    StatusChanged,
-)
+from client_sim.core.documents import Documents
+from client_sim.core.effects import Connect, DataWiped, Effect, FetchToken, Problem, WindowClosed
+from client_sim.core.errand import Errand
+from client_sim.core.keepalive import HEARTBEAT, HEARTBEAT_MS
+from client_sim.core.line import Line
 from client_sim.core.login import Login
-from client_sim.core.ports import DeviceStore, Identity, Randomness, Signer, StoreDamaged, StoreError
+from client_sim.core.pacing import LEAD_S, REST_S_MIN, Policy
+from client_sim.core.pending import Pending
+from client_sim.core.ports import DeviceStore, Identity, Randomness, Signer, StoreError
+from client_sim.core.radio import Radio
+from client_sim.core.reasons import (
+    AUTHENTICATE_AGAIN,
+    DEFECT,
+    DEFECT_WAIT_S,
+    DEFECTS,
+    EXPIRED_LOGIN,
+    GIVEN_UP,
+    NO_TOKEN,
+    OTHER_USER,
+    RESTING,
+    REVOKED,
+    STORE_FAILED,
+    SUSPENDED,
+    TOO_LARGE,
+    UNREACHABLE,
+    why_lost,
+)
 from client_sim.core.routing import DocumentFrame, answered_by, deliver
 from client_sim.core.session import GREETING_S, NONCE_S, Session
-from client_sim.core.status import CONNECTED, LINKS, Link, Phase, State, Status, move
+from client_sim.core.status import CONNECTED, Link, State, Status
+from client_sim.core.telling import Teller
 from crdt.errors import PeerError
-from crdt.ids import DocumentId
-from crdt.protocol import codec
+from crdt.protocol import codec, frames
 from crdt.protocol.codes import CLOSE, Code, Retry
-from crdt.protocol.frames import (
-    PROTOCOL_VERSION,
-    Ack,
-    Audited,
-    Auth,
-    Chunk,
-    Delta,
-    DevicePresence,
-    Error,
-    Expiring,
-    GoAway,
-    Hello,
-    Nonce,
-    Opened,
-    Ping,
-    Pong,
-    Welcome,
-)
-
-EXPIRED_LOGIN = "expired_login"
-OTHER_USER = "other_user"
-STORE_FAILED = "store_failed"
-
-AUTHENTICATE_AGAIN = 4401
-REVOKED = CLOSE[Code.DEVICE_REVOKED]
-TOO_LARGE = (CLOSE[Code.TOO_BIG], 1009)
-DEFECTS = (CLOSE[Code.BAD_FRAME], *TOO_LARGE)
-DEFECT_WAIT_S = 30.0
-"""Close codes that mean a mistake in a program, which the next try will make again."""
-GIVEN_UP = {
-    CLOSE[Code.SUPERSEDED]: Code.SUPERSEDED,
-    CLOSE[Code.UNSUPPORTED_VERSION]: Code.UNSUPPORTED_VERSION,
-}
-"""Close codes after which the device stays away until the app asks, with the reason that the app sees."""
 
 
 class Device:
@@ -85,30 +66,17 @@ class Device:
         agent: str = "syncline-python/0.1",
     ) -> None:
         """Raises StoreError and StoreDamaged, the latter also for a store that is another device's."""
-        self.documents: dict[str, Document] = {}
         self._given_name = name
         self._agent = agent
         self._store = store
         self._context = Context(store, rng)
-        self._backoff = Backoff(rng)
-        self._link = Link.IDLE
-        self._reason: str | None = None
+        self._line = Line(self._context)
         self._session = Session()
         self._login = Login(key)
-        self._not_before = 0.0
-        self._retry_at: float | None = None
-        self._told: dict[str | None, Status] = {}
-        self.name, self.user = self._claim_store()
-
-    def _claim_store(self) -> Identity:
-        identity = self._store.identity()
-        if identity is None:
-            identity = Identity(self._given_name, None)
-            with self._store.transaction():
-                self._store.save_identity(identity)
-        if not naming.is_same_device(self._given_name, identity.device):
-            raise StoreDamaged(f"this store belongs to the device {identity.device!r}, not to {self._given_name!r}")
-        return identity
+        self._teller = Teller(self._context)
+        self.name, user = identity.claim(store, name)
+        self.documents = Documents(self._context, user)
+        self._radio = Radio(self._context, self.documents)
 
     # --- what the app reads
 
@@ -118,35 +86,43 @@ class Device:
 
     @property
     def link(self) -> Link:
-        return self._link
+        return self._line.link
+
+    @property
+    def user(self) -> str | None:
+        """Whose device it is; None until a server has said it."""
+        return self.documents.user
 
     @property
     def status(self) -> Status:
-        match self._link:
-            case Link.IDLE | Link.WAITING:
-                return Status(State.OFFLINE, self._reason)
-            case Link.FETCHING | Link.CONNECTING | Link.UPGRADED | Link.GREETING:
-                return Status(State.CONNECTING)
-            case Link.STOPPED:
-                return Status(State.BLOCKED, self._reason)
-            case Link.OPEN:
-                syncing = any(document.status().state is State.SYNCING for document in self.documents.values())
-                return Status(State.SYNCING if syncing else State.CURRENT)
-            case _:
-                assert_never(self._link)
+        return self._teller.dated(None, self._status())
+
+    def _status(self) -> Status:
+        return self._line.status(syncing=self.documents.is_any(State.SYNCING))
 
     def document(self, name: str) -> Document:
         """A document that was opened. Raises KeyError."""
-        return self.documents[self._key(name)]
+        return self.documents[name]
+
+    def document_status(self, name: str) -> Status:
+        """As of `document`, with since when."""
+        document = self.documents[name]
+        return self._teller.dated(document.name, document.status())
+
+    def pending(self, now: float) -> Pending:
+        """What no server has acknowledged, of all documents that are open."""
+        return self.documents.backlog(now)
 
     def next_deadline(self) -> float | None:
         """When to feed TimePassed, by the clock of `now`; None if only something else can happen."""
-        deadlines = [document.retry_at for document in self.documents.values() if document.retry_at is not None]
-        if self._link is Link.WAITING and self._retry_at is not None:
-            deadlines.append(self._retry_at)
-        if self._link in CONNECTED and (due := self._session.deadline()) is not None:
-            deadlines.append(due)
-        return min(deadlines, default=None)
+        deadlines = [self.documents.next_retry(), self._context.errand.deadline if self._context.errand else None]
+        if self._line.link is Link.WAITING:
+            deadlines.append(self._line.retry_at)
+        if self._line.is_connected:
+            deadlines += [self._session.deadline(), self._radio.keepalive.deadline()]
+        if self._line.link is Link.OPEN:
+            deadlines.append(self._radio.deadline())
+        return min((due for due in deadlines if due is not None), default=None)
 
     # --- events
 
@@ -163,43 +139,37 @@ class Device:
                 self._handle_app(event, now)
             case _:
                 self._handle_driver(event, now)
+        self._pace(now)
         self._tell(now)
         return self._context.take_effects()
 
     def _handle_app(self, event: events.DocumentEvent, now: float) -> None:
+        self.documents.handle(event, now)
         match event:
-            case events.OpenRequested(name):
-                self._open(self._key(name))
+            case events.OpenRequested() | events.Unblocked():
+                if self._line.link is Link.OPEN:
+                    self.documents.join()
+                self._rise(now)
             case events.CloseRequested(name):
-                document = self.documents.pop(self._key(name))
-                document.leave()
-                self._told.pop(document.name, None)
-            case events.Edited(name, change):
-                self.document(name).edit(change, now)
-            case events.PresenceSet(name, payload):
-                self.document(name).set_presence(payload)
-            case events.AuditRequested(name):
-                self.document(name).audit()
-            case events.Unblocked(name):
-                self.document(name).unblock(now)
-                self._open_closed()
+                self._teller.forget([self.documents.key(name)])
             case _:
-                assert_never(event)
+                pass
 
     def _handle_driver(self, event: events.LinkEvent, now: float) -> None:
         try:
             self._handle_link(event, now)
         except PeerError as exc:
             self._context.emit(Problem(exc.code, exc.message))
-            self._drop(CLOSE.get(exc.code, CLOSE[Code.BAD_FRAME]), exc.code, now)
+            self._drop(CLOSE.get(exc.code, CLOSE[Code.BAD_FRAME]), DEFECT, str(exc.code), now)
         except StoreError as exc:
-            self._context.emit(Problem(STORE_FAILED, str(exc)))
-            self._drop(1000, STORE_FAILED, now)
+            self._on_store_failed(exc, now)
+
+    def _on_store_failed(self, exc: StoreError, now: float) -> None:
+        self._context.emit(Problem(STORE_FAILED, str(exc)))
+        self._drop(1000, STORE_FAILED, str(exc), now)
 
     def _handle_link(self, event: events.LinkEvent, now: float) -> None:
         match event:
-            case events.Started() | events.Stopped() | events.NetworkBack():
-                self._on_wish(event, now)
             case events.TokenFetched(device, token):
                 if device == self.name:
                     self._on_token(token, now)
@@ -215,56 +185,127 @@ class Device:
             case events.TimePassed():
                 self._on_time(now)
             case _:
-                assert_never(event)
+                self._on_wish(event, now)
 
     # --- the link
 
-    def _on_wish(self, event: events.Started | events.Stopped | events.NetworkBack, now: float) -> None:
+    def _on_wish(self, event: events.Wish, now: float) -> None:
         match event:
-            case events.Started() if self._link in (Link.IDLE, Link.STOPPED, Link.WAITING):
+            case events.Started() if self._line.link in (Link.IDLE, Link.STOPPED, Link.WAITING):
                 self._login.forgive()
                 self._connect()
-            case events.Stopped() if self._link is not Link.IDLE:
-                self._hang_up(1000, "")
-                self._go_down(Link.IDLE, None)
-            case events.NetworkBack() if self._link is Link.WAITING:
-                self._backoff.reset()
-                if now >= self._not_before:
+            case events.Stopped():
+                self._stop(None)
+            case events.Suspended():
+                self._radio.send_what_waits(now)
+                self._stop(SUSPENDED)
+            case events.WindowOpened(within_s, bytes_max):
+                self._context.errand = Errand(within_s, bytes_max, self.counters, now)
+                self._radio.send_what_waits(now)
+                if self._line.link in (Link.IDLE, Link.WAITING) and self._line.may_connect(now):
                     self._connect()
+            case events.PolicyChosen(policy, latency_s):
+                self._context.pacing.choose(policy, latency_s)
+                self._rise(now)
+            case events.Hurried():
+                self._radio.send_what_waits(now)
+                self._rise(now)
+            case events.NetworkBack():
+                self._on_network_back(now)
+            case events.NetworkChanged(network, metered):
+                self._on_network_changed(network, metered, now)
             case _:
                 pass  # it is so already
 
+    def _stop(self, reason: str | None) -> None:
+        if self._line.link is not Link.IDLE:
+            self._line.hang_up(1000, "")
+            self._go_down(Link.IDLE, reason)
+
+    def _on_network_back(self, now: float) -> None:
+        if self._line.link is Link.WAITING and self._line.reason != RESTING:
+            self._line.went_well()
+            if self._line.may_connect(now):
+                self._connect()
+        self._radio.keepalive.doubt(now)
+
+    def _on_network_changed(self, network: str | None, metered: bool, now: float) -> None:
+        """What was up on another network is dead, though nobody says so."""
+        moved = network != self._radio.keepalive.network
+        self._context.pacing.metered = metered
+        self._radio.keepalive.use(network)
+        if moved and self._line.link in (Link.CONNECTING, *CONNECTED):
+            self._drop(1000, UNREACHABLE, "another network", now)
+        self._on_network_back(now)
+        if self._context.pacing.policy is not Policy.SAVER:
+            self._rise(now)
+
+    # --- radio
+
+    def _rise(self, now: float) -> None:
+        """The app is there: a connection that rests comes back."""
+        if self._line.link is Link.WAITING and self._line.reason == RESTING:
+            self._connect()
+
+    def _pace(self, now: float) -> None:
+        """Send what it is time for; then see whether there is anything left to be connected for."""
+        try:
+            if self._line.link is Link.OPEN:
+                self._radio.pace(now)
+        except StoreError as exc:
+            self._on_store_failed(exc, now)
+        self._mind_errand(now)
+        self._rest_if_done(now)
+
+    def _mind_errand(self, now: float) -> None:
+        """A background-sync window ends when all is done, or it is over."""
+        errand = self._context.errand
+        if errand is not None and (outcome := errand.outcome(self._line.link, self.documents, now)) is not None:
+            self._context.errand = None
+            if self._line.link is not Link.STOPPED:
+                self._stop(SUSPENDED)
+            self._context.emit(WindowClosed(errand.report(outcome, self.pending(now), now)))
+
+    def _rest_if_done(self, now: float) -> None:
+        """A saver is connected only as long as there is something to send, or to wait for."""
+        pacing = self._context.pacing
+        rests = pacing.policy is Policy.SAVER and pacing.latency_s >= REST_S_MIN and not self._session.is_fetching
+        if rests and self._line.link is Link.OPEN and not self.documents.is_any(State.SYNCING):
+            self._line.hang_up(1000, RESTING)
+            self._line.rest(RESTING, now + pacing.latency_s - LEAD_S)
+            self._clear()
+
     def _connect(self) -> None:
-        self._retry_at = None
+        self._line.retry_at = None
         if self._login.token is None:
-            self._move(Link.FETCHING)
+            self._line.move(Link.FETCHING)
             self._context.emit(FetchToken(self.name))
         else:
-            self._move(Link.CONNECTING)
+            self._line.move(Link.CONNECTING)
             self._context.emit(Connect())
 
     def _on_token(self, token: str, now: float) -> None:
         self._session.token_fetched()
-        if self._link is Link.FETCHING and self._login.is_refused(token):
+        if self._line.link is Link.FETCHING and self._login.is_refused(token):
             self._give_up(self._login_reason)
             return
         self._login.take(token, now)
-        if self._link is Link.FETCHING:
+        if self._line.link is Link.FETCHING:
             self._connect()
-        elif self._link is Link.OPEN:
-            self._context.send(Auth(token))
-            for document in self.documents.values():
+        elif self._line.link is Link.OPEN:
+            self._context.send(frames.Auth(token))
+            for document in self.documents:
                 if document.awaits_grant:
                     self._context.send(document.opening())
 
     def _on_token_failed(self, reason: str, now: float, *, refused: bool) -> None:
         self._context.emit(Problem(EXPIRED_LOGIN if refused else "token_failed", reason))
         self._session.token_failed(now)
-        if self._link is Link.FETCHING:
+        if self._line.link is Link.FETCHING:
             if refused:
                 self._give_up(self._login_reason)
             else:
-                self._wait(f"no token: {reason}", now)
+                self._wait(NO_TOKEN, reason, now)
 
     @property
     def _login_reason(self) -> str:
@@ -273,19 +314,19 @@ class Device:
 
     def _on_upgraded(self, now: float) -> None:
         if self._login.needs_nonce:
-            self._move(Link.UPGRADED)
+            self._line.move(Link.UPGRADED)
             self._session = Session.greeting(now + NONCE_S)
         else:
             self._greet(None, now)
 
     def _greet(self, nonce: bytes | None, now: float) -> None:
-        self._move(Link.GREETING)
+        self._line.move(Link.GREETING)
         self._session = Session.greeting(now + GREETING_S)
         self._context.pushing = True
-        token, options = self._login.token, {"deflate": True, **self._login.proof(nonce)}
+        token, options = self._login.token, {"deflate": True, HEARTBEAT: HEARTBEAT_MS, **self._login.proof(nonce)}
         assert token is not None
-        opens = greeting.opens(self.documents.values(), self._context.limits)
-        self._context.send(Hello(PROTOCOL_VERSION, token, self.name, self._agent, options, opens))
+        opens = greeting.opens(self.documents, self._context.limits)
+        self._context.send(frames.Hello(frames.PROTOCOL_VERSION, token, self.name, self._agent, options, opens))
 
     def _on_lost(self, code: int | None, reason: str, now: float) -> None:
         if code == AUTHENTICATE_AGAIN:
@@ -295,53 +336,47 @@ class Device:
         elif code in GIVEN_UP:
             self._give_up(GIVEN_UP[code])
         else:
-            if code in TOO_LARGE and self._link is Link.GREETING:  # its limits are known from WELCOME on
+            if code in TOO_LARGE and self._line.link is Link.GREETING:  # its limits are known from WELCOME on
                 self._context.limits = replace(self._context.limits, opens_per_hello=0)
             elif code in DEFECTS:
-                self._stay_away(DEFECT_WAIT_S, now)
+                self._line.stay_away(DEFECT_WAIT_S, now)
             how = "connection lost" if code is None else f"closed with {code}"
-            self._wait(f"{how}: {reason}" if reason else how, now)
+            self._wait(why_lost(code), f"{how}: {reason}" if reason else how, now)
 
-    def _drop(self, code: int, reason: str, now: float) -> None:
+    def _drop(self, code: int, reason: str, detail: str, now: float) -> None:
         """Hang up, and come back after a while."""
-        self._hang_up(code, reason)
-        if self._link not in (Link.IDLE, Link.STOPPED, Link.WAITING):
-            self._wait(reason, now)
+        self._line.hang_up(code, detail)
+        if self._line.link not in (Link.IDLE, Link.STOPPED, Link.WAITING):
+            self._wait(reason, detail, now)
 
-    def _hang_up(self, code: int, reason: str) -> None:
-        if self._link is Link.CONNECTING or self._link in CONNECTED:
-            self._context.emit(CloseConnection(code, reason))
-
-    def _stay_away(self, seconds: float, now: float) -> None:
-        """Whatever happens, do not connect again sooner than that, unless the app wants it."""
-        self._not_before = max(self._not_before, now + seconds)
-
-    def _wait(self, reason: str, now: float) -> None:
-        self._go_down(Link.WAITING, reason)
-        self._retry_at = now + self._backoff.next_wait_s(max(0.0, self._not_before - now))
+    def _wait(self, reason: str, detail: str, now: float) -> None:
+        self.counters.retries += 1
+        self._line.wait(reason, detail, now)
+        self._clear()
 
     def _give_up(self, reason: str) -> None:
         self._go_down(Link.STOPPED, reason)
 
     def _go_down(self, link: Link, reason: str | None) -> None:
-        self._reason = reason
-        self._move(link)
+        self._line.down(link, reason)
+        self._clear()
+
+    def _clear(self) -> None:
+        """There is no connection any more."""
         self._session = Session()
-        for document in self.documents.values():
+        self._radio.keepalive.end()
+        for document in self.documents:
             document.disconnected()
 
     def _change_name(self, message: str, now: float) -> None:
         """Another device has this identity: take a new one, for all documents, and come back with what is pending."""
-        identity = Identity(naming.renamed(self.name, self._context.rng.getrandbits(naming.SUFFIX_BITS)), self.user)
-        with self._store.transaction():
-            self._store.change_identity(identity)
-        self._context.emit(Problem(Code.DEVICE_FORKED, f"{message}: {self.name} is {identity.device} from now on"))
-        self.name = identity.device
+        former, self.name = self.name, identity.rename(self._store, Identity(self.name, self.user), self._context.rng)
+        self._context.emit(Problem(Code.DEVICE_FORKED, f"{message}: {former} is {self.name} from now on"))
         self._login.forget()
-        for document in self.documents.values():
+        for document in self.documents:
             document.lose_numbers()
         self.counters.forks += 1
-        self._drop(1000, Code.DEVICE_FORKED, now)
+        self._drop(1000, Code.DEVICE_FORKED, message, now)
 
     def _wipe(self, now: float) -> None:
         """The device was revoked: the app is told so, and nothing of the user stays here."""
@@ -350,138 +385,110 @@ class Device:
         self._tell(now)
         with self._store.transaction():
             self._store.wipe()
-        self.user = None
-        for document in self.documents.values():
+        self.documents.user = None
+        for document in self.documents:
             document.forget()
         self._context.emit(DataWiped())
 
     def _on_time(self, now: float) -> None:
-        if self._link is Link.WAITING and self._retry_at is not None and now >= self._retry_at:
+        if self._line.is_retry_due(now):
             self._connect()
-        if self._link is Link.UPGRADED and self._session.is_silent(now):
+        if self._line.link is Link.UPGRADED and self._session.is_silent(now):
             self._greet(None, now)
-        elif self._link in CONNECTED:
+        elif self._line.is_connected:
             self._keep_alive(now)
-        if self._link is Link.OPEN:
-            for document in self.documents.values():
+        if self._line.link is Link.OPEN:
+            for document in self.documents:
                 document.on_time(now)
 
     def _keep_alive(self, now: float) -> None:
-        if self._session.is_silent(now):
-            self._drop(1000, "silence", now)
+        if self._session.is_silent(now) or self._radio.keepalive.is_dead(now):
+            self._drop(1000, UNREACHABLE, "silence", now)
             return
-        if (n := self._session.ping_due(now)) is not None:
-            self._context.send(Ping(n))
+        if (n := self._radio.keepalive.ping_due(now)) is not None:
+            self._context.send(frames.Ping(n))
         if self._session.token_due(now):
             self._context.emit(FetchToken(self.name))
 
     # --- messages
 
     def _on_message(self, data: bytes, now: float) -> None:
-        assert self._link in CONNECTED, f"a message while {self._link}"
-        self._context.counters.bytes_down += len(data)
-        self._session.heard(now)
+        assert self._line.is_connected, f"a message while {self._line.link}"
+        self._context.received(len(data))
+        self._radio.keepalive.heard(now)
         frame = codec.decode_server_frame(data)
         match frame:
-            case Nonce(nonce) if self._link is Link.UPGRADED:
+            case frames.Nonce(nonce) if self._line.link is Link.UPGRADED:
                 self._greet(nonce, now)
-            case None | Nonce() | Pong():
+            case None | frames.Nonce() | frames.Pong():
                 pass
-            case Welcome():
+            case frames.Welcome():
                 self._on_welcome(frame, now)
-            case Error():
+            case frames.Error():
                 self._on_error(frame, now)
-            case GoAway():
-                self._stay_away(frame.retry_after_ms / 1000, now)
+            case frames.GoAway():
+                self._line.stay_away(frame.retry_after_ms / 1000, now)
                 self._context.pushing = False
-            case Expiring():
+            case frames.Expiring():
                 self._session.expires_in(frame.seconds, self._login.age_s(now), now)
                 self._keep_alive(now)
-            case Opened() | Delta() | Ack() | Chunk() | Audited() | DevicePresence():
+            case (
+                frames.Opened() | frames.Delta() | frames.Ack() | frames.Chunk() | frames.Audited()
+                | frames.DevicePresence()
+            ):  # fmt: skip
                 self._on_document_frame(frame, now)
             case _:
                 assert_never(frame)
 
     def _on_document_frame(self, frame: DocumentFrame, now: float) -> None:
-        if self._link is not Link.OPEN:
+        if self._line.link is not Link.OPEN:
             raise codec.bad_frame("before WELCOME")
         try:
-            deliver(self.documents.values(), frame, now)
+            deliver(self.documents, frame, now)
         except Forked as exc:
             self._change_name(str(exc), now)
 
-    def _on_welcome(self, welcome: Welcome, now: float) -> None:
-        if self._link is not Link.GREETING:
+    def _on_welcome(self, welcome: frames.Welcome, now: float) -> None:
+        if self._line.link is not Link.GREETING:
             raise codec.bad_frame("WELCOME twice")
         if self.user not in (None, welcome.user):
             self._context.emit(Problem(OTHER_USER, f"this device's data is {self.user}'s, not {welcome.user}'s"))
-            self._hang_up(1000, OTHER_USER)
+            self._line.hang_up(1000, OTHER_USER)
             self._login.forget()
             self._give_up(OTHER_USER)
             return
         if self.user is None:
-            with self._store.transaction():
-                self._store.save_identity(Identity(self.name, welcome.user))
-            self.user = welcome.user
-        self._move(Link.OPEN)
+            identity.adopt(self._store, Identity(self.name, welcome.user))
+            self.documents.user = welcome.user
+        self._line.opened()
+        self._radio.keepalive.begin(welcome.heartbeat_ms / 1000, now)
         self._login.forgive()
         self._context.counters.connections += 1
         self._context.limits = self._session.welcomed(welcome, self._login.age_s(now), now)
-        self._open_closed()
+        self.documents.join()
 
-    def _on_error(self, error: Error, now: float) -> None:
+    def _on_error(self, error: frames.Error, now: float) -> None:
         if error.code == Code.DEVICE_FORKED:
             self._change_name(error.message, now)
             return
-        if document := answered_by(self.documents.values(), error):
+        if document := answered_by(self.documents, error):
             document.on_error(error, now)
             return
         self._context.emit(Problem.of(error))
-        self._stay_away((error.retry_after_ms or 0) / 1000, now)
-        if error.retry == Retry.AFTER_AUTH and self._link is Link.OPEN:
+        self._line.stay_away((error.retry_after_ms or 0) / 1000, now)
+        if error.retry == Retry.AFTER_AUTH and self._line.link is Link.OPEN:
             self._session.token_refused(now)
             self._keep_alive(now)
-
-    # --- documents
-
-    def _open(self, name: str) -> None:
-        if name not in self.documents:
-            DocumentId.parse(name, self.user or "user")
-            document = Document(self._context, name)
-            assert document.copy is not None  # loads it: damage shows here
-            self.documents[name] = document
-        self._open_closed()
-
-    def _open_closed(self) -> None:
-        if self._link is Link.OPEN:
-            for document in self.documents.values():
-                if document.phase is Phase.CLOSED and document.retry_at is None:
-                    self._context.send(document.opening())
-
-    def _key(self, name: str) -> str:
-        """One name for one document: the user's own go without their owner."""
-        if name in self.documents:  # opened before the user was known
-            return name
-        owner, slash, rest = name.rpartition("/")
-        return rest if slash and owner == self.user else name
 
     # --- telling
 
     def _tell(self, now: float) -> None:
         """Tell the app what changed, and note when all was current."""
-        for name, document in self.documents.items():
-            self._tell_one(name, document.status())
-        status = self.status
+        for document in self.documents:
+            self._teller.tell(document.name, document.status(), now)
+        status = self._status()
+        is_news = self._teller.tell(None, status, now)
         if status.state is State.CURRENT:
-            self._backoff.reset()
-            if self._told.get(None) != status:
+            self._line.went_well()
+            if is_news:
                 self.counters.current_at = now
-        self._tell_one(None, status)
-
-    def _tell_one(self, name: str | None, status: Status) -> None:
-        if self._told.get(name) != status:
-            self._told[name] = status
-            self._context.emit(StatusChanged(name, status))
-
-    def _move(self, link: Link) -> None:
-        self._link = move(LINKS, self._link, link)

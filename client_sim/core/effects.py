@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from client_sim.core.errand import Done
 from client_sim.core.status import Status
 from crdt.protocol.frames import Error
 
@@ -89,9 +90,18 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class WindowClosed:
+    """A background-sync window is over."""
+
+    done: Done
+
+
+@dataclass(frozen=True, slots=True)
 class DataWiped:
     """The device was revoked, and its store is empty now."""
 
 
-Telling: TypeAlias = StatusChanged | DocumentChanged | Acknowledged | PresenceChanged | Problem | DataWiped
+Telling: TypeAlias = (
+    StatusChanged | DocumentChanged | Acknowledged | PresenceChanged | Problem | WindowClosed | DataWiped
+)  # fmt: skip
 Effect: TypeAlias = FetchToken | Connect | Send | CloseConnection | Telling

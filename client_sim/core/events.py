@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from client_sim.core.pacing import Policy
 from client_sim.core.roots import Roots
 
 # --- of the app
@@ -19,6 +20,35 @@ class Started:
 @dataclass(frozen=True, slots=True)
 class Stopped:
     """The app wants to be offline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suspended:
+    """The app goes into the background: what waits is sent once more, and the device hangs up until it is started."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowOpened:
+    """Sync in the background: push what is pending, fetch what is missing, and hang up. WindowClosed tells the end.
+
+    At most for `within_s` seconds and `bytes_max` bytes of messages, both ways together.
+    """
+
+    within_s: float
+    bytes_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyChosen:
+    """How edits are sent from now on. None: as the device does by itself; `latency_s`: how long one may wait."""
+
+    policy: Policy | None
+    latency_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hurried:
+    """Somebody waits: send what waits now, and fetch what is missing, whatever the policy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +100,15 @@ class Unblocked:
 
 @dataclass(frozen=True, slots=True)
 class NetworkBack:
-    """There is a network again: do not sit out the backoff."""
+    """There is a network again: do not sit out the backoff, and look whether the connection still lives."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkChanged:
+    """The device is on a network that the app calls `network`; by the same name what was learnt of it counts again."""
+
+    network: str | None
+    metered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +154,11 @@ class TimePassed:
 
 
 DocumentEvent: TypeAlias = OpenRequested | CloseRequested | Edited | PresenceSet | AuditRequested | Unblocked
+Wish: TypeAlias = (
+    Started | Stopped | Suspended | WindowOpened | PolicyChosen | Hurried | NetworkBack | NetworkChanged
+)  # fmt: skip
 LinkEvent: TypeAlias = (
-    Started | Stopped | NetworkBack | TokenFetched | TokenFailed
+    Wish | TokenFetched | TokenFailed
     | ConnectionMade | ConnectionLost | MessageReceived | TimePassed
 )  # fmt: skip
 Event: TypeAlias = DocumentEvent | LinkEvent

@@ -26,6 +26,12 @@ LATENCY_S: dict[Policy, float] = {Policy.INTERACTIVE: 0.0, Policy.BALANCED: 30.0
 """How long the oldest edit waits at most, where the app says nothing."""
 
 
+REST_S_MIN = 60.0
+"""A saver that may let edits wait for less does not hang up in between: connecting costs a wake-up too."""
+LEAD_S = 5.0
+"""So much earlier it connects again: what waits goes out when the connection is up."""
+
+
 class Pacing:
     """The policy, and whether what waits may go out now.
 

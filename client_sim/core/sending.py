@@ -25,6 +25,8 @@ class Sender:
             if batch.stop > self._holder.copy.numbered:
                 batch = self._number(batch)
             if batch is not None:
+                if not self._context.can_send(self._size(batch)):
+                    return True
                 frame, resent = window.frame(self._holder.copy, handle, batch)
                 self._context.counters.ops_resent += resent
                 self._context.send(frame)
@@ -41,6 +43,10 @@ class Sender:
                 copy.number_up_to(found.stop)
         self._context.counters.edits_merged += merged
         return found
+
+    def _size(self, batch: Batch) -> int:
+        updates = (entry.update for entry in self._holder.copy.outbox[batch.start : batch.stop])
+        return FRAME_OVERHEAD_BYTES + sum(UPDATE_OVERHEAD_BYTES + len(update) for update in updates)
 
     @property
     def _merged_bytes_max(self) -> int:

@@ -1,4 +1,4 @@
-"""The clocks of one connection: greeting, keepalive, and the token's end."""
+"""The clocks of one connection: the greeting, and the token's end."""
 
 from __future__ import annotations
 
@@ -19,11 +19,8 @@ class Session:
 
     def __init__(self) -> None:
         self._silent_at: float | None = None
-        self._ping_at: float | None = None
         self._token_at: float | None = None
         self._fetching = False
-        self._heartbeat_s = 0.0
-        self._pings = 0
 
     @classmethod
     def greeting(cls, silent_at: float) -> Session:
@@ -33,11 +30,8 @@ class Session:
         return session
 
     def welcomed(self, welcome: Welcome, token_age_s: float, now: float) -> Limits:
-        """Start the keepalive; the server's limits."""
-        self._heartbeat_s = welcome.heartbeat_ms / 1000
+        """The server's limits."""
         self._silent_at = None
-        self._ping_at = now + self._heartbeat_s if self._heartbeat_s else None
-        self.heard(now)
         if welcome.token_expires_ms > welcome.server_time_ms:
             self.expires_in((welcome.token_expires_ms - welcome.server_time_ms) / 1000, token_age_s, now)
         known = {name: value for name, value in welcome.limits.items() if name in Limits.__dataclass_fields__}
@@ -45,25 +39,11 @@ class Session:
 
     def deadline(self) -> float | None:
         token_at = None if self._fetching else self._token_at
-        return min((due for due in (self._silent_at, self._ping_at, token_at) if due is not None), default=None)
-
-    # --- keepalive
-
-    def heard(self, now: float) -> None:
-        """A message came: the connection lives. Before WELCOME only WELCOME counts."""
-        if self._ping_at is not None:
-            self._silent_at = now + 2 * self._heartbeat_s
+        return min((due for due in (self._silent_at, token_at) if due is not None), default=None)
 
     def is_silent(self, now: float) -> bool:
+        """True if what was to be said was not."""
         return self._silent_at is not None and now >= self._silent_at
-
-    def ping_due(self, now: float) -> int | None:
-        """The number of a PING that is due now: one each heartbeat, since the server listens for silence too."""
-        if self._ping_at is None or now < self._ping_at:
-            return None
-        self._ping_at = now + self._heartbeat_s
-        self._pings += 1
-        return self._pings
 
     # --- the token
 
@@ -74,6 +54,11 @@ class Session:
         """
         life_s = age_s + left_s
         self._token_at = now - age_s + max(life_s - REFRESH_MARGIN_S, life_s * 0.8)
+
+    @property
+    def is_fetching(self) -> bool:
+        """True while a token was asked for and is not there."""
+        return self._fetching
 
     def token_due(self, now: float) -> bool:
         """True, once, if a token should be fetched now."""

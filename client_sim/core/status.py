@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 
 class State(StrEnum):
@@ -14,17 +15,25 @@ class State(StrEnum):
     BLOCKED = "blocked"
 
 
-class Status(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Status:
     """What the app is told of a device or of a document.
 
-    `reason` says why it is blocked, as a protocol code does; of a device that is offline, in words, what went wrong.
+    `reason` says why it is not current, as a code of `client_sim.core.reasons`; `detail` more of it, in words for logs.
+    `since` is when it began to be so, by the clock of who tells it; two statuses that differ in it alone are equal.
     """
 
     state: State
     reason: str | None = None
+    detail: str | None = None
+    since: float | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
-        return f"{self.state} ({self.reason})" if self.reason else str(self.state)
+        why = ": ".join(part for part in (self.reason, self.detail) if part)
+        return f"{self.state} ({why})" if why else str(self.state)
+
+    def began(self, since: float | None) -> Status:
+        return replace(self, since=since)
 
 
 class Link(StrEnum):

@@ -227,7 +227,7 @@ class AsyncDevice:
             case effects.Problem():
                 if self.on_error:
                     self.on_error(effect)
-            case effects.Acknowledged() | effects.PresenceChanged() | effects.DataWiped():
+            case effects.Acknowledged() | effects.PresenceChanged() | effects.DataWiped() | effects.WindowClosed():
                 pass  # seen by those who wait, and in the documents
             case _:
                 assert_never(effect)

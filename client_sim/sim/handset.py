@@ -13,7 +13,7 @@ from client_sim.core.copy import EditTooBig
 from client_sim.core.device import Device
 from client_sim.core.ports import StoreError
 from client_sim.core.status import Link as LinkState
-from client_sim.core.status import State
+from client_sim.core.status import State, Status
 from client_sim.sim import editing
 from client_sim.sim.history import History
 from client_sim.sim.keys import PocketKey
@@ -236,7 +236,7 @@ class Handset:
         status = state.status()
         if self.device.link is not LinkState.OPEN:
             return f"link {self.device.link}, {self.device.status}"
-        if not self.may_write and status == (State.BLOCKED, Code.FORBIDDEN):
+        if not self.may_write and status == Status(State.BLOCKED, Code.FORBIDDEN):
             return None
         if status.state is not State.CURRENT or state.pending:
             return f"{status}, {state.pending} pending, {state.phase}"
@@ -382,7 +382,7 @@ class Handset:
                 if document is None:
                     self.world.history.say(self.label, "state", lambda: str(status.state))
                 self.world.history.say(self.label, "is", lambda: f"{status} on {document or 'the whole'}")
-            case effects.DocumentChanged() | effects.PresenceChanged():
+            case effects.DocumentChanged() | effects.PresenceChanged() | effects.WindowClosed():
                 pass
             case _:
                 assert_never(effect)

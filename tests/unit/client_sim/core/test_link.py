@@ -15,6 +15,7 @@ from client_sim.core.effects import (
     Problem,
     StatusChanged,
 )
+from client_sim.core.keepalive import ANSWER_S
 from client_sim.core.ports import Identity, StoreDamaged, StoreError
 from client_sim.core.status import LINKS, PHASES, Link, Phase, State, Status, move
 from client_sim.store import MemoryStore
@@ -264,11 +265,12 @@ def test_short_lived_tokens_are_not_fetched_over_and_over() -> None:
         assert len(rig.frames(Auth)) == n
 
 
-def test_a_silent_connection_is_given_up_after_two_heartbeats() -> None:
+def test_a_silent_connection_is_given_up_when_its_ping_is_not_answered() -> None:
     rig = Rig(FakeServer()).start().wait()
     assert isinstance(rig.sent[-1], Ping)
+    assert rig.now == 25
     rig.wait()
-    assert rig.now == 50
+    assert rig.now == 25 + ANSWER_S
     assert rig.told_of(CloseConnection)
     assert rig.device.link is Link.WAITING
 
@@ -296,12 +298,12 @@ def test_after_goaway_nothing_more_is_pushed() -> None:
 
 def test_what_went_wrong_is_told_until_it_goes_well() -> None:
     rig = Rig(FakeServer()).start().lose(None, "the cable")
-    assert str(rig.device.status) == "offline (connection lost: the cable)"
+    assert str(rig.device.status) == "offline (unreachable: connection lost: the cable)"
     rig.reachable = False
-    assert str(rig.wait().device.status) == "offline (connection lost)"
+    assert str(rig.wait().device.status) == "offline (unreachable: connection lost)"
     rig.reachable = True
     assert str(rig.wait().settle().device.status) == "current"
-    assert str(rig.lose(1013, "overloaded").device.status) == "offline (closed with 1013: overloaded)"
+    assert str(rig.lose(1013, "overloaded").device.status) == "offline (come_back_later: closed with 1013: overloaded)"
     rig.feed(events.Stopped())
     assert str(rig.device.status) == "offline"
 
@@ -310,7 +312,7 @@ def test_a_token_that_does_not_come_is_a_reason_as_well() -> None:
     rig = Rig(FakeServer())
     rig.token = None
     rig.begin().feed(events.TokenFailed("phone", "no route", refused=False))
-    assert str(rig.device.status) == "offline (no token: no route)"
+    assert str(rig.device.status) == "offline (no_token: no route)"
 
 
 @pytest.mark.parametrize("code", [4400, 4413, 1009])

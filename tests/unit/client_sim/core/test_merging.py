@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from pycrdt import Map, Text
 
@@ -17,6 +19,12 @@ from tests.unit.client_sim.rig import Rig
 
 def pushed(rig: Rig) -> list[bytes]:
     return [update for frame in rig.sent if isinstance(frame, Push) for update in frame.updates]
+
+
+def made(document: Replica, change: Callable[[Roots], object]) -> bytes:
+    update = document.edit(lambda doc: change(Roots(doc)))
+    assert update is not None
+    return update
 
 
 def test_what_was_typed_offline_is_one_op() -> None:
@@ -76,12 +84,10 @@ def test_a_merged_op_is_no_longer_than_the_bound(monkeypatch: pytest.MonkeyPatch
 
 def test_a_merge_has_only_the_deletes_of_its_own_edits() -> None:
     document = Replica(1)
-    first = document.edit(lambda doc: Roots(doc).text("body").append("0123456789"))
-    gone = document.edit(lambda doc: Roots(doc).text("body").delete(0, 5))
-    waiting = [document.edit(lambda doc, n=n: Roots(doc).text("body").delete(n, n + 1)) for n in (0, 0, 0)]
-    update = merged(document, [found for found in waiting if found])
-    assert first
-    assert gone
+    first = made(document, lambda roots: roots.text("body").append("0123456789"))
+    made(document, lambda roots: roots.text("body").delete(0, 5))
+    waiting = [made(document, lambda roots: roots.text("body").delete(0, 1)) for _ in range(3)]
+    update = merged(document, waiting)
     assert update
     reader = Replica.load((first,))
     reader.apply((update,))
@@ -90,7 +96,7 @@ def test_a_merge_has_only_the_deletes_of_its_own_edits() -> None:
 
 def test_nothing_is_merged_that_is_not_its_writers_last() -> None:
     document = Replica(1)
-    updates = [document.edit(lambda doc, w=w: Roots(doc).text("body").append(w)) or b"" for w in "abc"]
+    updates = [made(document, lambda roots: roots.text("body").append("a")) for _ in range(3)]
     assert merged(document, updates[:2]) is None
     assert merged(document, updates[1:])
     assert merged(document, updates)

@@ -1,0 +1,87 @@
+"""The documents that a device has open, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import assert_never
+
+from client_sim.core import events
+from client_sim.core.context import Context
+from client_sim.core.document import Document
+from client_sim.core.pending import Pending
+from client_sim.core.status import Phase, State
+from crdt.ids import DocumentId
+
+
+class Documents:
+    """In the order in which they were opened. `user` is whose own documents go without their owner, once known."""
+
+    def __init__(self, context: Context, user: str | None) -> None:
+        self.user = user
+        self.by_name: dict[str, Document] = {}
+        self._context = context
+
+    def __iter__(self) -> Iterator[Document]:
+        return iter(self.by_name.values())
+
+    def __getitem__(self, name: str) -> Document:
+        """Raises KeyError."""
+        return self.by_name[self.key(name)]
+
+    def key(self, name: str) -> str:
+        """One name for one document."""
+        if name in self.by_name:  # opened before the user was known
+            return name
+        owner, slash, rest = name.rpartition("/")
+        return rest if slash and owner == self.user else name
+
+    def handle(self, event: events.DocumentEvent, now: float) -> None:
+        """What the app wants of one document. Raises what `Device.handle` says."""
+        match event:
+            case events.OpenRequested(name):
+                self._open(self.key(name))
+            case events.CloseRequested(name):
+                self.by_name.pop(self.key(name)).leave()
+            case events.Edited(name, change):
+                self[name].edit(change, now)
+            case events.PresenceSet(name, payload):
+                self[name].set_presence(payload)
+            case events.AuditRequested(name):
+                self[name].audit()
+            case events.Unblocked(name):
+                self[name].unblock(now)
+            case _:
+                assert_never(event)
+
+    def _open(self, name: str) -> None:
+        if name not in self.by_name:
+            DocumentId.parse(name, self.user or "user")
+            document = Document(self._context, name)
+            assert document.copy is not None  # loads it: damage shows here
+            self.by_name[name] = document
+
+    def join(self) -> None:
+        """Ask the server for those that are not open there. The link must be open."""
+        for document in self:
+            if document.phase is Phase.CLOSED and document.retry_at is None:
+                self._context.send(document.opening())
+
+    # --- all of them together
+
+    def is_any(self, state: State) -> bool:
+        return any(document.status().state is state for document in self)
+
+    def backlog(self, now: float) -> Pending:
+        """What is pending of all."""
+        return sum((document.backlog(now) for document in self), Pending())
+
+    def waits_since(self, now: float) -> float | None:
+        """When the oldest edit was made that could be sent and was not."""
+        times = [since for document in self if (since := document.waits_since(now)) is not None]
+        return min(times, default=None)
+
+    def is_receiving(self) -> bool:
+        return any(document.phase in (Phase.OPENING, Phase.RECEIVING, Phase.RESYNCING) for document in self)
+
+    def next_retry(self) -> float | None:
+        return min((document.retry_at for document in self if document.retry_at is not None), default=None)

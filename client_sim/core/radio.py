@@ -1,0 +1,44 @@
+"""What waits goes out together: when it is time, or along with what wakes the radio anyway."""
+
+from __future__ import annotations
+
+from client_sim.core.context import Context
+from client_sim.core.documents import Documents
+from client_sim.core.keepalive import KeepAlive
+
+
+class Radio:
+    """Looks, after each event of an open connection, at what was sent and heard, and at what waits."""
+
+    def __init__(self, context: Context, documents: Documents) -> None:
+        self.keepalive = KeepAlive()
+        self._context = context
+        self._documents = documents
+        self._looked_at = 0.0
+
+    def deadline(self) -> float | None:
+        """When what waits has waited long enough; None if it waits for something else."""
+        if self._context.pacing.is_open:
+            return None
+        since = self._documents.waits_since(self._looked_at)
+        return None if since is None else since + self._context.pacing.latency_s
+
+    def send_what_waits(self, now: float) -> None:
+        """At once, and what is still on its way as soon as there is room."""
+        self._context.pacing.release()
+        for document in self._documents:
+            document.flush(now)
+        if self._documents.waits_since(now) is None:
+            self._context.pacing.hold()
+
+    def pace(self, now: float) -> None:
+        self._looked_at = now
+        pacing = self._context.pacing
+        woken = self._context.take_traffic() and pacing.traffic(now)
+        due = self.deadline()
+        if pacing.is_released or woken or (due is not None and now >= due):
+            self.send_what_waits(now)
+        if self._context.take_traffic():
+            pacing.traffic(now)
+        if asked := self._context.take_asked():
+            self.keepalive.asked(asked, now)
