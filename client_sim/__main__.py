@@ -6,11 +6,12 @@ Exit codes: 0 all was as promised; 1 it was not; 2 it could not be done, and sta
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -19,6 +20,11 @@ from typer.exceptions import TyperException
 from client_sim import pair as pairs
 from client_sim.demo import command
 from client_sim.demo.processes import DemoFailed
+from client_sim.fleet import command as fleets
+from client_sim.fleet.capacity import RecordingError, read_recording
+from client_sim.fleet.command import StoreKind
+from client_sim.fleet.plan import Plan
+from client_sim.fleet.profiles import PROFILES as NETWORKS
 from client_sim.sim import command as simulation
 from client_sim.sim.weather import PROFILES
 from client_sim.traces import TraceError
@@ -45,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _end(str(exc), NOT_AS_PROMISED)
     except TyperException as exc:
         return _end(f"{exc.format_message()} Try --help.", NOT_DONE)
-    except (pairs.NotPossible, simulation.NotPossible, TraceError, OSError) as exc:
+    except (pairs.NotPossible, simulation.NotPossible, fleets.NotPossible, RecordingError, TraceError, OSError) as exc:
         return _end(str(exc), NOT_DONE)
 
 
@@ -93,6 +99,57 @@ def sim(
         raise typer.BadParameter(f"there is no profile {profile!r}")
     request = simulation.Request(seeds, seed, profile, minutes, trace_out, report, time.monotonic)
     return simulation.run(_console(), request)
+
+
+def _seconds(value: str | float) -> float:
+    """Defaults come here too, which are numbers."""
+    try:
+        return fleets.read_duration(str(value))
+    except ValueError as exc:
+        raise typer.BadParameter(str(exc)) from exc
+
+
+def _time(text: str) -> Any:
+    """An option that is a time."""
+    return typer.Option(help=text, parser=_seconds, metavar="TIME")
+
+
+@app.command()
+def fleet(
+    users: Annotated[int, typer.Option(help="How many users.", min=1)] = 20,
+    devices: Annotated[int, typer.Option(help="How many devices each of them has.", min=1)] = 3,
+    profile: Annotated[str, typer.Option(help=f"The network of all: {', '.join(NETWORKS)}.")] = "lte",
+    throughput: Annotated[
+        Path | None, typer.Option(help="A recording in place of its rates: mahimahi, seconds and Mbit/s, or HSDPA.")
+    ] = None,
+    duration: Annotated[float, _time("How long: 90s, 10m.")] = 60.0,
+    speed: Annotated[float, typer.Option(help="How much faster people come, go and pause.", min=1e-3)] = 20.0,
+    burst: Annotated[list[float] | None, _time("When everybody is notified; more than once, if you like.")] = None,
+    restart_at: Annotated[float | None, _time("When the server is killed with -9, and started again.")] = None,
+    server: Annotated[str | None, typer.Option(help="A server's address. Default: one of the fleet's own.")] = None,
+    secret_file: Annotated[
+        Path | None, typer.Option(help=f"That server's HS256 secret. Default: {fleets.SECRET_VARIABLE}.")
+    ] = None,
+    store: Annotated[StoreKind, typer.Option(help="Where devices keep what they have.")] = StoreKind.SQLITE,
+    old_stores: Annotated[float, typer.Option(help="The share of stores of an older format.", min=0, max=1)] = 0.1,
+    budget: Annotated[float, _time("What all have in the end to converge.")] = 90.0,
+    seed: Annotated[int, typer.Option(help="For what is left to chance.")] = 1,
+    report: Annotated[Path | None, typer.Option(help="A file for a page with plots.")] = None,
+    json: Annotated[Path | None, typer.Option(help="A file for all figures.")] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Lines, and no live picture.")] = False,
+) -> int:
+    """Let many devices live on real networks, with a real server, and see what their users would."""
+    if profile not in NETWORKS:
+        raise typer.BadParameter(f"there is no profile {profile!r}: there are {', '.join(NETWORKS)}")
+    recording = None if throughput is None else read_recording(throughput)
+    plan = Plan(
+        users, devices, NETWORKS[profile], duration, speed, seed, recording, bursts_s=tuple(burst or ()),
+        restart_at_s=restart_at, old_stores=old_stores, budget_s=budget,
+    )  # fmt: skip
+    recorded = None if throughput is None else throughput.name
+    command = shlex.join(["python", "-m", "client_sim", *sys.argv[1:]])
+    request = fleets.Request(plan, server, secret_file, report, json, plain, store, recorded, command)
+    return fleets.run(_console(), request)
 
 
 def _console() -> Console:

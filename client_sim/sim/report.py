@@ -12,6 +12,8 @@ from string import Template
 
 from plotly.offline import get_plotlyjs
 
+from client_sim.html import STYLE
+from client_sim.html import rows as table_rows
 from client_sim.sim.history import Line
 from client_sim.sim.plan import Plan
 from client_sim.sim.run import Outcome
@@ -52,8 +54,9 @@ def page(subject: Subject) -> str:
         title=escape(f"Seed {subject.plan.seed}: {verdict}"),
         kind="broken" if failure else "held",
         message=f"<pre>{escape(failure.message)}</pre>" if failure else "",
-        summary=_table(_about(subject)),
-        tally=_table(rows(outcome.days, outcome.device_days, outcome.counts)),
+        summary=table_rows(_about(subject)),
+        style=STYLE,
+        tally=table_rows(rows(outcome.days, outcome.device_days, outcome.counts)),
         plotly=get_plotlyjs(),
         parts="\n".join(parts),
     )
@@ -74,10 +77,6 @@ def _about(subject: Subject) -> Iterable[tuple[str, str]]:
     yield "chances and rates", ", ".join(f"{name} {value:.3g}" for name, value in chances.items())
     spans = {name: value for name, value in asdict(weather).items() if name != "faults" and isinstance(value, tuple)}
     yield "seconds", ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in spans.items())
-
-
-def _table(about: Iterable[tuple[str, str]]) -> str:
-    return "".join(f"<tr><th>{escape(title)}</th><td>{escape(text)}</td></tr>\n" for title, text in about)
 
 
 def _part(name: str, title: str, outcome: Outcome, *, open_: bool) -> list[str]:
@@ -128,16 +127,7 @@ _PAGE = Template("""<!doctype html>
 <meta charset="utf-8">
 <title>$title</title>
 <style>
-body { font: 14px/1.4 system-ui, sans-serif; margin: 0 24px 48px; color: #252525; }
-h1 { font-size: 22px; margin: 0 -24px 12px; padding: 14px 24px; color: white; }
-h1.held { background: #238b45; } h1.broken { background: #cb181d; }
-h2 { font-size: 17px; margin: 24px 0 0; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #fff5f0; border-left: 4px solid #cb181d;
-      padding: 8px 12px; max-height: 12em; overflow: auto; }
-.head { display: grid; grid-template-columns: 1fr 1fr; gap: 32px; align-items: start; }
-table { border-collapse: collapse; }
-th { text-align: left; font-weight: 600; vertical-align: top; padding: 1px 16px 1px 0; white-space: nowrap; }
-td { vertical-align: top; padding: 1px 16px 1px 0; overflow-wrap: anywhere; }
+$style
 summary { cursor: pointer; margin: 8px 0; font-weight: 600; }
 .history { font: 12px/1.5 ui-monospace, monospace; }
 .history td:first-child { text-align: right; white-space: nowrap; } .history td:nth-child(2) { white-space: nowrap; }
