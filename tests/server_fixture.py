@@ -99,6 +99,7 @@ async def _running(
         listener = await Listener.open(
             "127.0.0.1", port,
             sink=driver,
+            entrance=driver.links,
             app=probes(telemetry.registry, lambda: True),
             on_error=on_error,
             options=transport,

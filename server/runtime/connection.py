@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Final, cast
+from typing import ClassVar, Final, cast
 
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import State
@@ -18,7 +18,6 @@ from server.runtime.transport import Shared
 from server.runtime.wire import SHORT_BYTES, frame_bytes, short_messages
 
 TURN_FRAMES: Final = 64
-PING: Final = Frame(Opcode.PING, b"").serialize(mask=False)
 LATE_BYTES_MAX: Final = 2 << 20
 """What a peer may send before it takes notice of our close frame."""
 
@@ -44,6 +43,7 @@ class Connection(asyncio.Protocol):
     `outbox_drained_bytes`, so "writing is not paused" means "the reader has caught up".
     """
 
+    PING: ClassVar[bytes] = Frame(Opcode.PING, b"").serialize(mask=False)
     __slots__ = (
         "_address",
         "_awaiting_drain",
@@ -475,7 +475,7 @@ class Connection(asyncio.Protocol):
             self._arm(options.ping_interval_s - silent_s, self._watch)
             return
         self._arm(options.ping_timeout_s, self._judge_silence, now, self._taken_bytes())
-        self._queue(PING)
+        self._queue(self.PING)
 
     def _judge_silence(self, pinged_at: float, taken_bytes: int) -> None:
         """Anything from the peer is life; so is taking bytes that were stuck: then the ping waits behind them.

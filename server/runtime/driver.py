@@ -34,6 +34,7 @@ from server.runtime.rehearsal import REHEARSAL_S_MAX, document_digest, packed_in
 from server.runtime.telemetry import Telemetry
 from server.runtime.wire import encode_message
 from server.runtime.worker import PROCESSES, Worker, WorkerDied, WorkerMissing
+from server.runtime.yjs import Links, YjsMember
 from server.storage.compaction import CompactionError, compact
 
 CLOCK_READ_S = 10.0
@@ -83,6 +84,8 @@ class Driver:
         self._log = structlog.get_logger("syncline")
         self._sessions: dict[SessionId, Connection] = {}
         self._session_ids = count(1)
+        self.links = Links(self.feed, lambda: next(self._session_ids), options.hello_timeout_s)
+        """Yjs documents, each a session as well."""
         self._imports: dict[int, asyncio.Future[int]] = {}
         self._import_ids = count(1)
         self._loads = asyncio.Semaphore(LOADS_MAX)
@@ -229,15 +232,15 @@ class Driver:
             case effects.Close(session, code, reason):
                 self._with_connection(session, lambda connection: connection.close(code, reason))
             case effects.AwaitDrain(session):
-                self._with_connection(session, Connection.await_drain)
+                self._with_connection(session, lambda connection: connection.await_drain())
             case effects.PauseReading(session):
-                self._with_connection(session, Connection.pause_reading)
+                self._with_connection(session, lambda connection: connection.pause_reading())
             case effects.GiveBack(session, messages):
                 self._with_connection(session, lambda connection: connection.give_back(messages))
             case effects.ResumeReading(session):
-                self._with_connection(session, Connection.resume_reading)
+                self._with_connection(session, lambda connection: connection.resume_reading())
             case effects.HelloAccepted(session):
-                self._with_connection(session, Connection.accept_large_messages)
+                self._with_connection(session, lambda connection: connection.accept_large_messages())
             case effects.DeviceSeen(device, agent, time_ms):
                 self.devices.saw(device, agent, time_ms)
             case effects.Compact(document):
@@ -269,6 +272,8 @@ class Driver:
             connection = self._sessions.get(session)
             if connection is not None:
                 connection.send(frame)
+        if self.links:
+            self.links.send(sessions, data)
 
     def _publish(self, publish: effects.Publish) -> None:
         framed = [encode_message(delta) for delta in publish.deltas]
@@ -283,9 +288,11 @@ class Driver:
                 continue
             deltas_alone = deltas_alone or b"".join(framed)
             connection.send(deltas_alone)
+        if self.links:
+            self.links.publish(publish)
 
-    def _with_connection(self, session: SessionId, act: Callable[[Connection], None]) -> None:
-        connection = self._sessions.get(session)
+    def _with_connection(self, session: SessionId, act: Callable[[Connection | YjsMember], None]) -> None:
+        connection = self._sessions.get(session) or self.links.get(session)
         if connection is not None:
             act(connection)
 

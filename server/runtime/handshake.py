@@ -16,7 +16,7 @@ from server.runtime.connection import Connection
 from server.runtime.lobby import peer_address
 from server.runtime.transport import Shared
 from server.runtime.upgrade import plain_upgrade
-from server.runtime.wire import bearer_token, hardened, refusal, server_protocol
+from server.runtime.wire import bearer_token, hardened, offered_token, refusal, server_protocol
 
 _HEAD_END: Final = b"\r\n\r\n"
 _SECRETS: Final = ("token", "access_token")
@@ -99,12 +99,17 @@ class Handshake(asyncio.Protocol):
     def _route(self, head_bytes: int) -> None:
         head, rest = bytes(self._received[:head_bytes]), bytes(self._received[head_bytes:])
         path, query = _target(head)
-        if _has_secret(query):
+        entrance = self._shared.entrance
+        is_visit = entrance is not None and entrance.takes(path)
+        may_have_token = is_visit and entrance is not None and entrance.may_have_token(path)
+        if not may_have_token and _secrets(query):
             self._refuse(HTTPStatus.BAD_REQUEST, "A token does not belong in a URL: others log those. Use a header.\n")
-        elif path != PATH:
+        elif path != PATH and not is_visit:
             self._serve_http(head + rest)
         elif not self._shared.sockets.has_room(self._address):
             self._turn_away()
+        elif is_visit:
+            self._ask_library(head, rest, path, query)
         else:
             self._upgrade(head, rest)
 
@@ -123,26 +128,31 @@ class Handshake(asyncio.Protocol):
         else:
             self._ask_library(head, rest)
 
-    def _ask_library(self, head: bytes, rest: bytes) -> None:
-        protocol = server_protocol(self._shared.options)
+    def _ask_library(self, head: bytes, rest: bytes, path: str = PATH, query: str = "") -> None:
+        protocol = server_protocol(self._shared.options, yjs=path != PATH)
         protocol.receive_data(head)
-        bearer: str | None = None
+        token: str | None = None
         for request in protocol.events_received():
             assert isinstance(request, Request)
-            bearer = bearer_token(request)
+            token = bearer_token(request)
+            if path != PATH:
+                token = token or offered_token(request) or next(iter(_secrets(query)), None)
             protocol.send_response(hardened(protocol.accept(request)))
         answer = b"".join(protocol.data_to_send())
         if protocol.state is State.OPEN:
-            self._accept(answer, bearer, head, rest)
+            self._accept(answer, token, head, rest, path)
         else:
             self._hang_up(answer or refusal(HTTPStatus.BAD_REQUEST, "This is no valid HTTP request.\n"))
 
-    def _accept(self, answer: bytes, bearer: str | None, head: bytes, rest: bytes) -> None:
+    def _accept(self, answer: bytes, token: str | None, head: bytes, rest: bytes, path: str = PATH) -> None:
         self._shared.counters.bytes_received += len(head)
         self._shared.lobby.leave(self)
-        connection = Connection(self._shared, self._transport, self._address)
+        if path == PATH or self._shared.entrance is None:
+            connection = Connection(self._shared, self._transport, self._address)
+        else:
+            connection = self._shared.entrance.connection(path, self._shared, self._transport, self._address)
         self._leave()
-        connection.open(answer, bearer)
+        connection.open(answer, token)
         if rest:
             connection.data_received(rest)
 
@@ -185,5 +195,8 @@ def _target(head: bytes) -> tuple[str, str]:
             return "", ""
 
 
-def _has_secret(query: str) -> bool:
-    return bool(query) and any(name.lower() in _SECRETS for name, _ in parse_qsl(query, keep_blank_values=True))
+def _secrets(query: str) -> list[str]:
+    """The tokens in a query."""
+    if not query:
+        return []
+    return [value for name, value in parse_qsl(query, keep_blank_values=True) if name.lower() in _SECRETS]

@@ -12,7 +12,7 @@ from server.runtime.acceptor import Acceptor, listening_sockets
 from server.runtime.handshake import Handshake
 from server.runtime.http import HttpServer
 from server.runtime.lobby import Lobby, Sockets
-from server.runtime.transport import Flusher, Rounds, Shared, Sink, TransportCounters, TransportOptions
+from server.runtime.transport import Entrance, Flusher, Rounds, Shared, Sink, TransportCounters, TransportOptions
 
 
 class Listener:
@@ -35,10 +35,12 @@ class Listener:
         on_error: Callable[[Exception], None],
         options: TransportOptions | None = None,
         tls: ssl.SSLContext | None = None,
+        entrance: Entrance | None = None,
     ) -> Listener:
         """Listen; port 0 takes a free one. Raises OSError where that is not possible, as when the port is in use.
 
-        `app` serves every path but that of the protocol. `on_error` is told what the sink raises.
+        `app` serves every path but that of the protocol, and those that `entrance` takes. `on_error` is told what the
+        sink raises.
         """
         loop = asyncio.get_running_loop()
         options = options or TransportOptions()
@@ -46,7 +48,7 @@ class Listener:
         address = sockets[0].getsockname()[:2]
         lobby = Lobby(options.unverified_max, options.unverified_bytes_max)
         census = Sockets(options.sockets_max, options.sockets_per_address_max, options.proxies)
-        shared = Shared(loop, sink, options, on_error, Flusher(loop), Rounds(loop), lobby, census)
+        shared = Shared(loop, sink, options, on_error, Flusher(loop), Rounds(loop), lobby, census, entrance)
         http = HttpServer(app, shared)
         acceptor = Acceptor(sockets, shared, tls, lambda: Handshake(shared, http.protocol))
         return cls(acceptor, address, shared, http)

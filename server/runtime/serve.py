@@ -84,6 +84,7 @@ async def serve(settings: ServeSettings, announce: Callable[[tuple[str, int]], N
                 settings.host,
                 settings.port,
                 sink=driver,
+                entrance=driver.links,
                 app=probes(telemetry.registry, lambda: ready),
                 on_error=lambda error: log.error("sink_failed", exc_info=error),
                 options=options,

@@ -94,6 +94,22 @@ class Sink(Protocol):
         ...
 
 
+class Entrance(Protocol):
+    """Takes WebSockets on paths that are not the protocol's."""
+
+    def takes(self, path: str) -> bool:
+        """Whether a path, as it stands in the request, is one of them."""
+        ...
+
+    def may_have_token(self, path: str) -> bool:
+        """Whether a token may stand in the query there, for clients that can put it nowhere else."""
+        ...
+
+    def connection(self, path: str, shared: Shared, transport: asyncio.Transport, address: str) -> Connection:
+        """For an accepted handshake on such a path. Its token is told to `Connection.open`."""
+        ...
+
+
 @dataclass(slots=True)
 class TransportCounters:
     """Totals since the listener opened. Bytes are those of TCP, inside TLS, with heads and framing."""
@@ -212,5 +228,6 @@ class Shared:
     rounds: Rounds
     lobby: Lobby
     sockets: Sockets
+    entrance: Entrance | None = None
     members: Members = field(default_factory=Members)
     counters: TransportCounters = field(default_factory=TransportCounters)

@@ -17,6 +17,9 @@ from crdt.protocol.frames import SUBPROTOCOL
 from server.runtime.transport import TransportOptions
 
 ANY_ORIGIN: Final = "*"
+YJS_SUBPROTOCOL: Final = "syncline.yjs"
+TOKEN_SUBPROTOCOL: Final = "syncline.token."
+"""Before a token, among the subprotocols that a Yjs client offers beside `YJS_SUBPROTOCOL`."""
 SHORT_BYTES: Final = 125
 """A frame with more says its length in further bytes (RFC 6455, 5.2)."""
 SECURITY_HEADERS: Final = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
@@ -71,12 +74,15 @@ _BINARY_WHOLE: Final = b"\x82"
 _MASKED: Final = 0x80
 
 
-def server_protocol(options: TransportOptions) -> ServerProtocol:
-    """A protocol that waits for a request head. It has no extensions: compression costs 30 KiB for an idle device."""
+def server_protocol(options: TransportOptions, *, yjs: bool = False) -> ServerProtocol:
+    """A protocol that waits for a request head. It has no extensions: compression costs 30 KiB for an idle device.
+
+    `yjs`: for a client of y-websocket or Hocuspocus, which may offer any subprotocols.
+    """
     return ServerProtocol(
         origins=None if ANY_ORIGIN in options.origins else [*map(Origin, options.origins), None],
-        subprotocols=[Subprotocol(SUBPROTOCOL)],
-        select_subprotocol=_select_subprotocol,
+        subprotocols=[Subprotocol(YJS_SUBPROTOCOL if yjs else SUBPROTOCOL)],
+        select_subprotocol=_select_yjs if yjs else _select_subprotocol,
         max_size=options.hello_bytes_max,
         logger=_logger,
     )
@@ -106,6 +112,19 @@ def bearer_token(request: Request) -> str | None:
             return token.strip() if scheme.lower() == "bearer" else None
         case _:
             return None
+
+
+def offered_token(request: Request) -> str | None:
+    """The token that a browser, which can set no headers, has put among the subprotocols."""
+    for value in request.headers.get_all("Sec-WebSocket-Protocol"):
+        for offered in value.split(","):
+            if offered.strip().startswith(TOKEN_SUBPROTOCOL):
+                return offered.strip().removeprefix(TOKEN_SUBPROTOCOL)
+    return None
+
+
+def _select_yjs(protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    return Subprotocol(YJS_SUBPROTOCOL) if YJS_SUBPROTOCOL in offered else None
 
 
 def _select_subprotocol(protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:

@@ -1,0 +1,306 @@
+"""One document on one Yjs socket, playing an ephemeral device towards the hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import assert_never
+
+import msgpack
+
+from crdt.errors import BadUpdate
+from crdt.protocol import frames
+from crdt.protocol.codec import decode_updates, encode
+from crdt.protocol.codes import CLOSE, Code
+from crdt.protocol.frames import PROTOCOL_VERSION, Access, Mode, ServerFrame
+from crdt.update import EMPTY_STATE_VECTOR, EMPTY_UPDATE, read_update
+from server.yjs import messages
+from server.yjs.debts import Debts
+from server.yjs.dialect import Dialect, close_code_of, reason_of
+from server.yjs.messages import NULL, ClientState, Message
+from server.yjs.people import People, payload_of
+
+OPEN_REF = 1
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The document is over on this socket."""
+
+    close_code: int
+    reason: str
+
+
+class Link:
+    """`receive` what the client says, `told` what the hub sends. Then `frames` are for the hub, `out` for the client,
+    `texts` for the other clients of the document; the caller empties them. After `end` is there, nothing more counts.
+
+    `prefix` comes before each message to the client.
+    """
+
+    def __init__(self, document: str, dialect: Dialect, prefix: bytes = b"") -> None:
+        self.prefix = prefix
+        self.handle: int | None = None
+        """The document's, once it is open."""
+        self.frames: list[bytes] = []
+        self.out: list[bytes] = []
+        self.texts: list[messages.Stateless] = []
+        self.end: End | None = None
+        self._document = document
+        self._dialect = dialect
+        self._access = Access.WRITE
+        self._epoch = b""
+        self._next_op = 1
+        self._answer_op = 0
+        """The op that our last step 1 was answered with."""
+        self._is_first = False
+        """The answer that comes next may give back what the store has lost."""
+        self._asked = False
+        """Our step 1 was not answered yet."""
+        self._state_vector = EMPTY_STATE_VECTOR
+        """What the client had at its last step 1. It may have more by now."""
+        self._server_vector = EMPTY_STATE_VECTOR
+        self._chunked: list[bytes] | None = None
+        self._debts = Debts()
+        self._people = People()
+        self._own: ClientState | None = None
+        """What the client shows of itself."""
+        self._last_error = ""
+
+    # --- who it is
+
+    def greet(self, token: str, agent: str) -> None:
+        """Say HELLO. An empty token: the socket brought one."""
+        self._say(frames.Hello(PROTOCOL_VERSION, token, "", agent, {"sv": True}))
+
+    def renew(self, token: str) -> None:
+        self._say(frames.Auth(token))
+
+    # --- what the client says
+
+    def receive(self, message: Message | None, size: int) -> None:
+        """A message of `size` bytes, which cost the client so much of its share. Raises PeerError."""
+        before = len(self.frames)
+        match message:
+            case messages.StepOne(state_vector):
+                self._step_1(state_vector)
+            case messages.Changes(update, is_answer):
+                self._changes(update, is_answer=is_answer)
+            case messages.Awareness(states):
+                self._awareness(states)
+            case messages.QueryAwareness():
+                self._tell(self._people.all())
+            case messages.Stateless():
+                self.texts.append(message)
+            case messages.Token() | messages.CloseDocument() | None:
+                pass
+            case _:
+                assert_never(message)
+        if len(self.frames) == before:
+            self._charge(size)
+
+    def _step_1(self, state_vector: bytes) -> None:
+        self._state_vector = state_vector
+        self._debts.begin()
+        if self.handle is None:
+            self._say(frames.Open(OPEN_REF, self._document, None, state_vector))
+        else:
+            self._say(frames.Resync(self.handle, None, state_vector))
+
+    def _changes(self, update: bytes, *, is_answer: bool) -> None:
+        if self.handle is None:
+            self._debts.carry()
+            return
+        updates = 1
+        if is_answer:
+            updates, self._asked = self._debts.take_carried(), False
+        if self._access is Access.READ:
+            self._not_taken(update, updates, is_answer=is_answer)
+        elif update == EMPTY_UPDATE:
+            self._tell_saved(self._debts.add_to_last(updates))
+        else:
+            self._push(update, updates, is_answer=is_answer)
+
+    def _push(self, update: bytes, updates: int, *, is_answer: bool) -> None:
+        assert self.handle is not None
+        op, self._next_op = self._next_op, self._next_op + 1
+        if is_answer:
+            self._answer_op = op
+        self._debts.add(op, updates)
+        self._say(frames.Push(self.handle, op, (update,), heal=is_answer and self._is_first))
+        self._is_first = False
+
+    def _not_taken(self, update: bytes, updates: int, *, is_answer: bool) -> None:
+        """The client may only read. Of an answer without content nothing is lost: it may repeat deletes."""
+        is_nothing = is_answer and not _has_content(update)
+        self._tell_saved(updates, is_saved=is_nothing)
+        if not is_nothing and (told := self._dialect.read_only()):
+            self._tell(told)
+
+    def _awareness(self, states: tuple[ClientState, ...]) -> None:
+        """The first client that a socket shows is its own. Clients repeat what others show, which is left out."""
+        for state in states:
+            own = self._own
+            if own is None and state.state != NULL:
+                self._show(state)
+            elif own is not None and state.client == own.client and state.clock >= own.clock:
+                if state.state == own.state:
+                    self._tell(self._people.renewed())
+                self._show(state)
+
+    def _show(self, state: ClientState) -> None:
+        self._own = state
+        if self.handle is not None:
+            payload = None if state.state == NULL else payload_of(state)
+            self._say(frames.Presence(self.handle, payload))
+
+    # --- what the hub says
+
+    def told(self, frame: ServerFrame | None) -> None:  # noqa: C901 - one line for each frame
+        match frame:
+            case frames.Opened():
+                self._opened(frame)
+            case frames.Chunk():
+                self._chunk(frame)
+            case frames.Delta():
+                self._tell_updates(frame.updates)
+            case frames.Ack(_, op, _, _):
+                self._tell_saved(self._debts.settle(op))
+            case frames.DevicePresence(_, device, payload):
+                if (shown := self._people.told(device, payload)) is not None:
+                    self._tell(shown)
+            case frames.Error():
+                self._refused(frame)
+            case frames.Welcome():
+                self._people.clock = frame.server_time_ms
+            case frames.Expiring():
+                if told := self._dialect.token_ends():
+                    self._tell(told)
+            case frames.Nonce() | frames.GoAway() | frames.Pong() | frames.Audited() | None:
+                pass
+            case _:
+                assert_never(frame)
+
+    def closed(self, close_code: int, reason: str) -> None:
+        """The hub has ended the session."""
+        if close_code == CLOSE_RATE_LIMITED:
+            close_code = close_code_of(Code.RATE_LIMITED)
+        self._finish(End(close_code, self._last_error or reason))
+
+    def _opened(self, opened: frames.Opened) -> None:
+        is_first = self.handle is None
+        self.handle, self._access = opened.handle, opened.access
+        if opened.cursor.epoch != self._epoch:
+            self._rewind(opened.acked_op + 1)
+            self._epoch = opened.cursor.epoch
+            self._is_first = opened.cursor.seq > 0
+        self._server_vector = opened.state_vector or EMPTY_STATE_VECTOR
+        if is_first and (told := self._dialect.opened(opened.access)):
+            self._tell(told)
+        match opened.mode:
+            case Mode.NEED_SV:
+                self._ask_for_state()
+            case Mode.DIFF if opened.more:
+                self._chunked = []
+            case Mode.DIFF:
+                self._answer(opened.updates)
+            case Mode.TAIL | Mode.CURRENT:  # the server has brought a slow reader current
+                self._tell_updates(opened.updates)
+        if is_first and self._own is not None:
+            self._show(self._own)
+
+    def _chunk(self, chunk: frames.Chunk) -> None:
+        if self._chunked is None:
+            return
+        self._chunked.append(chunk.data)
+        if chunk.offset + len(chunk.data) >= chunk.total:
+            chunks, self._chunked = self._chunked, None
+            self._answer(decode_updates(b"".join(chunks), deflated=False))
+
+    def _answer(self, updates: tuple[bytes, ...]) -> None:
+        (diff,) = updates
+        self._tell(messages.step_2(diff))
+        self._ask(self._server_vector)
+
+    def _ask(self, state_vector: bytes) -> None:
+        """Have the client send what we lack."""
+        self._asked = True
+        self._tell(messages.step_1(state_vector))
+
+    def _ask_for_state(self) -> None:
+        """Have the hub tell its state, and then the client what we lack of its own."""
+        assert self.handle is not None
+        self._say(frames.Resync(self.handle, None, self._state_vector))
+
+    def _rewind(self, op: int) -> None:
+        """Our next op is `op`: what was sent under later numbers is in the answer to our next step 1."""
+        self._debts.rewind(op)
+        self._next_op, self._answer_op = op, 0
+
+    def _refused(self, error: frames.Error) -> None:
+        self._last_error = reason_of(error.code, error.message)
+        op = (error.detail or {}).get("op")
+        match error.code:
+            case Code.MISSING_DEPS if op != self._answer_op:
+                assert isinstance(op, int)
+                self._rewind(op)
+                if not self._asked:
+                    self._ask((error.detail or {})["sv"])
+            case Code.OP_GAP:
+                self._rewind((error.detail or {})["expected"])
+                self._ask_for_state()
+            case Code.FORBIDDEN if isinstance(op, int):
+                self._forbidden_to_write(op)
+            case code if code not in CLOSE:  # else the hub ends the session
+                self._finish(End(close_code_of(code), self._last_error))
+            case _:
+                pass
+
+    def _forbidden_to_write(self, op: int) -> None:
+        self._access = Access.READ
+        self._rewind(op)
+        self._tell_saved(self._debts.take_carried(), is_saved=False)
+        if told := self._dialect.read_only():
+            self._tell(told)
+
+    # --- saying
+
+    def _say(self, frame: frames.DeviceFrame) -> None:
+        self.frames.append(encode(frame))
+
+    def _charge(self, size: int) -> None:
+        """What is appended to a frame is ignored, and paid for."""
+        self.frames.append(encode(frames.Ping(0)) if size <= PING_BYTES else _padded_ping(size))
+
+    def _tell(self, message: bytes) -> None:
+        self.out.append(self.prefix + message)
+
+    def _tell_updates(self, updates: tuple[bytes, ...]) -> None:
+        for update in updates:
+            self._tell(messages.update_message(update))
+
+    def _tell_saved(self, updates: int, *, is_saved: bool = True) -> None:
+        if told := self._dialect.saved(is_saved=is_saved):
+            for _ in range(updates):
+                self._tell(told)
+
+    def _finish(self, end: End) -> None:
+        if self.end is None:
+            self.end = end
+
+
+CLOSE_RATE_LIMITED = 4429
+
+PING_BYTES = 16
+
+
+def _padded_ping(size: int) -> bytes:
+    packed: bytes = msgpack.packb([frames.Ping.TYPE, 0, bytes(size)])
+    return packed
+
+
+def _has_content(update: bytes) -> bool:
+    """What can not be read counts as content."""
+    try:
+        return bool(read_update(update).sections)
+    except BadUpdate:
+        return True
