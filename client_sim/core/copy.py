@@ -54,7 +54,8 @@ class LocalCopy:
         self._name = name
         self.progress: Progress = stored.progress
         self.outbox: list[OutboxEntry] = list(stored.outbox)
-        self._next_position = self.outbox[-1].position + 1 if self.outbox else 1
+        self.next_position = self.outbox[-1].position + 1 if self.outbox else 1
+        """Where the next edit will be in the outbox."""
         self._numbered = sum(entry.number is not None for entry in self.outbox)
         self._state_bytes = len(stored.state or b"")
         self._cached = len(stored.updates)
@@ -126,8 +127,8 @@ class LocalCopy:
         return update
 
     def _enqueue(self, update: bytes, *, heal: bool = False) -> None:
-        entry = OutboxEntry(self._next_position, update, heal=heal)
-        self._next_position += 1
+        entry = OutboxEntry(self.next_position, update, heal=heal)
+        self.next_position += 1
         self.outbox.append(entry)
         self._store.save_outbox(self._name, (entry,))
 
@@ -270,6 +271,7 @@ class LocalCopy:
         if dropped := self.outbox[count:]:
             self._store.drop_outbox(self._name, dropped[0].position, dropped[-1].position)
             del self.outbox[count:]
+            self.next_position = dropped[0].position  # what stands in for it is as old as it was
             self._numbered = min(self._numbered, count)
 
     def _advance(self, **changes: Any) -> None:

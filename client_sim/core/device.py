@@ -109,6 +109,10 @@ class Device:
         document = self.documents[name]
         return self._teller.dated(document.name, document.status())
 
+    def current_at(self, name: str) -> float | None:
+        """When a document was current last; None if it never was."""
+        return self._teller.current_at(self.documents[name].name)
+
     def pending(self, now: float) -> Pending:
         """What no server has acknowledged, of all documents that are open."""
         return self.documents.backlog(now)
@@ -140,6 +144,9 @@ class Device:
             case _:
                 self._handle_driver(event, now)
         self._pace(now)
+        self._tell(now)
+        self._mind_errand(now)
+        self._rest_if_done(now)
         self._tell(now)
         return self._context.take_effects()
 
@@ -248,14 +255,12 @@ class Device:
             self._connect()
 
     def _pace(self, now: float) -> None:
-        """Send what it is time for; then see whether there is anything left to be connected for."""
+        """Send what it is time for."""
         try:
             if self._line.link is Link.OPEN:
                 self._radio.pace(now)
         except StoreError as exc:
             self._on_store_failed(exc, now)
-        self._mind_errand(now)
-        self._rest_if_done(now)
 
     def _mind_errand(self, now: float) -> None:
         """A background-sync window ends when all is done, or it is over."""

@@ -69,18 +69,27 @@ class Document:
 
     @property
     def pending(self) -> int:
-        """How many local edits no server has acknowledged."""
+        """How many entries of the outbox no server has acknowledged."""
         return len(self.copy.outbox)
 
+    @property
+    def last_position(self) -> int:
+        """Where the last edit is in the outbox, while it is there."""
+        return self.copy.outbox[-1].position if self.copy.outbox else 0
+
+    def is_acknowledged(self, position: int) -> bool:
+        """True if every edit up to that place is."""
+        return not self.copy.outbox or self.copy.outbox[0].position > position
+
     def backlog(self, now: float) -> Pending:
-        """The same, with their size and age."""
-        return self._ages.pending(self.copy.outbox, now)
+        """The edits in them, with their size and age."""
+        return self._ages.pending(self.copy, now)
 
     def waits_since(self, now: float) -> float | None:
         """When the oldest edit was made that could be sent and was not; None if there is none."""
         if not self._can_push or (entry := self._holder.window.next_entry(self.copy)) is None:
             return None
-        return self._ages.since(entry, now)
+        return self._ages.since(self.copy, entry.position, now)
 
     @property
     def aside(self) -> list[bytes]:
@@ -115,7 +124,7 @@ class Document:
             update = copy.edit(change, bytes_max=self._context.limits.update_bytes, number=at_once)
         if update is not None:
             self._context.counters.ops_made += 1
-            self._ages.made(self.copy.outbox[-1].position, now)
+            self._ages.made(self.copy, now)
             self._context.emit(DocumentChanged(self.name, remote=False))
             self.flush(now)
 
@@ -322,7 +331,7 @@ class Document:
 
     def _count_acked(self, count: int, op: int) -> None:
         self._context.counters.ops_acked += count
-        self._ages.forget(self.copy.outbox)
+        self._ages.forget(self.copy)
         if count:
             self._backoff.reset()
             self._context.emit(Acknowledged(self.name, op))

@@ -19,9 +19,12 @@ class Teller:
         self._context = context
         self._told: dict[str | None, Status] = {}
         self._since: dict[str | None, float] = {}
+        self._current_at: dict[str | None, float] = {}
 
     def tell(self, name: str | None, status: Status, now: float) -> bool:
         """Tell it where it is news. True if it was."""
+        if status.state is State.CURRENT:
+            self._current_at[name] = now
         known = self._told.get(name)
         if known == status:
             return False
@@ -35,10 +38,15 @@ class Teller:
         """The status, with when it began."""
         return status.began(self._since.get(name))
 
+    def current_at(self, name: str | None) -> float | None:
+        """When it was current last; None if it never was."""
+        return self._current_at.get(name)
+
     def forget(self, names: Iterable[str]) -> None:
         for name in names:
             self._told.pop(name, None)
             self._since.pop(name, None)
+            self._current_at.pop(name, None)
 
 
 def _goes_on(known: Status, status: Status) -> bool:

@@ -46,7 +46,7 @@ class Typist:
             counters.bytes_up, counters.bytes_down, counters.connections, counters.ops_resent, counters.heals,
             dict(counters.catch_ups),
         )  # fmt: skip
-        return Report(state, self._typed, self._document.pending, self._finished, self._converged_at, tally)
+        return Report(state, self._typed, self._document.pending.count, self._finished, self._converged_at, tally)
 
     async def play(self) -> None:
         """From the first edit that is not made to the values of everybody's last one."""

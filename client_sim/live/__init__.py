@@ -10,7 +10,8 @@ async with AsyncDevice(url, token=token, device="phone", store="phone.db") as ph
 from client_sim.core.effects import Problem
 from client_sim.core.roots import Roots
 from client_sim.core.status import State, Status
-from client_sim.live.device import AsyncDevice, AsyncDocument, Blocked, LoginRefused
+from client_sim.live.device import AsyncDevice, LoginRefused
+from client_sim.live.document import AsyncDocument, Blocked
 from client_sim.live.keys import DeviceKey
 
 __all__ = [

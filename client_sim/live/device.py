@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -15,16 +16,16 @@ from websockets.asyncio.client import connect
 from client_sim.core import effects, events
 from client_sim.core.counters import Counters
 from client_sim.core.device import Device
-from client_sim.core.document import Document
 from client_sim.core.effects import Effect, Problem
+from client_sim.core.errand import Done
+from client_sim.core.pacing import Policy
+from client_sim.core.pending import Pending
 from client_sim.core.ports import DeviceStore
-from client_sim.core.roots import Roots
-from client_sim.core.status import State, Status
+from client_sim.core.status import Status
 from client_sim.live.connection import Connection, Dial
+from client_sim.live.document import AsyncDocument
 from client_sim.live.keys import DeviceKey
 from client_sim.store import MemoryStore, SqliteStore
-from crdt.replica import Values
-from crdt.update import StateVector
 
 TokenSource: TypeAlias = Callable[[str], Awaitable[str]]
 """Called with the name that the token has to be made out to: the device's, which is a new one once it was cloned.
@@ -39,26 +40,21 @@ class LoginRefused(Exception):
     """A token source raises this where the user has to log in again: the device is then blocked."""
 
 
-class Blocked(Exception):
-    """What was waited for does not come of itself: `status.reason` says what the app, or the user, has to do."""
-
-    def __init__(self, what: str, status: Status) -> None:
-        super().__init__(f"{what} is {status}")
-        self.status = status
-
-
 class AsyncDevice:
     """An offline-first device. Inside `async with` it connects by itself, and again whenever it has to.
 
-    `token` must be made out to `device`; a function is told for which name. `store` is a file that only this device
-    uses, or a store that was opened before; None keeps all in memory. Every edit is one synced transaction of that
-    file, made in the calling thread.
+    `token` must be made out to `device`; a function is told for which name, and is asked again whenever a fresh one is
+    needed. `store` is a file that only this device uses, or a store that was opened before; None keeps all in memory.
+    Every edit is one synced transaction of that file, made in the calling thread.
 
-    `key` proves that a token bound to it (`cnf.jkt`) is used by this device. `dial` makes the connections.
+    `policy` says how edits are sent, and `latency_s` how long the oldest may wait for others to go with, in seconds;
+    without a policy a device is interactive, and a saver on a metered network. `key` proves that a token bound to it
+    (`cnf.jkt`) is used by this device. `dial` makes the connections.
 
     The callbacks are called in the event loop: `on_change(document)` when content changed, here or elsewhere;
-    `on_status(document, status)`, with None for the device itself; `on_error(problem)`. What they raise ends the
-    `async with` block and comes out of it, as does a store that can not be read.
+    `on_status(document, status)`, with None for the device itself; `on_error(problem)`; `on_presence(document, device,
+    payload)` when another device, named `user/device`, tells something of itself, None when it left. What they raise
+    ends the `async with` block and comes out of it, as does a store that can not be read.
     """
 
     def __init__(
@@ -69,15 +65,20 @@ class AsyncDevice:
         device: str,
         store: str | Path | DeviceStore | None = None,
         key: DeviceKey | None = None,
+        policy: Policy | None = None,
+        latency_s: float | None = None,
         on_change: Callable[[AsyncDocument], object] | None = None,
         on_status: Callable[[AsyncDocument | None, Status], object] | None = None,
         on_error: Callable[[Problem], object] | None = None,
+        on_presence: Callable[[AsyncDocument, str, bytes | None], object] | None = None,
         rng: Random | None = None,
         dial: Dial = connect,
     ) -> None:
         self.on_change = on_change
         self.on_status = on_status
         self.on_error = on_error
+        self.on_presence = on_presence
+        self._pace = events.PolicyChosen(policy, latency_s)
         self._url = url
         self._source = _always(token, device) if isinstance(token, str) else token
         self._name = device
@@ -102,14 +103,17 @@ class AsyncDevice:
             self._store.close()
             raise
         self._token_task: asyncio.Task[None] | None = None
+        self._windows: deque[asyncio.Future[Done]] = deque()
+        self._since_1970_s = time.time() - self._loop.time()
         self._clock_task = self._group.create_task(self._clock())
+        self.feed(self._pace)
         self.feed(events.Started())
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.on_change = self.on_status = self.on_error = None
+        self.on_change = self.on_status = self.on_error = self.on_presence = None
         failure: BaseException | None = None
         try:
             self.feed(events.Stopped())
@@ -154,9 +158,72 @@ class AsyncDevice:
         """As `connect`."""
         self.connect()
 
+    # --- lifecycle and network, as an OS tells them
+
+    def suspend(self) -> None:
+        """The app goes into the background: what waits is sent once more, then the device hangs up until `resume`."""
+        self.feed(events.Suspended())
+
+    def resume(self) -> None:
+        """The app is in the foreground again."""
+        self.connect()
+
+    async def background_sync(self, within_s: float, bytes_max: int) -> Done:
+        """Connect, push what is pending, fetch what is missing, hang up; what was done.
+
+        It takes at most `within_s` seconds, and `bytes_max` bytes of messages both ways together (TLS and TCP come on
+        top). A kill at any moment is safe. The device is suspended afterwards.
+        """
+        window: asyncio.Future[Done] = self._loop.create_future()
+        self._windows.append(window)
+        self.feed(events.WindowOpened(within_s, bytes_max))
+        return await asyncio.shield(window)
+
+    def network_is_back(self) -> None:
+        """There is a network again: the backoff is over, but for what the server asked for."""
+        self.feed(events.NetworkBack())
+
+    def network(self, name: str | None, *, metered: bool = False) -> None:
+        """The device is on this network now, named as the app likes: what was learnt of it is used again.
+
+        On a metered one a device without a policy is a saver, and fetches nothing that is not open.
+        """
+        self.feed(events.NetworkChanged(name, metered))
+
+    def set_policy(self, policy: Policy | None, latency_s: float | None = None) -> None:
+        """How edits are sent from now on; see the class. Raises ValueError for a latency that is none."""
+        self.feed(events.PolicyChosen(policy, latency_s))
+
+    def flush(self) -> None:
+        """Send now what waits, and fetch what is missing, whatever the policy."""
+        self.feed(events.Hurried())
+
+    # --- how it stands
+
     @property
     def status(self) -> Status:
-        return self._core.status
+        """How it stands, why, and since when, in seconds since 1970. `explain(status.reason)` says it to a user."""
+        return self._dated(self._core.status)
+
+    def status_of(self, name: str) -> Status:
+        """The same of one document."""
+        return self._dated(self._core.document_status(name))
+
+    def _dated(self, status: Status) -> Status:
+        return status if status.since is None else status.began(status.since + self._since_1970_s)
+
+    @property
+    def pending(self) -> Pending:
+        """What the server has not acknowledged, of all documents that are open."""
+        return self._core.pending(self.now())
+
+    def current_at(self, name: str) -> float | None:
+        """When a document was current last, by the clock of `now`; None if it never was."""
+        return self._core.current_at(name)
+
+    def now(self) -> float:
+        """The event loop's clock, in seconds."""
+        return self._loop.time()
 
     @property
     def name(self) -> str:
@@ -177,6 +244,18 @@ class AsyncDevice:
         async with asyncio.timeout(within_s):
             while not done():
                 await self._news.wait()
+
+    async def wait_durable(self, within_s: float | None = None) -> None:
+        """Return once every edit made so far, in any document, is durable on the server. Raises as AsyncDocument's."""
+        async with asyncio.timeout(within_s):
+            for document in [*self._documents.values()]:
+                await document.wait_durable()
+
+    async def wait_current(self, within_s: float | None = None) -> None:
+        """Return once all documents are current. Raises as AsyncDocument's."""
+        async with asyncio.timeout(within_s):
+            for document in [*self._documents.values()]:
+                await document.wait_current()
 
     # --- the driver
 
@@ -219,18 +298,27 @@ class AsyncDevice:
     def _tell(self, effect: effects.Telling) -> None:
         match effect:
             case effects.DocumentChanged(name):
-                if self.on_change and name in self._documents:
-                    self.on_change(self._documents[name])
+                self._tell_of(name, self.on_change)
+            case effects.PresenceChanged(name, device, payload):
+                self._tell_of(name, self.on_presence, device, payload)
             case effects.StatusChanged(name, status):
                 if self.on_status:
-                    self.on_status(self._documents.get(name) if name else None, status)
+                    self.on_status(self._documents.get(name) if name else None, self._dated(status))
             case effects.Problem():
                 if self.on_error:
                     self.on_error(effect)
-            case effects.Acknowledged() | effects.PresenceChanged() | effects.DataWiped() | effects.WindowClosed():
+            case effects.WindowClosed(done):
+                while self._windows:
+                    self._windows.popleft().set_result(done)
+            case effects.Acknowledged() | effects.DataWiped():
                 pass  # seen by those who wait, and in the documents
             case _:
                 assert_never(effect)
+
+    def _tell_of(self, name: str, callback: Callable[..., object] | None, *news: object) -> None:
+        document = self._documents.get(name)
+        if callback is not None and document is not None:
+            callback(document, *news)
 
     def _feed_of(self, connection: Connection, event: events.LinkEvent) -> None:
         """What happens to a connection that was hung up is nobody's concern."""
@@ -284,83 +372,3 @@ def _always(token: str, owner: str) -> TokenSource:
         return token
 
     return source
-
-
-class AsyncDocument:
-    """One document of an AsyncDevice. Reads and edits are local and immediate, online or not."""
-
-    def __init__(self, device: AsyncDevice, core: Document) -> None:
-        self._device = device
-        self._core = core
-
-    @property
-    def name(self) -> str:
-        return self._core.name
-
-    @property
-    def status(self) -> Status:
-        return self._core.status()
-
-    @property
-    def pending(self) -> int:
-        """Edits that the server has not acknowledged."""
-        return self._core.pending
-
-    @property
-    def peers(self) -> dict[str, bytes]:
-        """What the others' devices, as `user/name`, tell of themselves now."""
-        return dict(self._core.presence.peers)
-
-    @property
-    def aside(self) -> list[bytes]:
-        """Edits, as v1 updates, that the server refused for good. Export them before `unblock`, which drops them."""
-        return self._core.aside
-
-    def version(self) -> StateVector:
-        """How much it has of each writer: whoever has the same has all that this device has, but for deletions."""
-        return self._core.copy.replica.state_vector()
-
-    def values(self) -> Values:
-        """The content as JSON values, by root. Costs a load of the whole document."""
-        return self._core.values()
-
-    def text(self, root: str) -> str:
-        """A text root's content; empty if there is none. Costs a load of the whole document."""
-        return str(self.values().get(root, ""))
-
-    def edit(self, change: Callable[[Roots], object]) -> None:
-        """Run `change(roots)` as one edit, which is durable on this device when this returns.
-
-        Raises what `change` raises, EditTooBig and StoreError: then the document is as it was.
-        """
-        self._device.feed(events.Edited(self.name, change))
-
-    def set_presence(self, payload: bytes | None) -> None:
-        """Tell the others on the document something ephemeral; None takes it back."""
-        self._device.feed(events.PresenceSet(self.name, payload))
-
-    def audit(self) -> None:
-        """Compare with the server's document, and mend a difference. Only where nothing is pending."""
-        self._device.feed(events.AuditRequested(self.name))
-
-    def unblock(self) -> None:
-        """Go on, after the app has seen why the document is blocked."""
-        self._device.feed(events.Unblocked(self.name))
-
-    def close(self) -> None:
-        """As AsyncDevice.close."""
-        self._device.close(self.name)
-
-    async def wait_current(self, within_s: float | None = None) -> None:
-        """Return once the server's state is in and all edits are acknowledged. Raises TimeoutError and Blocked."""
-        await self._device.wait(lambda: self._unblocked().state is State.CURRENT, within_s)
-
-    async def wait_durable(self, within_s: float | None = None) -> None:
-        """Return once every edit made so far is durable on the server. Raises TimeoutError and Blocked."""
-        await self._device.wait(lambda: bool(self._unblocked()) and not self.pending, within_s)
-
-    def _unblocked(self) -> Status:
-        for what, status in ((self.name, self.status), ("the device", self._device.status)):
-            if status.state is State.BLOCKED:
-                raise Blocked(what, status)
-        return self.status

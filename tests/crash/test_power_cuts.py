@@ -173,7 +173,7 @@ class Person:
         return sum(self.acknowledged_of(document) for document in self.documents)
 
     def acknowledged_of(self, document: AsyncDocument) -> int:
-        return self.made[document.name] - document.pending
+        return self.made[document.name] - document.pending.count
 
     async def stop(self) -> None:
         self._typing.cancel()
@@ -187,7 +187,7 @@ class Person:
             number = self.made[document.name]
             document.edit(lambda roots: self._change(roots, number))  # noqa: B023 - it runs now
             pending_max = self._rng.randint(1, PENDING_MAX)
-            await self.device.wait(lambda: sum(d.pending for d in self.documents) < pending_max)  # noqa: B023
+            await self.device.wait(lambda: sum(d.pending.count for d in self.documents) < pending_max)  # noqa: B023
 
     def _change(self, roots: Roots, number: int) -> None:
         roots.map("last")[self.device.name] = number

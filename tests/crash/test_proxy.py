@@ -65,10 +65,10 @@ class Editor:
 
     def _check(self) -> int:
         """What was acknowledged stays so; how many edits are not."""
-        acknowledged = self.made - self.document.pending
+        acknowledged = self.made - self.document.pending.count
         assert acknowledged >= self._acknowledged
         self._acknowledged = acknowledged
-        return self.document.pending
+        return self.document.pending.count
 
     def _change(self, roots: Roots) -> None:
         roots.map("made")[edit_key(self.device.name, self.made)] = self.made
@@ -108,7 +108,7 @@ async def _settled(editors: list[Editor]) -> None:
     """All devices are current, have nothing more to send, and show the same."""
 
     def is_settled() -> bool:
-        return not any(editor.document.pending for editor in editors)
+        return not any(editor.document.pending.count for editor in editors)
 
     await wait_until(is_settled, SETTLED_WITHIN_S)
     await converged(*[editor.document for editor in editors])

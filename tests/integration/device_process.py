@@ -37,6 +37,8 @@ class _Typist:
         self._made: dict[str, int] = {}
         self._noted: dict[str, int] = {}
         self._documents: list[AsyncDocument] = []
+        self._inherited: dict[str, bool] = {}
+        """Edits of an earlier life are pending, nobody knows how many: they may have been merged."""
 
     async def live(self, url: str, store: Path, edits: int) -> None:
         async with new_device(url, self._name, store=store, rng=Hasty(self._rng.random())) as device:
@@ -46,6 +48,7 @@ class _Typist:
                 made = document.values().get("made", {})
                 self._made[name] = sum(key.startswith(f"{self._name}-") for key in made)
                 self._documents.append(document)
+                self._inherited[name] = bool(document.pending)
             for _ in range(edits):
                 await self._type(device)
             await device.wait(lambda: self._note() == 0)
@@ -70,11 +73,12 @@ class _Typist:
     def _note(self) -> int:
         """Write down what was acknowledged since, in the order of the edits; how many edits are not."""
         for document in self._documents:
-            acknowledged = self._made[document.name] - document.pending
-            if acknowledged != self._noted.get(document.name):
+            acknowledged = self._made[document.name] - document.pending.count
+            self._inherited[document.name] &= bool(document.pending)
+            if not self._inherited[document.name] and acknowledged != self._noted.get(document.name):
                 self._noted[document.name] = acknowledged
                 self._write(f"{document.name} {acknowledged}")
-        return sum(document.pending for document in self._documents)
+        return sum(document.pending.count for document in self._documents)
 
     def _note_problem(self, problem: Problem) -> None:
         self._write(f"{PROBLEM} {problem}")

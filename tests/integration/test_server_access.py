@@ -117,7 +117,7 @@ async def test_a_reader_sees_edits_and_makes_none(server: RunningServer) -> None
             await theirs.wait_durable(WITHIN_S)
         write(mine, "!")
         await tablet.wait(lambda: "!" in theirs.text("body"), WITHIN_S)
-        assert theirs.pending == 1
+        assert theirs.pending.count == 1
         async with new_device(server.url, "laptop") as laptop:
             await converged(mine, await laptop.open("shared"), to={"body": "for all to read!"})
 

@@ -167,4 +167,4 @@ def _write_offline(name: str, document: AsyncDocument) -> None:
     put(document, name, 1)
     put(document, "both", name)
     document.edit(lambda roots: roots.array("items").append(name))
-    assert document.pending == 4
+    assert document.pending.count == 4

@@ -49,6 +49,16 @@ def test_the_store_has_the_merged_edit_before_it_is_sent() -> None:
     assert (entry.update, entry.number is None) == (pushed(rig)[0], False)
 
 
+def test_edits_that_were_merged_are_pending_each() -> None:
+    rig = Rig(FakeServer()).type("a").type("b").type("c").begin()
+    while not pushed(rig):
+        assert rig.deliver_up() or rig.deliver_down()
+    assert (rig.document.pending, rig.device.pending(rig.now).count) == (1, 3)
+    rig.type("d")
+    assert rig.device.pending(rig.now).count == 4
+    assert not rig.settle().device.pending(rig.now)
+
+
 def test_what_has_a_number_is_merged_with_nothing() -> None:
     rig = Rig(FakeServer()).start().type("a").lose().type("b").type("c").wait().settle()
     assert len(pushed(rig)) == 3  # "a" twice, and "bc"

@@ -62,7 +62,7 @@ async def test_offline_edits_survive_the_process_and_arrive_later(tmp_path: Path
     async with AsyncDevice(NOWHERE, token="t", device="phone", store=tmp_path / "phone.db") as phone:
         notes = await phone.open()
         notes.edit(lambda roots: roots.text("body").append("offline"))
-        assert notes.pending == 1
+        assert notes.pending.count == 1
         with pytest.raises(TimeoutError):
             await notes.wait_durable(within_s=0.01)
     async with (
@@ -284,8 +284,8 @@ async def reason_of(url: str) -> str:
     reasons: list[str] = []
 
     def on_status(document: AsyncDocument | None, status: Status) -> None:
-        if document is None and status.state is State.OFFLINE and status.reason:
-            reasons.append(status.reason)
+        if document is None and status.state is State.OFFLINE and status.detail:
+            reasons.append(status.detail)
 
     async with AsyncDevice(url, token="t", device="phone", on_status=on_status) as phone:
         await phone.wait(lambda: bool(reasons), within_s=5)
@@ -348,7 +348,7 @@ async def test_a_close_is_a_reason_until_the_next_connection() -> None:
         await (await phone.open()).wait_current(within_s=5)
         assert phone.status == Status(State.CURRENT)
         await server.close_all(1013, "overloaded")
-        await phone.wait(lambda: phone.status == Status(State.OFFLINE, "closed with 1013: overloaded"), within_s=5)
+        await phone.wait(lambda: phone.status == Status(State.OFFLINE, "come_back_later", "closed with 1013: overloaded"), within_s=5)
         await phone.wait(lambda: phone.status == Status(State.CURRENT), within_s=5)
 
 
@@ -361,7 +361,7 @@ async def test_an_app_can_go_offline_and_come_back() -> None:
         assert phone.status == Status(State.OFFLINE)
         await wait_until(lambda: not server.sockets)
         notes.edit(lambda roots: roots.text("body").append("x"))
-        assert notes.pending == 1
+        assert notes.pending.count == 1
         phone.disconnect()
         phone.connect()
         phone.connect()
@@ -442,5 +442,5 @@ async def test_a_clone_with_a_token_for_the_old_name_alone_is_blocked_and_keeps_
         phone.connect()
         with pytest.raises(Blocked, match=r"the device is blocked \(device_forked\)"):
             await notes.wait_durable(within_s=5)
-        assert (notes.text("body"), notes.pending) == ("mine", 1)
+        assert (notes.text("body"), notes.pending.count) == ("mine", 1)
         assert f"this device is {phone.name} since" in problems[-1].message

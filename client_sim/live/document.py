@@ -1,0 +1,154 @@
+"""One document of a device, for an asyncio app."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from client_sim.core import events
+from client_sim.core.document import Document
+from client_sim.core.pending import Pending
+from client_sim.core.roots import Roots
+from client_sim.core.status import State, Status
+from crdt.replica import Values
+from crdt.update import StateVector
+
+
+class Blocked(Exception):
+    """What was waited for does not come of itself: `status.reason` says what the app, or the user, has to do."""
+
+    def __init__(self, what: str, status: Status) -> None:
+        super().__init__(f"{what} is {status}")
+        self.status = status
+
+
+class Home(Protocol):
+    """What a document needs of its device."""
+
+    @property
+    def status(self) -> Status: ...
+
+    def feed(self, event: events.Event) -> None: ...
+
+    def now(self) -> float: ...
+
+    def status_of(self, name: str) -> Status: ...
+
+    def current_at(self, name: str) -> float | None: ...
+
+    def close(self, name: str) -> None: ...
+
+    async def wait(self, done: Callable[[], bool], within_s: float | None = None) -> None: ...
+
+
+class AsyncDocument:
+    """One document of an AsyncDevice. Reads and edits are local and immediate, online or not."""
+
+    def __init__(self, device: Home, core: Document) -> None:
+        self._device = device
+        self._core = core
+
+    @property
+    def name(self) -> str:
+        return self._core.name
+
+    @property
+    def status(self) -> Status:
+        """How it stands, why, and since when, in seconds since 1970."""
+        return self._device.status_of(self.name)
+
+    @property
+    def pending(self) -> Pending:
+        """Edits that the server has not acknowledged: how many, of how many bytes, the oldest of how many seconds."""
+        return self._core.backlog(self._device.now())
+
+    @property
+    def peers(self) -> dict[str, bytes]:
+        """What the others' devices, as `user/name`, tell of themselves now."""
+        return dict(self._core.presence.peers)
+
+    @property
+    def aside(self) -> list[bytes]:
+        """Edits, as v1 updates, that the server refused for good. Export them before `unblock`, which drops them."""
+        return self._core.aside
+
+    def version(self) -> StateVector:
+        """How much it has of each writer: whoever has the same has all that this device has, but for deletions."""
+        return self._core.copy.replica.state_vector()
+
+    # --- reading; each costs a load of the whole document
+
+    def values(self) -> Values:
+        """The content as JSON values, by root; roots without content are left out."""
+        return self._core.values()
+
+    def text(self, root: str) -> str:
+        """A text root's characters; empty if there are none."""
+        return str(self.values().get(root, ""))
+
+    def map(self, root: str) -> dict[str, Any]:
+        """A map root's values by key, as JSON has them; empty if there are none."""
+        value = self.values().get(root, {})
+        return value if isinstance(value, dict) else {}
+
+    def list(self, root: str) -> list[Any]:
+        """A list root's elements, as JSON has them; empty if there are none."""
+        value = self.values().get(root, [])
+        return value if isinstance(value, list) else []
+
+    # --- writing
+
+    def edit(self, change: Callable[[Roots], object]) -> None:
+        """Run `change(roots)` as one edit, which is durable on this device when this returns.
+
+        It goes to the server as the device's policy says. Raises what `change` raises, EditTooBig (over the server's
+        `update_bytes`: split it) and StoreError (the disk is full): then the document is as it was.
+        """
+        self._device.feed(events.Edited(self.name, change))
+
+    def set_presence(self, payload: bytes | None) -> None:
+        """Tell the others on the document something ephemeral, of at most 4,096 bytes; None takes it back."""
+        self._device.feed(events.PresenceSet(self.name, payload))
+
+    def audit(self) -> None:
+        """Compare with the server's document, and mend a difference. Only where nothing is pending."""
+        self._device.feed(events.AuditRequested(self.name))
+
+    def unblock(self) -> None:
+        """Go on, after the app has seen why the document is blocked."""
+        self._device.feed(events.Unblocked(self.name))
+
+    def close(self) -> None:
+        """As AsyncDevice.close."""
+        self._device.close(self.name)
+
+    # --- waiting
+
+    async def wait_current(self, within_s: float | None = None) -> None:
+        """Return once the server's state is in and all edits are acknowledged. Raises TimeoutError and Blocked.
+
+        Who waits is not made to wait for the policy: what waits is sent now, and a connection that rests comes back.
+        """
+        asked_at = self._device.now()
+        self._device.feed(events.Hurried())
+        await self._device.wait(lambda: self._is_current(asked_at), within_s)
+
+    def _is_current(self, asked_at: float) -> bool:
+        """A saver hangs up as soon as it is current: it counts that it was."""
+        since = self._device.current_at(self.name)
+        return self._unblocked().state is State.CURRENT or (since is not None and since > asked_at)
+
+    async def wait_durable(self, within_s: float | None = None) -> None:
+        """Return once every edit made so far is durable on the server. Raises TimeoutError and Blocked.
+
+        As `wait_current` it sends now what waits.
+        """
+        last = self._core.last_position
+        self._device.feed(events.Hurried())
+        await self._device.wait(lambda: bool(self._unblocked()) and self._core.is_acknowledged(last), within_s)
+
+    def _unblocked(self) -> Status:
+        for what, status in ((self.name, self.status), ("the device", self._device.status)):
+            if status.state is State.BLOCKED:
+                raise Blocked(what, status)
+        return self.status
