@@ -22,7 +22,7 @@ _TINY = (
     (catchup, "TAIL_ALWAYS_BYTES", 64),
     (pushing, "WINDOW_OPS", 5),
     (pushing, "WINDOW_BYTES", 600),
-    (copy, "CACHED_UPDATES_MAX", 7),
+    (copy, "CACHED_UPDATES_MIN", 7),
 )
 """Constants of the product that are bounds, and are not options."""
 
