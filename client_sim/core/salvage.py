@@ -24,7 +24,7 @@ OWNER_UNKNOWN = "owner_unknown"
 
 @dataclass(frozen=True, slots=True)
 class Remains:
-    """What could be read, document by document; the places of updates and entries are those that they had."""
+    """What could be read, document by document, in order."""
 
     identity: Identity | None = None
     documents: Mapping[str, StoredDocument] = field(default_factory=dict)
@@ -66,15 +66,18 @@ def _restore_document(
 
 
 def _sorted_out(outbox: Iterable[OutboxEntry]) -> tuple[list[OutboxEntry], list[bytes]]:
-    """The entries that can be sent, without their numbers, and the bytes of those that are no updates."""
+    """The entries that can be sent, without their numbers, and the bytes of those that are no updates.
+
+    Of one place there may be two, an older and a later one: they get places of their own.
+    """
     usable, unusable = [], []
-    for entry in outbox:
+    for position, entry in enumerate(outbox, 1):
         try:
             read_update(entry.update)
         except BadUpdate:
             unusable.append(entry.update)
         else:
-            usable.append(replace(entry, number=None))
+            usable.append(replace(entry, position=position, number=None))
     return usable, unusable
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from client_sim.core.ports import Identity, OutboxEntry, Progress
@@ -33,31 +33,30 @@ def migrate(connection: sqlite3.Connection, seal: Seal) -> None:
     rows = Rows(connection, seal)
     for table, values in old.items():
         for row in values:
-            at, document, position, record = translated(table, row)
-            rows.put(at, document, [(position, record)])
-            if table == "documents" and row[-1] is not None:
-                rows.put(Table.STATES, document, [(0, row[-1])])
+            for at, document, position, record in translated(table, row):
+                rows.put(at, document, [(position, record)])
 
 
-def translated(table: str, row: tuple[Any, ...]) -> tuple[Table, str, int, bytes]:
-    """The record that a row of version 1 is now: its table, document, position and bytes."""
+def translated(table: str, row: tuple[Any, ...]) -> Iterator[tuple[Table, str, int, bytes]]:
+    """The records that a row of version 1 is now: their table, document, position and bytes."""
     match table:
         case "identity":
-            return Table.IDENTITY, "", 0, records.of_identity(Identity(*row))
+            yield Table.IDENTITY, "", 0, records.of_identity(Identity(*row))
         case "documents":
-            document, epoch, seq, op, chain, held, _ = row
+            document, epoch, seq, op, chain, held, state = row
             progress = Progress(epoch, seq, OpState(op, chain), held)
-            return Table.DOCUMENTS, document, 0, records.of_progress(document, progress)
+            yield Table.DOCUMENTS, document, 0, records.of_progress(document, progress)
+            if state is not None:
+                yield Table.STATES, document, 0, state
         case "updates":
             document, position, update = row
-            return Table.UPDATES, document, position, update
+            yield Table.UPDATES, document, position, update
         case "outbox":
             document, position, update, op, chain, heal = row
-            number = None if op is None else OpState(op, chain)
-            entry = OutboxEntry(position, update, number, bool(heal))
-            return Table.OUTBOX, document, position, records.of_entry(document, entry)
+            entry = OutboxEntry(position, update, None if op is None else OpState(op, chain), bool(heal))
+            yield Table.OUTBOX, document, position, records.of_entry(document, entry)
         case "aside":
             document, position, update = row
-            return Table.ASIDE, document, position, records.of_aside(document, update)
+            yield Table.ASIDE, document, position, records.of_aside(document, update)
         case _:
             raise AssertionError(table)

@@ -7,8 +7,9 @@ goes by the name that the seal gives it; a record is sealed for its table, docum
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum, StrEnum, auto
+from pathlib import Path
 from typing import Any
 
 from client_sim.core.ports import StoreDamaged, StoreLocked, StoreRefused
@@ -99,13 +100,19 @@ class Rows:
         self._seal = seal
 
     def all(self, table: Table) -> Iterator[tuple[int, bytes]]:
-        for name, position, sealed in self._query(f"SELECT document, position, record FROM {table}"):
-            yield position, self._seal.open(place(table, name, position), sealed)
+        for row in self._query(f"SELECT document, position, record FROM {table}"):
+            _, position, record = opened(self._seal, table, row)
+            yield position, record
+
+    def check(self, table: Table) -> None:
+        """Read it all."""
+        for _ in self.all(table):
+            pass
 
     def of(self, table: Table, document: str) -> list[tuple[int, bytes]]:
         name = self._seal.name(document)
-        query = f"SELECT position, record FROM {table} WHERE document = ? ORDER BY position"
-        return [(at, self._seal.open(place(table, name, at), sealed)) for at, sealed in self._query(query, name)]
+        query = f"SELECT document, position, record FROM {table} WHERE document = ? ORDER BY position"
+        return [opened(self._seal, table, row)[1:] for row in self._query(query, name)]
 
     def one(self, table: Table, document: str = "") -> bytes | None:
         """The record at position 0, of tables that have one for each document."""
@@ -143,6 +150,22 @@ class Rows:
 def place(table: Table, name: bytes, position: int) -> bytes:
     """Where a record belongs: it is sealed for that place alone."""
     return b"%s\0%s%s" % (table.encode(), name, position.to_bytes(8, "big", signed=True))
+
+
+def opened(seal: Seal, table: Table, row: Sequence[object]) -> tuple[bytes, int, bytes]:
+    """A row's document, position and record. Raises StoreDamaged: a damaged row may have values of any type."""
+    match row:
+        case (bytes(name), int(position), bytes(sealed)):
+            return name, position, seal.open(place(table, name, position), sealed)
+        case _:
+            raise StoreDamaged("a row has values of other types than what was written there")
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection that waits for nobody, and reads damaged texts as well as it can. Raises sqlite3.Error."""
+    connection = sqlite3.connect(path, isolation_level=None, timeout=0.0)
+    connection.text_factory = lambda text: text.decode(errors="replace")
+    return connection
 
 
 def scalar_of(rows: list[tuple[Any, ...]]) -> Any:

@@ -23,7 +23,7 @@ from client_sim.core.ports import (
 from client_sim.core.salvage import restore
 from client_sim.store import files, records
 from client_sim.store.migration import migrate
-from client_sim.store.schema import Found, Rows, Table, check_key, create, look
+from client_sim.store.schema import Found, Rows, Table, check_key, connect, create, look
 from client_sim.store.sealing import Seal, seal_of
 from client_sim.store.wreck import read_remains
 from crdt.chain import OPS_START
@@ -59,22 +59,22 @@ class SqliteStore:
 
     def _open(self) -> None:
         with self._reported():
-            self._connection = sqlite3.connect(self._path, isolation_level=None, timeout=0.0)
+            self._connection = connect(self._path)
             try:
                 self._prepare()
             except BaseException:
                 self._connection.close()
                 raise
-            self._rows = Rows(self._connection, self._seal)
 
     def _prepare(self) -> None:
         """Nothing is written before it is known that this is a device's store, and has this key."""
         self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        self._connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         found = look(self._connection)
-        if found is Found.PRESENT:
+        if found is Found.NEW:
+            self._connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        elif found is Found.PRESENT:
             check_key(self._connection, self._seal)
-        elif found is Found.VERSION_1 and self._key is not None:
+        elif self._key is not None:
             raise StoreLocked("the store is of a version that was never encrypted")
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
@@ -85,6 +85,10 @@ class SqliteStore:
                 create(self._connection, self._seal)
             elif found is Found.VERSION_1:
                 migrate(self._connection, self._seal)
+        self._rows = Rows(self._connection, self._seal)
+        for table in Table:
+            if table not in _CACHE:  # what no server could give back is known to be whole; the rest when it is read
+                self._rows.check(table)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -270,5 +274,7 @@ class SqliteStore:
             if code is not None and code & 0xFF in _NOW_UNREADABLE:
                 raise StoreDamaged(f"{self._path}: {exc}") from exc
             raise StoreError(f"{self._path}: {exc}") from exc
+        except UnicodeDecodeError as exc:  # what is damaged is named in the error
+            raise StoreDamaged(f"{self._path}: {exc}") from exc
         except OSError as exc:
             raise StoreError(f"{self._path}: {exc}") from exc

@@ -1,112 +1,116 @@
 """Reading what can be read of a damaged file.
 
-Every record is taken by itself, and none whose seal is broken. Only the file's key may open it: where a record or the
-name of the key shows that it has another one, it is no wreck but locked.
+Every record is taken by itself, and none whose seal is broken. A table that SQLite can not read to its end is looked
+for page by page. Only the file's key may open it: where no record can be read with the key that was given, and nothing
+else says that it is the right one, the file is not a wreck but locked.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from client_sim.core.ports import Identity, Keeping, OutboxEntry, Progress, StoreDamaged, StoredDocument, StoreLocked
 from client_sim.core.salvage import Remains
 from client_sim.store import records
 from client_sim.store.migration import V1_COLUMNS, translated
-from client_sim.store.schema import Table, check_key, place
+from client_sim.store.pages import rows_on_pages
+from client_sim.store.schema import Table, check_key, connect, opened
 from client_sim.store.sealing import CheckedSeal, Seal
 
-PROBES_MAX = 100_000
-"""Rows that are looked for one by one between those that can be read from either end of a table."""
+_UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
+"""The latter where an error's own words, or a text, are damaged too."""
 
 _Record = tuple[bytes, int, bytes]
 """The document's name in the file, the position, the bytes."""
 
 
 def read_remains(path: Path, seal: Seal) -> Remains:
-    """All that is left. Raises StoreLocked."""
-    with closing(sqlite3.connect(path, isolation_level=None, timeout=0.0)) as connection:
-        wreck = _Wreck(connection, seal)
-        try:
-            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-            connection.execute("PRAGMA query_only = ON")
-            connection.execute("PRAGMA cell_size_check = ON")
-            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        except sqlite3.Error as exc:
-            return Remains(lost=(f"all of it: {exc}",))
-        return wreck.remains()
+    """All that is left. Raises StoreLocked, sqlite3.Error and OSError."""
+    with closing(connect(path)) as connection:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("PRAGMA query_only = ON")
+        wreck = _Wreck(connection, path, seal)
+        wreck.read()
+    return wreck.remains()
 
 
 class _Wreck:
-    def __init__(self, connection: sqlite3.Connection, seal: Seal) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, seal: Seal) -> None:
         self._connection = connection
+        self._path = path
         self._seal = seal
-        self._lost: dict[str, int] = defaultdict(int)
+        self._found: dict[Table, list[_Record]] = {table: [] for table in Table}
+        self._broken: dict[str, int] = defaultdict(int)
         """Records whose seal is broken, by table."""
-        self._torn: list[str] = []
-        """Tables of which not all could be read."""
+        self._torn: dict[str, str] = {}
+        """What SQLite says of tables that it could not read to the end."""
+
+    def read(self) -> None:
+        """Raises StoreLocked."""
+        if self._is_version_1():
+            self._read_version_1()
+            return
+        is_ours = self._key_is_ours()
+        for table in Table:
+            self._read_table(table)
+        if self._torn:
+            self._read_pages()
+        if not is_ours and self._broken and not any(self._found.values()):
+            raise StoreLocked("nothing in the store can be read with this key: it is damaged, and may have another one")
 
     def remains(self) -> Remains:
-        found = self._version_1() if self._is_version_1() else self._present()
-        read = _Reader(found, self._seal)
-        lost = [*(f"{count} records of {table}" for table, count in self._lost.items()), *self._torn]
-        return Remains(read.identity(), read.documents(), read.aside(), read.keepings(), tuple(lost))
-
-    def _present(self) -> dict[Table, list[_Record]]:
-        key_is_ours = self._key_is_ours()
-        found = {table: list(self._records(table)) for table in Table}
-        if not key_is_ours and self._lost and not any(found.values()):
-            raise StoreLocked(
-                "the store is damaged, and nothing in it can be read with this key: it may be the wrong one"
-            )
-        return found
+        reader = _Reader(self._found, self._seal)
+        lost = [f"{count} records of {table}" for table, count in self._broken.items()]
+        torn = [f"perhaps part of {table} ({reason})" for table, reason in self._torn.items()]
+        return Remains(reader.identity(), reader.documents(), reader.aside(), reader.keepings(), (*lost, *torn))
 
     def _key_is_ours(self) -> bool:
         """False if that can not be told. Raises StoreLocked."""
         try:
             check_key(self._connection, self._seal)
-        except (sqlite3.Error, StoreDamaged):
+        except (*_UNREADABLE, StoreDamaged):
             return False
         return True
 
-    def _records(self, table: Table) -> Iterator[_Record]:
-        for row in self._rows(table, "id, document, position, record"):
-            match row:
-                case (int(), bytes(name), int(position), bytes(sealed)):
-                    try:
-                        yield name, position, self._seal.open(place(table, name, position), sealed)
-                    except StoreDamaged:
-                        self._lost[table] += 1
-                case _:
-                    self._lost[table] += 1
+    def _read_table(self, table: Table) -> None:
+        try:
+            for row in self._connection.execute(f"SELECT document, position, record FROM {table}"):
+                if (record := self._opened(table, row)) is not None:
+                    self._found[table].append(record)
+                else:
+                    self._broken[table] += 1
+        except _UNREADABLE as exc:
+            self._torn[table] = str(exc)
 
-    def _rows(self, table: str, columns: str) -> Iterator[tuple[Any, ...]]:
-        """Those that can be read, the first column being their key: from both ends, then one by one between."""
-        query = f"SELECT {columns} FROM {table}"
-        last = 0
+    def _read_pages(self) -> None:
+        """What is on the pages that can not be reached. Of each record there may be older versions: all are taken."""
+        known = {(table, record) for table, found in self._found.items() for record in found}
+        for row in self._rows_on_pages():
+            ours = [(Table(table), record) for table in self._torn if (record := self._opened(Table(table), row))]
+            for table, record in ours:
+                if (table, record) not in known:
+                    self._found[table].append(record)
+            if not ours and self._opened_anywhere(row) is None:
+                self._broken["tables that can not be told"] += 1
+
+    def _rows_on_pages(self) -> Iterator[Sequence[object]]:
+        for row in rows_on_pages(self._path.read_bytes()):
+            if len(row) == 4:
+                yield row[1:]  # the first is the row's id
+
+    def _opened_anywhere(self, row: Sequence[object]) -> _Record | None:
+        return next((record for table in Table if (record := self._opened(table, row))), None)
+
+    def _opened(self, table: Table, row: Sequence[object]) -> _Record | None:
+        """The record, if its seal is whole."""
         try:
-            for row in self._connection.execute(f"{query} ORDER BY id"):
-                last = row[0]
-                yield row
-            return
-        except sqlite3.Error as exc:
-            self._torn.append(f"part of {table}: {exc}")
-        first = last + PROBES_MAX
-        try:
-            for row in self._connection.execute(f"{query} WHERE id > ? ORDER BY id DESC", (last,)):
-                first = row[0]
-                yield row
-        except sqlite3.Error:
-            pass  # between the two there is what follows
-        for key in range(last + 1, min(first, last + PROBES_MAX)):
-            try:
-                yield from self._connection.execute(f"{query} WHERE id = ?", (key,)).fetchall()
-            except sqlite3.Error:
-                continue
+            return opened(self._seal, table, row)
+        except StoreDamaged:
+            return None
 
     # --- version 1
 
@@ -114,58 +118,58 @@ class _Wreck:
         """True where a table is as it was in version 1 alone."""
         try:
             self._connection.execute("SELECT bytes FROM outbox LIMIT 0")
-        except sqlite3.Error:
+        except _UNREADABLE:
             return False
         return True
 
-    def _version_1(self) -> dict[Table, list[_Record]]:
+    def _read_version_1(self) -> None:
         """Raises StoreLocked: version 1 knew no keys."""
         if not isinstance(self._seal, CheckedSeal):
             raise StoreLocked("the store is of a version that was never encrypted")
-        found: dict[Table, list[_Record]] = {table: [] for table in Table}
         for old, columns in V1_COLUMNS.items():
             try:
                 for row in self._connection.execute(f"SELECT {columns} FROM {old}"):
-                    table, document, position, record = translated(old, row)
-                    found[table].append((self._seal.name(document), position, record))
-            except (sqlite3.Error, TypeError, ValueError, AttributeError) as exc:
-                self._torn.append(f"part of {old}: {exc}")
-        return found
+                    for table, document, position, record in translated(old, row):
+                        self._found[table].append((self._seal.name(document), position, record))
+            except (sqlite3.Error, TypeError, ValueError, AttributeError) as exc:  # without seals anything may be there
+                self._torn[old] = str(exc)
 
 
 class _Reader:
     """What records say. Those of the cache do not say of which document they are: others have to."""
 
     def __init__(self, found: dict[Table, list[_Record]], seal: Seal) -> None:
-        self._found = found
+        self._found = {table: sorted(records, key=lambda record: record[1]) for table, records in found.items()}
         self._outbox: dict[str, list[OutboxEntry]] = defaultdict(list)
-        for _, position, record in found[Table.OUTBOX]:
+        for _, position, record in self._found[Table.OUTBOX]:
             document, entry = records.entry(position, record)
             self._outbox[document].append(entry)
-        self._progresses = dict(records.progress(record) for _, _, record in found[Table.DOCUMENTS])
+        self._progresses = dict(records.progress(record) for _, _, record in self._found[Table.DOCUMENTS])
         self._names = {seal.name(name): name for name in (*self._progresses, *self._outbox, *self.aside())}
 
     def identity(self) -> Identity | None:
-        return next((records.identity(record) for _, _, record in self._found[Table.IDENTITY]), None)
+        """None, too, if there is more than one: the device was renamed, and nobody knows which is the older one."""
+        identities = {records.identity(record) for _, _, record in self._found[Table.IDENTITY]}
+        return identities.pop() if len(identities) == 1 else None
 
     def documents(self) -> dict[str, StoredDocument]:
         states = {self._names.get(name): record for name, _, record in self._found[Table.STATES]}
-        updates: dict[str | None, list[tuple[int, bytes]]] = defaultdict(list)
-        for name, position, record in self._found[Table.UPDATES]:
-            updates[self._names.get(name)].append((position, record))
+        updates: dict[str | None, list[bytes]] = defaultdict(list)
+        for name, _, record in self._found[Table.UPDATES]:
+            updates[self._names.get(name)].append(record)
         return {
             document: StoredDocument(
                 self._progresses.get(document, Progress()),
                 states.get(document),
-                tuple(update for _, update in sorted(updates[document])),
-                tuple(sorted(self._outbox[document], key=lambda entry: entry.position)),
+                tuple(updates[document]),
+                tuple(self._outbox[document]),
             )
             for document in sorted({*self._progresses, *self._outbox})
         }
 
     def aside(self) -> dict[str, tuple[bytes, ...]]:
         aside: dict[str, tuple[bytes, ...]] = {}
-        for _, _, record in sorted(self._found[Table.ASIDE], key=lambda found: found[1]):
+        for _, _, record in self._found[Table.ASIDE]:
             document, update = records.aside(record)
             aside[document] = (*aside.get(document, ()), update)
         return aside
