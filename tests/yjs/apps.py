@@ -74,7 +74,8 @@ class App:
 
     async def until(self, condition: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         """Its status, once the condition holds of it."""
-        return await eventually(self.status, condition)
+        status: dict[str, Any] = await eventually(self.status, condition)
+        return status
 
     async def synced(self) -> None:
         await self.until(lambda status: status["synced"])
