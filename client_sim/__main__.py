@@ -18,6 +18,7 @@ from rich.console import Console
 from typer.exceptions import TyperException
 
 from client_sim import pair as pairs
+from client_sim.core.pacing import Policy
 from client_sim.demo import command
 from client_sim.demo.processes import DemoFailed
 from client_sim.fleet import command as fleets
@@ -123,13 +124,15 @@ def fleet(
         Path | None, typer.Option(help="A recording in place of its rates: mahimahi, seconds and Mbit/s, or HSDPA.")
     ] = None,
     duration: Annotated[float, _time("How long: 90s, 10m.")] = 60.0,
-    speed: Annotated[float, typer.Option(help="How much faster people come, go and pause.", min=1e-3)] = 20.0,
+    speed: Annotated[float, typer.Option(help="How much faster people come and go.", min=1e-3)] = 20.0,
     burst: Annotated[list[float] | None, _time("When everybody is notified; more than once, if you like.")] = None,
     restart_at: Annotated[float | None, _time("When the server is killed with -9, and started again.")] = None,
     server: Annotated[str | None, typer.Option(help="A server's address. Default: one of the fleet's own.")] = None,
     secret_file: Annotated[
         Path | None, typer.Option(help=f"That server's HS256 secret. Default: {fleets.SECRET_VARIABLE}.")
     ] = None,
+    policy: Annotated[Policy | None, typer.Option(help="How devices send edits; theirs, if none is given.")] = None,
+    latency: Annotated[float | None, _time("How long an edit may wait for others, by that policy.")] = None,
     store: Annotated[StoreKind, typer.Option(help="Where devices keep what they have.")] = StoreKind.SQLITE,
     old_stores: Annotated[float, typer.Option(help="The share of stores of an older format.", min=0, max=1)] = 0.1,
     budget: Annotated[float, _time("What all have in the end to converge.")] = 90.0,
@@ -144,7 +147,7 @@ def fleet(
     recording = None if throughput is None else read_recording(throughput)
     plan = Plan(
         users, devices, NETWORKS[profile], duration, speed, seed, recording, bursts_s=tuple(burst or ()),
-        restart_at_s=restart_at, old_stores=old_stores, budget_s=budget,
+        restart_at_s=restart_at, policy=policy, latency_s=latency, old_stores=old_stores, budget_s=budget,
     )  # fmt: skip
     recorded = None if throughput is None else throughput.name
     command = shlex.join(["python", "-m", "client_sim", *sys.argv[1:]])

@@ -155,6 +155,7 @@ def _about(request: Request) -> Mapping[str, Any]:
     return {
         "command": request.command, "users": plan.users, "devices_of_each": plan.devices, "profile": plan.profile.name,
         "throughput": request.recorded, "duration_s": plan.duration_s, "speed": plan.speed, "seed": plan.seed,
+        "policy": plan.policy, "latency_s": plan.latency_s,
         "bursts_s": list(plan.bursts_s), "restart_at_s": plan.restart_at_s, "old_stores": plan.old_stores,
         "radio": plan.profile.radio.name, "energy": f"a model, not a measurement. {plan.profile.radio.source}",
     }  # fmt: skip

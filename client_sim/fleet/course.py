@@ -121,6 +121,10 @@ class Pipe:
         self._last_s = max(self._last_s, self._free_s + self._profile.ping.draw(self._rng) / 2 + self._lost(size))
         return self._last_s
 
+    def calm(self) -> None:
+        """Nobody waits for what was held up before."""
+        self._free_s = self._last_s = 0.0
+
     def _lost(self, size: int) -> float:
         """Seconds that lost packets cost: each is waited for, and twice as long when it is lost again."""
         total_s = 0.0

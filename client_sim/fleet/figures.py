@@ -22,7 +22,7 @@ class Timed(NamedTuple):
 
 @dataclass(slots=True)
 class Spent:
-    """What one device cost. `open_s`: its app was open; `lives` are starts of the app."""
+    """What one device cost. `open_s`: its app was open, and not suspended; `lives` are starts of the app."""
 
     open_s: float = 0.0
     lives: int = 0
@@ -82,6 +82,8 @@ class Figures:
     ages: list[float] = field(default_factory=list)
     """Of the oldest pending edit, of each device that had one, at each sample."""
     modes: Counter[str] = field(default_factory=Counter)
+    windows: Counter[str] = field(default_factory=Counter)
+    """Background syncs, by how they ended."""
     errors: Counter[str] = field(default_factory=Counter)
     events: list[tuple[float, str]] = field(default_factory=list)
 
@@ -132,6 +134,7 @@ def summary(
             "radio_wakeups": total.wakeups / hours,
         },
         "catch_ups": dict(sorted(figures.modes.items())),
+        "background_syncs": dict(sorted(figures.windows.items())),
         "errors": dict(sorted(figures.errors.items())),
         "own_delay_s": quantiles(sample.lag_s for sample in figures.samples),
         "samples": [sample._asdict() for sample in figures.samples],

@@ -31,7 +31,7 @@ HERE_WITHIN_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """Seconds, unless they say otherwise. Sessions, absences and pauses are compressed, typing is as people type."""
+    """Seconds, unless they say otherwise. Sessions and absences are compressed; in a session people are as they are."""
 
     session: Quantiles = SESSION
     away: Quantiles = AWAY
@@ -40,12 +40,18 @@ class Habits:
     edits_per_s: Quantiles = EDITS_PER_S
     reaction: Quantiles = REACTION
     """From a notification to the app in front of somebody."""
-    stays_open: float = 0.4
+    stays_open: float = 0.3
     """Of sessions: afterwards the app stays connected, in a window or on a desk."""
-    killed: float = 0.3
-    """Of those that do not: the system kills the app, which says no goodbye."""
-    present: float = 0.3
+    suspended: float = 0.5
+    """Of those that do not: the system suspends the app, and later has it resume."""
+    synced: float = 0.5
+    """Of those: meanwhile the system lets it sync in the background, once."""
+    killed: float = 0.5
+    """Of the rest: the system kills the app, which says no goodbye."""
+    present: float = 0.15
     """Of devices: somebody has it in hand when the run begins."""
+    answers: float = 0.3
+    """Of those whom a notification calls: the others only look."""
     source: str = (
         "sessions: median 3 to 12 min, p90 28 to 64 min; 171 to 630 edits each; 2 to 5 edits in an active second (p50),"
         " 8 to 11 (p95), 27 at most; away: median 0.2 to 3.6 h, p90 1 to 75 h. Bursts and the pauses between them are"
@@ -57,6 +63,7 @@ class Leaving(Enum):
     """What becomes of the app when its user turns away."""
 
     STAYS = auto()
+    SUSPENDED = auto()
     CLOSED = auto()
     KILLED = auto()
 
@@ -108,7 +115,7 @@ class Stroke(NamedTuple):
 
 
 class Person:
-    """Whoever has one device in hand. `speed` compresses what people do, but not how fast they type."""
+    """Whoever has one device in hand. `speed` compresses absences and sessions, but not what happens within one."""
 
     def __init__(self, habits: Habits, rng: Random, speed: float) -> None:
         self._habits = habits
@@ -130,16 +137,26 @@ class Person:
     def reaction_s(self) -> float:
         return self._habits.reaction.draw(self._rng)
 
+    def answers(self) -> bool:
+        """A notification, by writing something."""
+        return self._rng.random() < self._habits.answers
+
+    def is_synced(self) -> bool:
+        """While the app is suspended."""
+        return self._rng.random() < self._habits.synced
+
     def leaves(self) -> Leaving:
         if self._rng.random() < self._habits.stays_open:
             return Leaving.STAYS
+        if self._rng.random() < self._habits.suspended:
+            return Leaving.SUSPENDED
         return Leaving.KILLED if self._rng.random() < self._habits.killed else Leaving.CLOSED
 
     def typing(self) -> Iterator[Stroke]:
         """For ever: bursts with pauses, letter by letter through words; now and then a deletion, a paste, a task."""
         caret, letters = Caret(self._rng.random()), ""
         while True:
-            pause_s = self._habits.pause.draw(self._rng) / self._speed
+            pause_s = self._habits.pause.draw(self._rng)
             ends_s, at_s = self._habits.burst.draw(self._rng), 0.0
             rate = self._habits.edits_per_s.draw(self._rng)
             wait_s = pause_s

@@ -13,7 +13,7 @@ from crdt.update import StateVector
 
 
 class Written(NamedTuple):
-    """An edit, done when its client had reached `clock`. `awaited`: who had the app open then, and whether both were online."""
+    """An edit: then its client had reached `clock`. `awaited`: who had the app open, and whether both were online."""
 
     clock: int
     at_s: float
@@ -21,7 +21,7 @@ class Written(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """Somebody else has an edit, so long after it was made. `live`: both devices were online, or believed so, when it was made."""
+    """Somebody else has an edit, so long after it was made. `live`: both were online then, or believed so."""
 
     seconds: float
     live: bool

@@ -55,7 +55,7 @@ def _about(plan: Plan, figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "repeat it with", about["command"]
     yield "users, devices of each", f"{plan.users:,}, {plan.devices}"
     yield "network", plan.profile.name + (f", rates of {about['throughput']}" if about["throughput"] else "")
-    yield "length", f"{plan.duration_s:g} s; people come, go and pause {plan.speed:g} times as fast as they do"
+    yield "length", f"{plan.duration_s:g} s; people come and go {plan.speed:g} times as fast as they do"
     for event in figures["events"]:
         yield f"at {event['at_s']:.1f} s", event["what"]
 
@@ -88,6 +88,7 @@ def _figures(outcome: Outcome, figures: Mapping[str, Any]) -> Iterator[tuple[str
         ),
     )
     yield "catch-ups", _counts(figures["catch_ups"])
+    yield "background syncs", _counts(figures["background_syncs"])
     yield "errors", _counts(figures["errors"])
     yield "this process's own delay", f"{_told(figures['own_delay_s'])}: it is in every time above"
 

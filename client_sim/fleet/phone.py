@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from client_sim.core.effects import Problem
+from client_sim.core.pacing import Policy
 from client_sim.core.ports import DeviceStore
+from client_sim.core.reasons import PLANNED
 from client_sim.core.status import State, Status
 from client_sim.fleet.figures import Figures, Spent, Timed
 from client_sim.fleet.habits import VISITS, Leaving, Person
@@ -25,18 +27,22 @@ from crdt.update import StateVector
 DOCUMENT = "main"
 SUFFIXES = ("", "-wal")
 """Of the files of a store that has not been closed."""
+WINDOW_S, WINDOW_BYTES = 20.0, 256 << 10
+"""What a system grants a suspended app now and then."""
 SETTLE_POLL_S = 0.2
 DOWN, UP = (State.OFFLINE, State.CONNECTING), (State.SYNCING, State.CURRENT)
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whose device it is, where its server is, and how it gets tokens."""
+    """Whose device it is, where its server is, how it gets tokens, and what the app chose for it."""
 
     url: str
     user: str
     name: str
     token: TokenSource
+    policy: Policy | None = None
+    latency_s: float | None = None
 
 
 class Disk:
@@ -97,13 +103,14 @@ class Phone:
         self._document: AsyncDocument | None = None
         self._called = asyncio.Event()
         """A notification."""
+        self._was_called = self.is_suspended = False
         self._ending = asyncio.Event()
         self._dismissed = asyncio.Event()
         self._visits: list[str] = []
         self._opened_s = 0.0
         self._behind_since_s: float | None = None
         self._is_opening = False
-        line.on_break = self._fell_behind
+        line.on_break, line.on_return = self._fell_behind, self._network_is_back
 
     # --- what others see
 
@@ -126,7 +133,7 @@ class Phone:
         if self._document is None:
             return 0, 0.0
         self._note_acknowledged()
-        pending = self._document._core.backlog(asyncio.get_running_loop().time())
+        pending = self._document.pending
         return pending.count, pending.age_s
 
     def traffic(self) -> tuple[int, int]:
@@ -143,7 +150,7 @@ class Phone:
         self._ending.set()
         self.line.calm()
         if self._device:
-            self._device.connect()
+            self._device.network_is_back()
 
     def dismiss(self) -> None:
         self._dismissed.set()
@@ -168,6 +175,7 @@ class Phone:
         self._is_opening, self._behind_since_s = True, self._opened_s
         async with AsyncDevice(
             identity.url, token=identity.token, device=identity.name, store=self._disk.open(), dial=self.line.dial,
+            policy=identity.policy, latency_s=identity.latency_s,
             on_change=self._on_change, on_status=self._on_status, on_error=self._on_error,
         ) as device:  # fmt: skip
             self._device, self._document = device, await device.open(DOCUMENT)
@@ -180,17 +188,43 @@ class Phone:
 
     async def _use_app(self, device: AsyncDevice, document: AsyncDocument) -> None:
         leaving = Leaving.STAYS
-        while leaving is Leaving.STAYS and not self._ending.is_set():
-            await self._type(document, self.line.clock() + self._person.session_s())
+        while leaving in (Leaving.STAYS, Leaving.SUSPENDED) and not self._ending.is_set():
+            await self._attend(document, self.line.clock() + self._person.session_s())
             leaving = self._person.leaves()
             if leaving is Leaving.STAYS:
                 await self._rest(self._person.away_s())
+            elif leaving is Leaving.SUSPENDED:
+                await self._be_suspended(device)
         if self._ending.is_set():
             await self._finish(device, document)
         elif leaving is Leaving.KILLED:
             self.spent.kills += 1
             self._disk.kill()
             self.line.kill()
+
+    async def _be_suspended(self, device: AsyncDevice) -> None:
+        began_s, away_s = self.line.clock(), self._person.away_s()
+        self.is_suspended, self._behind_since_s = True, None
+        device.suspend()
+        if self._person.is_synced():
+            await self._rest(away_s / 2)
+            if not (self._was_called or self._ending.is_set()):
+                done = await device.background_sync(WINDOW_S, WINDOW_BYTES)
+                self._figures.windows[done.outcome] += 1
+                await self._rest(away_s / 2)
+        else:
+            await self._rest(away_s)
+        self.is_suspended = False
+        self.spent.open_s -= self.line.clock() - began_s
+        self._fell_behind()
+        device.resume()
+
+    async def _attend(self, document: AsyncDocument, until_s: float) -> None:
+        """Have the device in hand: to write, or, if a notification called, perhaps only to look."""
+        if self._was_called and not self._person.answers():
+            await self._pause(until_s - self.line.clock(), self._ending)
+        else:
+            await self._type(document, until_s)
 
     async def _type(self, document: AsyncDocument, until_s: float) -> None:
         visit = f"{self.identity.name}/{self.spent.lives}/{self.spent.edits}"
@@ -206,7 +240,7 @@ class Phone:
         awaited = {
             phone.identity.name: self.is_online and phone.is_online
             for phone in self.siblings
-            if phone.status is not None
+            if phone.status is not None and not phone.is_suspended
         }
         document.edit(change)
         self.spent.edits += 1
@@ -214,7 +248,8 @@ class Phone:
 
     async def _finish(self, device: AsyncDevice, document: AsyncDocument) -> None:
         """Be current, and tell what is there, until nobody wants to know any more."""
-        device.connect()
+        device.set_policy(Policy.INTERACTIVE)
+        device.network_is_back()
         while not await self._pause(SETTLE_POLL_S, self._dismissed):
             self._note_acknowledged()
             self.is_settled = self.is_current and not document.pending
@@ -231,7 +266,8 @@ class Phone:
         done, _ = await asyncio.wait((calls, ends), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         calls.cancel()
         ends.cancel()
-        if calls in done:
+        self._was_called = calls in done
+        if self._was_called:
             await self._pause(self._person.reaction_s(), self._ending)
 
     @staticmethod
@@ -255,7 +291,8 @@ class Phone:
         if document is not None:
             return
         if status.state in DOWN:
-            self._fell_behind()
+            if status.reason not in PLANNED:
+                self._fell_behind()
         elif status.state is State.CURRENT and self._behind_since_s is not None:
             now_s = self.line.clock()
             since_s = max(self._behind_since_s, self.line.course.reachable_since(now_s))
@@ -269,6 +306,11 @@ class Phone:
     def _fell_behind(self) -> None:
         if self._behind_since_s is None:
             self._behind_since_s = self.line.clock()
+
+    def _network_is_back(self) -> None:
+        """The system says so."""
+        if self._device is not None:
+            self._device.network_is_back()
 
     def _note_acknowledged(self) -> None:
         if self._document is not None and not self._document.pending:

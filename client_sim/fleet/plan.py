@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from client_sim.core.pacing import Policy
 from client_sim.fleet.capacity import Recording
 from client_sim.fleet.habits import Habits
 from client_sim.fleet.profiles import Profile
@@ -14,8 +15,9 @@ from client_sim.fleet.profiles import Profile
 class Plan:
     """Times are seconds of the run. `stores` is a folder for the devices' files; None keeps them in memory.
 
-    `speed` compresses what people do, not how they type, nor networks. `old_stores` is the share of devices whose
-    store is of the first format. `budget_s` is what all have to converge when networks are well again.
+    `speed` compresses sessions and absences, not how people type, nor networks. `policy` and `latency_s` are what the
+    app chooses for its devices. `old_stores` is the share of devices whose store is of the first format. `budget_s` is
+    what all have to converge when networks are well again.
     """
 
     users: int
@@ -28,6 +30,8 @@ class Plan:
     stores: Path | None = None
     bursts_s: tuple[float, ...] = ()
     restart_at_s: float | None = None
+    policy: Policy | None = None
+    latency_s: float | None = None
     old_stores: float = 0.0
     budget_s: float = 60.0
     habits: Habits = Habits()  # noqa: RUF009 - it is frozen

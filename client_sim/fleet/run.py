@@ -110,7 +110,7 @@ class Fleet:
             profile = without_stalls(profile)
         line = Line(profile, Course(profile, rng, plan.speed), capacities, rng, self.clock)
         disk = Disk(None if plan.stores is None else plan.stores / f"{user}-{name}.db")
-        identity = Identity(self._url, user, name, self._token_source(user))
+        identity = Identity(self._url, user, name, self._token_source(user), plan.policy, plan.latency_s)
         return Phone(identity, disk, line, Person(plan.habits, rng, plan.speed), ledger, self.figures)
 
     def _capacities(self, rng: Random) -> tuple[Capacity, Capacity]:

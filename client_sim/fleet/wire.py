@@ -11,6 +11,7 @@ import errno
 import os
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from random import Random
 from typing import Any, NamedTuple, assert_never, cast
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple, assert_never, cast
 from websockets.asyncio.client import ClientConnection, connect
 
 from client_sim.fleet.capacity import Capacity
-from client_sim.fleet.course import Course, Pipe
+from client_sim.fleet.course import Course, Pipe, Spell
 from client_sim.fleet.profiles import Profile, Reach
 from client_sim.fleet.radio import RadioMeter
 
@@ -68,7 +69,8 @@ class Flow:
         self._arm()
 
     def hurry(self) -> None:
-        """All that is under way arrives now."""
+        """All that is under way arrives now, and what follows waits for nothing that was before."""
+        self._pipe.calm()
         self._items = deque((0.0, item) for _, item in self._items)
         if self._timer:
             self._timer.cancel()
@@ -118,10 +120,14 @@ class Line:
         self.attempts = self.failures = 0
         self.on_break: Callable[[], None] | None = None
         """Called when the network breaks a connection, which the device may not know for long."""
+        self.on_return: Callable[[], None] | None = None
+        """Called when there is a network again after there was none, as a system tells its apps."""
         self.clock = clock
         self._capacities = capacities
         self._rng = rng
         self._passages: list[Passage] = []
+        self._calmed = asyncio.Event()
+        self._returns: asyncio.TimerHandle | None = None
         self._abandoned: dict[asyncio.Transport, asyncio.TimerHandle] = {}
 
     async def dial(self, uri: str, *, open_timeout: float, **options: Any) -> ClientConnection:
@@ -143,13 +149,30 @@ class Line:
             spell = self.course.at(self.clock())
             match spell.reach:
                 case Reach.OFF:
+                    self.is_off(spell.end_s)
                     raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH))
                 case Reach.STALLED | Reach.DEAD:
-                    await asyncio.sleep(spell.end_s - self.clock())
+                    await self._wait(spell.end_s - self.clock())
                 case Reach.CLEAR | Reach.PORTAL | Reach.RESET:
                     return await asyncio.sleep(round_trips * self.profile.ping.draw(self._rng))
                 case _:
                     assert_never(spell.reach)
+
+    async def _wait(self, seconds: float) -> None:
+        """Unless all is well sooner."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._calmed.wait()
+
+    def is_off(self, until_s: float) -> None:
+        """There is no network until then."""
+        if self._returns is None:
+            self._returns = asyncio.get_running_loop().call_later(until_s - self.clock(), self._return)
+
+    def _return(self) -> None:
+        self._returns = None
+        if self.on_return:
+            self.on_return()
 
     def pipes(self) -> tuple[Pipe, Pipe]:
         up, down = (Pipe(self.course, self.profile, capacity, self._rng) for capacity in self._capacities)
@@ -175,12 +198,15 @@ class Line:
     def calm(self) -> None:
         """All goes well from now on. What was half-open is found out, as it is when a system changes networks."""
         self.course.calm(self.clock())
+        self._calmed.set()
         for passage in list(self._passages):
             passage.calm()
 
     def close(self) -> None:
         """The end of all."""
         self.kill()
+        if self._returns:
+            self._returns.cancel()
         self.meter.finish(self.clock())
         for raw, timer in self._abandoned.items():
             timer.cancel()
@@ -204,7 +230,7 @@ class Passage(asyncio.Transport):
         self._loop = asyncio.get_running_loop()
         self._break: asyncio.TimerHandle | None = None
         if (spell := line.course.next_break(line.clock())) is not None:
-            self._break = self._loop.call_later(spell.start_s - line.clock(), self._be_broken, spell.reach)
+            self._break = self._loop.call_later(spell.start_s - line.clock(), self._be_broken, spell)
         line.opened(self)
 
     # --- the connection's side
@@ -290,9 +316,10 @@ class Passage(asyncio.Transport):
 
     # --- what networks do
 
-    def _be_broken(self, reach: Reach) -> None:
-        match reach:
+    def _be_broken(self, spell: Spell) -> None:
+        match spell.reach:
             case Reach.OFF:
+                self._line.is_off(spell.end_s)
                 self._is_deaf = True
                 self._lose(OSError(errno.ENETDOWN, os.strerror(errno.ENETDOWN)))
             case Reach.RESET:
