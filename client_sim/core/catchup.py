@@ -7,7 +7,13 @@ from typing import assert_never
 
 from client_sim.core.copy import LocalCopy
 from client_sim.core.status import Phase
+from crdt.protocol.codes import Code
 from crdt.protocol.frames import SERVER_REF, Mode, Opened
+
+
+BEYOND_REPAIR = (Code.BAD_UPDATE, Code.TOO_BIG, Code.TOO_EXPENSIVE)
+"""An op that is refused so is refused however often it comes."""
+ENDS_MEMBERSHIP = (Code.FORBIDDEN, Code.DOC_QUARANTINED, Code.RESET_REQUIRED)
 
 
 class Exchange(Enum):
@@ -18,6 +24,11 @@ class Exchange(Enum):
     """The whole state, to build on it anew; then what only this device has."""
     REBUILD = auto()
     """The whole state, in the place of the replica; what the server refuses goes aside."""
+
+
+def due(exchange: Exchange, copy: LocalCopy) -> Exchange:
+    """What to ask for now: what comes from a damaged store can only be put together with the server's whole state."""
+    return Exchange.FULL if copy.progress.salvaged and exchange is Exchange.CATCH_UP else exchange
 
 
 class Verdict(Enum):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import assert_never
 
 from client_sim.core.backoff import Backoff
-from client_sim.core.catchup import Exchange, Verdict, compare, is_beside, judge
+from client_sim.core.catchup import BEYOND_REPAIR, ENDS_MEMBERSHIP, Exchange, Verdict, compare, due, is_beside, judge
 from client_sim.core.context import Context
 from client_sim.core.copy import LocalCopy, Misfit
 from client_sim.core.download import Download
@@ -35,8 +35,6 @@ from crdt.update import EMPTY_STATE_VECTOR, EMPTY_UPDATE
 
 RESEND_CAP_S = 30.0
 UNREADABLE = "unreadable"  # blocked: its whole state, as the server sent it, can not be integrated
-_BEYOND_REPAIR = (Code.BAD_UPDATE, Code.TOO_BIG, Code.TOO_EXPENSIVE)
-_ENDS_MEMBERSHIP = (Code.FORBIDDEN, Code.DOC_QUARANTINED, Code.RESET_REQUIRED)
 
 
 class Document:
@@ -160,6 +158,7 @@ class Document:
         self._move(Phase.OPENING)
         self.ref = self._context.next_ref()
         self.retry_at = None
+        self._exchange = due(self._exchange, self.copy)
         if self._exchange is not Exchange.CATCH_UP:
             return Open(self.ref, self.name, None, EMPTY_STATE_VECTOR)
         cursor = self.copy.cursor
@@ -386,7 +385,7 @@ class Document:
         op = (error.detail or {}).get("op")
         if isinstance(op, int):
             self._on_push_refused(error, op, now)
-        elif self.phase is Phase.OPENING or error.code in _ENDS_MEMBERSHIP:
+        elif self.phase is Phase.OPENING or error.code in ENDS_MEMBERSHIP:
             self._on_open_refused(error, now)
         elif self.phase is Phase.RESYNCING:
             self._on_resync_refused(error, now)
@@ -423,7 +422,7 @@ class Document:
             return
         elif error.code == Code.MISSING_DEPS:
             self._replace_from(op, detail.get("sv"), now)
-        elif error.code in _BEYOND_REPAIR:
+        elif error.code in BEYOND_REPAIR:
             self._rebuild(op, error.code)
         elif error.retry in (Retry.NOW, Retry.LATER):
             self._holder.window.rewind(self.copy, op)
