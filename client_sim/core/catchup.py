@@ -10,7 +10,6 @@ from client_sim.core.status import Phase
 from crdt.protocol.codes import Code
 from crdt.protocol.frames import SERVER_REF, Mode, Opened
 
-
 BEYOND_REPAIR = (Code.BAD_UPDATE, Code.TOO_BIG, Code.TOO_EXPENSIVE)
 """An op that is refused so is refused however often it comes."""
 ENDS_MEMBERSHIP = (Code.FORBIDDEN, Code.DOC_QUARANTINED, Code.RESET_REQUIRED)
