@@ -49,28 +49,28 @@ class Disk:
     """Where a device's store is: a file, or memory. A kill leaves the files as they are at that moment."""
 
     def __init__(self, file: Path | None) -> None:
-        self._file = file
+        self.file = file
         self._memory = MemoryStore()
         self._dead: Path | None = None
         self._kills = 0
 
     def open(self) -> Path | DeviceStore:
         """The store as the next process finds it."""
-        if self._file is not None:
-            return self._file
+        if self.file is not None:
+            return self.file
         self._memory = self._memory.restarted()
         return self._memory
 
     def kill(self) -> None:
         """What the file and its log hold now is what the next life finds, and not what a tidy end makes of them."""
-        if self._file is None:
+        if self.file is None:
             return
         self._kills += 1
-        image = self._file.with_name(f"{self._file.name.partition('.')[0]}.{self._kills}.db")
+        image = self.file.with_name(f"{self.file.name.partition('.')[0]}.{self._kills}.db")
         for suffix in SUFFIXES:
             with suppress(FileNotFoundError):
-                shutil.copyfile(f"{self._file}{suffix}", f"{image}{suffix}")
-        self._file, self._dead = image, self._file
+                shutil.copyfile(f"{self.file}{suffix}", f"{image}{suffix}")
+        self.file, self._dead = image, self.file
 
     def bury(self) -> None:
         """The files of the process that is dead now are nobody's."""
@@ -140,6 +140,11 @@ class Phone:
         return self.line.bytes_up, self.line.bytes_down
 
     # --- what happens to it
+
+    def upgrades(self, visit: str) -> None:
+        """Its store is of an older format, and has a visit that no server has seen."""
+        self.spent.upgrades += 1
+        self._visits.append(visit)
 
     def call(self) -> None:
         """A notification: whoever does not use the device opens the app soon."""

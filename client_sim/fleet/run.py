@@ -17,6 +17,7 @@ from client_sim.fleet.figures import Figures, Sample, Spent, Verdict
 from client_sim.fleet.habits import Person
 from client_sim.fleet.inspection import Found, inspect
 from client_sim.fleet.ledger import Ledger
+from client_sim.fleet.old_store import write_version_1
 from client_sim.fleet.phone import Disk, Identity, Phone
 from client_sim.fleet.plan import Plan
 from client_sim.fleet.quantiles import percentile
@@ -111,7 +112,12 @@ class Fleet:
         line = Line(profile, Course(profile, rng, plan.speed), capacities, rng, self.clock)
         disk = Disk(None if plan.stores is None else plan.stores / f"{user}-{name}.db")
         identity = Identity(self._url, user, name, self._token_source(user), plan.policy, plan.latency_s)
-        return Phone(identity, disk, line, Person(plan.habits, rng, plan.speed), ledger, self.figures)
+        phone = Phone(identity, disk, line, Person(plan.habits, rng, plan.speed), ledger, self.figures)
+        if disk.file is not None and rng.random() < plan.old_stores:
+            visit = f"{name}/before"
+            write_version_1(disk.file, name, visit, rng)
+            phone.upgrades(visit)
+        return phone
 
     def _capacities(self, rng: Random) -> tuple[Capacity, Capacity]:
         """Up and down. A recording is the same for both, and each device is somewhere else in it."""
