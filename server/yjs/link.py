@@ -21,6 +21,9 @@ from server.yjs.people import People, payload_of
 
 OPEN_REF = 1
 
+RENEWED_S_MIN = 30
+"""Tokens that are to be renewed more than once live longer than this."""
+
 
 @dataclass(frozen=True, slots=True)
 class End:
@@ -65,6 +68,7 @@ class Link:
         self._own: ClientState | None = None
         """What the client shows of itself."""
         self._last_error = ""
+        self._has_renewed = False
 
     # --- who it is
 
@@ -172,13 +176,19 @@ class Link:
                 self._refused(frame)
             case frames.Welcome():
                 self._people.clock = frame.server_time_ms
-            case frames.Expiring():
-                if told := self._dialect.token_ends():
-                    self._tell(told)
+            case frames.Expiring(seconds):
+                self._token_ends(seconds)
             case frames.Nonce() | frames.GoAway() | frames.Pong() | frames.Audited() | None:
                 pass
             case _:
                 assert_never(frame)
+
+    def _token_ends(self, seconds: int) -> None:
+        """Ask for another, but not for one short token after the other: each would be about to end at once."""
+        told = self._dialect.token_ends()
+        if told is not None and (seconds >= RENEWED_S_MIN or not self._has_renewed):
+            self._has_renewed = True
+            self._tell(told)
 
     def closed(self, close_code: int, reason: str) -> None:
         """The hub has ended the session."""
