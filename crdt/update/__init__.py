@@ -8,6 +8,7 @@ is the first one that is missing.
 from __future__ import annotations
 
 from crdt.update.decoder import DEPTH_MAX
+from crdt.update.fitting import fitting
 from crdt.update.keystrokes import Keystroke, take_keystroke, take_keystrokes
 from crdt.update.layout import NESTING_MAX, RANGES_MAX, STEPS_SMALL, Layout
 from crdt.update.model import (
@@ -49,6 +50,7 @@ __all__ = [
     "Struct",
     "Update",
     "continuation",
+    "fitting",
     "read_state_vector",
     "read_update",
     "root_kinds",

@@ -25,7 +25,7 @@ def read_update(update: bytes, *, bounded: bool = False) -> Update:
     typed = _read_typed(update)
     if typed is not None:
         return typed
-    reader = _Reader(update, bounded)
+    reader = Reader(update, bounded)
     try:
         structs = reader.structs()
         deletes = reader.deletes()
@@ -82,7 +82,7 @@ def _contains(sections: dict[int, tuple[int, int]], ref: Id) -> bool:
 def _read_typed(data: bytes) -> Update | None:
     """The commonest update, in half the time: one run of ASCII beside existing text, nothing deleted.
 
-    None for all others, and for what is cut off: `_Reader` reads those, or says why not.
+    None for all others, and for what is cut off: `Reader` reads those, or says why not.
     """
     if data[:2] != _ONE_STRUCT or data[-1] or len(data) > _TYPED_BYTES_MAX:
         return None
@@ -152,7 +152,7 @@ def write_state_vector(state_vector: Mapping[int, int]) -> bytes:
     return bytes(out)
 
 
-class _Reader(Decoder):
+class Reader(Decoder):
     """A position in the bytes of an update."""
 
     __slots__ = ("_client", "_client_bytes", "_clients_max", "_structs_left", "pairs", "sections")
@@ -170,18 +170,10 @@ class _Reader(Decoder):
         """All clients' structs; fills `sections` and `pairs`."""
         structs: list[Struct] = []
         for _ in range(self.count()):
-            struct_count = self.count()
-            at = self.at
-            client = self._client = self.uint(CLIENT_MAX)
-            self._client_bytes = self.data[at : self.at]
-            start = clock = self.uint(CLOCK_MAX)
-            if client in self.sections or not struct_count:
-                raise BadUpdate("malformed", "a client twice, or without structs")
-            self._structs_left -= struct_count
-            if self._structs_left < 0 or len(self.sections) >= self._clients_max:
-                raise BadUpdate("limit", f"more than {STRUCTS_MAX} structs, or {CLIENTS_MAX} clients")
+            client, start, struct_count = self.section()
+            clock = start
             for _ in range(struct_count):
-                struct = self._struct(client, clock)
+                struct = self.struct(client, clock)
                 clock += struct.length
                 structs.append(struct)
             if clock > CLOCK_MAX:
@@ -189,7 +181,21 @@ class _Reader(Decoder):
             self.sections[client] = (start, clock)
         return structs
 
-    def _struct(self, client: int, clock: int) -> Struct:
+    def section(self) -> tuple[int, int, int]:
+        """What comes before a client's structs: the client, the first one's clock, how many there are."""
+        struct_count = self.count()
+        at = self.at
+        client = self._client = self.uint(CLIENT_MAX)
+        self._client_bytes = self.data[at : self.at]
+        clock = self.uint(CLOCK_MAX)
+        if client in self.sections or not struct_count:
+            raise BadUpdate("malformed", "a client twice, or without structs")
+        self._structs_left -= struct_count
+        if self._structs_left < 0 or len(self.sections) >= self._clients_max:
+            raise BadUpdate("limit", f"more than {STRUCTS_MAX} structs, or {CLIENTS_MAX} clients")
+        return client, clock, struct_count
+
+    def struct(self, client: int, clock: int) -> Struct:
         info = self.data[self.at]
         self.at += 1
         if info == _GC:
@@ -336,13 +342,13 @@ _TYPED_INFOS = (0x84, 0xC4, 0x44)
 _TYPED_BYTES_MAX = 192
 
 _GC, _STRING, _TYPE = 0, 4, 7
-_CONTENTS: dict[int, tuple[Content, Callable[[_Reader], int]]] = {
-    1: (Content.DELETED, _Reader.length),
-    3: (Content.BINARY, _Reader._binary),
-    5: (Content.EMBED, _Reader._embed),
-    6: (Content.FORMAT, _Reader._format),
-    8: (Content.ANY, _Reader._any),
-    9: (Content.DOC, _Reader._doc),
+_CONTENTS: dict[int, tuple[Content, Callable[[Reader], int]]] = {
+    1: (Content.DELETED, Reader.length),
+    3: (Content.BINARY, Reader._binary),
+    5: (Content.EMBED, Reader._embed),
+    6: (Content.FORMAT, Reader._format),
+    8: (Content.ANY, Reader._any),
+    9: (Content.DOC, Reader._doc),
 }
 """What a struct may hold beside strings and types, by its number, and what steps over it and counts its clocks."""
 _KINDS = frozenset((_STRING, _TYPE, *_CONTENTS))

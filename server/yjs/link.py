@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Any, assert_never
 
 import msgpack
 
@@ -12,7 +12,7 @@ from crdt.protocol import frames
 from crdt.protocol.codec import decode_updates, encode
 from crdt.protocol.codes import CLOSE, Code
 from crdt.protocol.frames import PROTOCOL_VERSION, Access, Mode, ServerFrame
-from crdt.update import EMPTY_STATE_VECTOR, EMPTY_UPDATE, read_update
+from crdt.update import EMPTY_STATE_VECTOR, EMPTY_UPDATE, fitting, read_state_vector, read_update
 from server.yjs import messages
 from server.yjs.debts import Debts
 from server.yjs.dialect import Dialect, close_code_of, reason_of
@@ -53,6 +53,7 @@ class Link:
         self._access = Access.WRITE
         self._epoch = b""
         self._next_op = 1
+        self._answered = b""
         self._answer_op = 0
         """The op that our last step 1 was answered with."""
         self._is_first = False
@@ -128,7 +129,7 @@ class Link:
         assert self.handle is not None
         op, self._next_op = self._next_op, self._next_op + 1
         if is_answer:
-            self._answer_op = op
+            self._answer_op, self._answered = op, update
         self._debts.add(op, updates)
         self._say(frames.Push(self.handle, op, (update,), heal=is_answer and self._is_first))
         self._is_first = False
@@ -168,6 +169,8 @@ class Link:
             case frames.Delta():
                 self._tell_updates(frame.updates)
             case frames.Ack(_, op, _, _):
+                if op >= self._answer_op:
+                    self._answered = b""
                 self._tell_saved(self._debts.settle(op))
             case frames.DevicePresence(_, device, payload):
                 if (shown := self._people.told(device, payload)) is not None:
@@ -248,15 +251,17 @@ class Link:
 
     def _refused(self, error: frames.Error) -> None:
         self._last_error = reason_of(error.code, error.message)
-        op = (error.detail or {}).get("op")
+        detail = error.detail or {}
+        op = detail.get("op")
         match error.code:
-            case Code.MISSING_DEPS if op != self._answer_op:
-                assert isinstance(op, int)
+            case Code.MISSING_DEPS | Code.BAD_UPDATE if op == self._answer_op and self._take_part(detail):
+                pass
+            case Code.MISSING_DEPS if isinstance(op, int) and op != self._answer_op:
                 self._rewind(op)
                 if not self._asked:
-                    self._ask((error.detail or {})["sv"])
+                    self._ask(detail["sv"])
             case Code.OP_GAP:
-                self._rewind((error.detail or {})["expected"])
+                self._rewind(detail["expected"])
                 self._ask_for_state()
             case Code.FORBIDDEN if isinstance(op, int):
                 self._forbidden_to_write(op)
@@ -264,6 +269,27 @@ class Link:
                 self._finish(End(close_code_of(code), self._last_error))
             case _:
                 pass
+
+    def _take_part(self, detail: dict[str, Any]) -> bool:
+        """The answer to our step 1 has what its client could not place either: take the rest, if there is a rest.
+
+        That is no edit of the client's own: whoever made it will bring what it builds on.
+        """
+        answered, self._answered = self._answered, b""
+        try:
+            part = fitting(answered, read_state_vector(detail.get("sv", self._server_vector)))
+        except BadUpdate:
+            return False
+        if part == answered:
+            return False
+        self._rewind(detail["op"])
+        updates = self._debts.take_carried()
+        if part == EMPTY_UPDATE:
+            self._tell_saved(self._debts.add_to_last(updates))
+        else:
+            self._push(part, updates, is_answer=True)
+            self._answered = b""
+        return True
 
     def _forbidden_to_write(self, op: int) -> None:
         self._access = Access.READ

@@ -287,6 +287,29 @@ async def test_an_app_that_returns_after_days_merges_and_nothing_of_it_stays(tmp
         assert all(device == DeviceId("alice", "web") for device, _ in seen)
 
 
+async def test_what_an_app_can_not_place_itself_does_not_keep_its_own_edits_back(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server, node_apps() as apps:
+        app = await apps.y_websocket("a", yjs_url(server), connect=False, token=make_token("alice", "web"))
+        await app.run(
+            """
+            const stranger = new Y.Doc(), updates = []
+            stranger.on('update', update => updates.push(update))
+            for (const word of ['one ', 'two ', 'three ']) stranger.getText('body').insert(0, word)
+            Y.applyUpdate(doc, updates[0]); Y.applyUpdate(doc, updates[2])  // the second one got lost
+            doc.getText('body').insert(0, 'mine ')
+            state.lost = updates[1]
+            """
+        )
+        await app.do("connect")
+        other = await app_of(apps, "b", server)
+        await other.has("mine one ")
+        await app.type("more of ")
+        await other.has("more of mine one ")
+        await app.run("Y.applyUpdate(doc, state.lost)")
+        await other.has(await app.get())
+        assert "three two " in await app.get()
+
+
 async def test_a_document_too_large_for_one_chunk(tmp_path: Path) -> None:
     async with running_server(tmp_path) as server, node_apps() as apps:
         app = await app_of(apps, "a", server)

@@ -1,0 +1,122 @@
+"""The part of an update that a document can take, where the rest builds on what nobody here has.
+
+A Yjs client holds back what it can not place, and gives it to others with all that it has: behind a gap (a *skip*), or
+beside content that is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from crdt.errors import BadUpdate
+from crdt.update.decoder import write_uint
+from crdt.update.model import CLOCK_MAX, DeleteRange, Id, Struct
+from crdt.update.reader import Reader
+
+ROUNDS_MAX = 100
+"""How often it is looked again at what others of the update wait for: what is not found then is left out too."""
+
+_SKIP = 10
+
+
+class _Piece(NamedTuple):
+    """A struct, and its bytes."""
+
+    struct: Struct
+    data: bytes
+
+
+def fitting(update: bytes, known: Mapping[int, int]) -> bytes:
+    """What of `update` has all that it builds on in itself or in a document with the state vector `known`.
+
+    Raises BadUpdate for bytes that are no update.
+    """
+    reader = _Placing(update, bounded=True)
+    try:
+        sections = reader.sections_with_gaps()
+        deletes = reader.deletes()
+    except IndexError as exc:
+        raise BadUpdate("malformed", "the update is cut off") from exc
+    have = dict(known)
+    taken: dict[int, list[_Piece]] = {client: [] for client in sections}
+    for _ in range(ROUNDS_MAX):
+        moved = [_take(pieces, taken[client], have) for client, pieces in sections.items()]
+        if not any(moved):
+            break
+    return _written({client: pieces for client, pieces in taken.items() if pieces}, deletes, have)
+
+
+def _take(pieces: list[_Piece], taken: list[_Piece], have: dict[int, int]) -> bool:
+    """Move a client's next structs to those that are taken, as many as fit. True if there were any."""
+    count = 0
+    for piece in pieces:
+        client, clock = piece.struct.client, piece.struct.clock
+        if not _fits(piece.struct, have):
+            break
+        if taken and clock != taken[-1].struct.clock + taken[-1].struct.length:  # what is before the gap is known
+            taken.clear()
+        taken.append(piece)
+        have[client] = max(have.get(client, 0), clock + piece.struct.length)
+        count += 1
+    del pieces[:count]
+    return bool(count)
+
+
+def _fits(struct: Struct, have: Mapping[int, int]) -> bool:
+    if struct.clock > have.get(struct.client, 0):
+        return False
+    refs = (struct.origin, struct.right_origin, struct.parent)
+    return all(not isinstance(ref, Id) or ref.clock < have.get(ref.client, 0) for ref in refs)
+
+
+def _written(taken: dict[int, list[_Piece]], deletes: list[DeleteRange], have: Mapping[int, int]) -> bytes:
+    out = bytearray()
+    write_uint(out, len(taken))
+    for client, pieces in taken.items():
+        write_uint(out, len(pieces))
+        write_uint(out, client)
+        write_uint(out, pieces[0].struct.clock)
+        out += b"".join(piece.data for piece in pieces)
+    _write_deletes(out, deletes, have)
+    return bytes(out)
+
+
+def _write_deletes(out: bytearray, deletes: list[DeleteRange], have: Mapping[int, int]) -> None:
+    by_client: dict[int, list[tuple[int, int]]] = {}
+    for client, start, end in deletes:
+        end = min(end, have.get(client, 0))
+        if start < end:
+            by_client.setdefault(client, []).append((start, end - start))
+    write_uint(out, len(by_client))
+    for client, ranges in by_client.items():
+        write_uint(out, client)
+        write_uint(out, len(ranges))
+        for start, length in ranges:
+            write_uint(out, start)
+            write_uint(out, length)
+
+
+class _Placing(Reader):
+    """Reads skips too, and keeps the bytes of each struct."""
+
+    __slots__ = ()
+
+    def sections_with_gaps(self) -> dict[int, list[_Piece]]:
+        pieces_of: dict[int, list[_Piece]] = {}
+        for _ in range(self.count()):
+            client, start, struct_count = self.section()
+            clock, pieces = start, pieces_of.setdefault(client, [])
+            for _ in range(struct_count):
+                at = self.at
+                if self.data[at] == _SKIP:
+                    self.at += 1
+                    clock += self.length()
+                    continue
+                struct = self.struct(client, clock)
+                clock += struct.length
+                pieces.append(_Piece(struct, self.data[at : self.at]))
+            if clock > CLOCK_MAX:
+                raise BadUpdate("limit", f"a clock is over {CLOCK_MAX}")
+            self.sections[client] = (start, clock)
+        return pieces_of
