@@ -6,7 +6,9 @@ START_S by GROWTH to CEILING_S at most (or to the server's heartbeat, if that is
 silence it stays within what was answered, FLOOR_S at least.
 
 A dead connection is noticed within PROBE_S + ANSWER_S of the first thing that is sent on it, and within the interval
-and ANSWER_S where nothing is; plus the time that what was sent takes at SLOW_BYTES_PER_S.
+and ANSWER_S where nothing is; plus the time that what was sent takes at SLOW_BYTES_PER_S. Where that was not long
+enough once, the next one gets twice ANSWER_S, up to ANSWER_S_MAX, until answers come soon again: networks stall, and a
+new connection would stall with them.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ CEILING_S = 900.0
 GROWTH = 1.5
 SAFE_FRACTION = 0.8
 """Of a silence that was too long: no longer one is tried."""
+PINGS_TO_DOUBT = 10
+PINGS_TO_DOUBT_MAX = 160
 
 HEARTBEAT = "heartbeat_ms"
 HEARTBEAT_MS = 1_000_000
@@ -27,6 +31,7 @@ HEARTBEAT_MS = 1_000_000
 PROBE_S = 10.0
 """What was asked and not answered for so long is followed by a PING."""
 ANSWER_S = 20.0
+ANSWER_S_MAX = 160.0
 """A PING is answered within this, or by nobody."""
 SLOW_BYTES_PER_S = 8 << 10
 """Nobody is taken for dead for being slower to receive than this."""
@@ -36,19 +41,37 @@ BLAME_S = 120.0
 
 @dataclass(slots=True)
 class _Lesson:
-    """What is known of one network: `interval_s` is used next, `answered_s` worked, `fatal_s` did not."""
+    """What is known of one network: `interval_s` is used next, `answered_s` worked, `fatal_s` did not.
+
+    A connection may have died of something else than silence, so what was fatal is tried again: after PINGS_TO_DOUBT
+    answers as close to it as is dared, and twice as many for each time that it was fatal again.
+    """
 
     interval_s: float = START_S
     answered_s: float = 0.0
     fatal_s: float = CEILING_S / SAFE_FRACTION
+    answer_s: float = ANSWER_S
+    answers: int = 0
+    doubts_after: int = PINGS_TO_DOUBT
+
+    @property
+    def limit_s(self) -> float:
+        return min(SAFE_FRACTION * self.fatal_s, CEILING_S)
 
     def survived(self, quiet_s: float) -> None:
         self.answered_s = max(self.answered_s, quiet_s)
-        if quiet_s >= 0.9 * self.interval_s:
-            self.interval_s = min(GROWTH * self.interval_s, SAFE_FRACTION * self.fatal_s, CEILING_S)
+        if quiet_s < 0.9 * self.interval_s:
+            return
+        if self.interval_s >= self.limit_s:
+            self.answers += 1
+        if self.answers >= self.doubts_after:
+            self.fatal_s, self.answers = min(GROWTH * self.fatal_s, CEILING_S / SAFE_FRACTION), 0
+        self.interval_s = max(FLOOR_S, min(GROWTH * self.interval_s, self.limit_s))
 
     def died(self, quiet_s: float) -> None:
-        self.fatal_s = min(self.fatal_s, quiet_s)
+        if self.fatal_s < CEILING_S / SAFE_FRACTION:
+            self.doubts_after = min(2 * self.doubts_after, PINGS_TO_DOUBT_MAX)
+        self.fatal_s, self.answers = quiet_s, 0
         self.answered_s = min(self.answered_s, SAFE_FRACTION * quiet_s)
         self.interval_s = max(FLOOR_S, self.answered_s, 0.5 * quiet_s)
 
@@ -66,6 +89,7 @@ class KeepAlive:
         self._probe_at: float | None = None
         self._answer_by: float | None = None
         self._pings = 0
+        self._pinged_at = 0.0
         self._suspect: tuple[float, float] | None = None
         """A silence that a connection did not survive, and when that was noticed."""
 
@@ -103,6 +127,8 @@ class KeepAlive:
             return
         if self._quiet_s is not None:
             self._lesson.survived(self._quiet_s)
+        if self._answer_by is not None and now - self._pinged_at < ANSWER_S / 2:
+            self._lesson.answer_s = max(ANSWER_S, self._lesson.answer_s / 2)
         self._quiet_s = self._probe_at = self._answer_by = None
         self._heard_at = now
 
@@ -135,7 +161,8 @@ class KeepAlive:
             return None
         if self._probe_at is None:
             self._quiet_s = now - self._heard_at
-        self._answer_by = now + ANSWER_S
+        self._pinged_at = now
+        self._answer_by = now + self._lesson.answer_s
         self._pings += 1
         return self._pings
 
@@ -145,6 +172,7 @@ class KeepAlive:
             return False
         if self._quiet_s is not None:
             self._suspect = (self._quiet_s, now)
+        self._lesson.answer_s = min(2 * self._lesson.answer_s, ANSWER_S_MAX)
         return True
 
     def deadline(self) -> float | None:
