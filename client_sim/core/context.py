@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from client_sim.core.counters import Counters
-from client_sim.core.effects import Effect, Send
+from client_sim.core.effects import Effect, Problem, Send
 from client_sim.core.errand import Errand
 from client_sim.core.pacing import Pacing
-from client_sim.core.ports import DeviceStore, Randomness
+from client_sim.core.ports import DeviceStore, Randomness, Salvage
+from client_sim.core.reasons import STORE_REBUILT
 from crdt.limits import Limits
 from crdt.protocol import codec
 from crdt.protocol.frames import DeviceFrame, Hello, Open, Push, Resync
@@ -60,6 +61,11 @@ class Context:
             return True
         self.errand.is_full = True
         return False
+
+    def rebuilt(self, salvage: Salvage) -> None:
+        """The store was damaged, and is another one now."""
+        self.counters.rebuilds += 1
+        self.emit(Problem(STORE_REBUILT, str(salvage)))
 
     def emit(self, effect: Effect) -> None:
         self._effects.append(effect)

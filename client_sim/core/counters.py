@@ -27,6 +27,10 @@ class Counters:
     heals: int = 0
     forks: int = 0
     """Times that another device turned out to have this one's identity, and this one took another."""
+    rebuilds: int = 0
+    """Times that the store was damaged, and was built anew."""
+    evictions: int = 0
+    """Documents that were taken off the device for room."""
     current_at: float | None = None
     """When the device last became current, by the driver's clock."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
-from client_sim.core import events, greeting, identity
+from client_sim.core import events, greeting, identity, reasons
 from client_sim.core.catchup import Forked
 from client_sim.core.context import Context
 from client_sim.core.counters import Counters
@@ -16,30 +16,12 @@ from client_sim.core.document import Document
 from client_sim.core.documents import Documents
 from client_sim.core.effects import Connect, DataWiped, Effect, FetchToken, Problem, WindowClosed
 from client_sim.core.errand import Errand
-from client_sim.core.keepalive import HEARTBEAT, HEARTBEAT_MS
 from client_sim.core.line import Line
 from client_sim.core.login import Login
 from client_sim.core.pacing import LEAD_S, REST_S_MIN, Policy
 from client_sim.core.pending import Pending
-from client_sim.core.ports import DeviceStore, Identity, Randomness, Signer, StoreError
+from client_sim.core.ports import DeviceStore, Identity, Randomness, Signer, StoreDamaged, StoreError
 from client_sim.core.radio import Radio
-from client_sim.core.reasons import (
-    AUTHENTICATE_AGAIN,
-    DEFECT,
-    DEFECT_WAIT_S,
-    DEFECTS,
-    EXPIRED_LOGIN,
-    GIVEN_UP,
-    NO_TOKEN,
-    OTHER_USER,
-    RESTING,
-    REVOKED,
-    STORE_FAILED,
-    SUSPENDED,
-    TOO_LARGE,
-    UNREACHABLE,
-    why_lost,
-)
 from client_sim.core.routing import DocumentFrame, answered_by, deliver
 from client_sim.core.session import GREETING_S, NONCE_S, Session
 from client_sim.core.status import CONNECTED, Link, State, Status
@@ -65,7 +47,7 @@ class Device:
         key: Signer | None = None,
         agent: str = "syncline-python/0.1",
     ) -> None:
-        """Raises StoreError and StoreDamaged, the latter also for a store that is another device's."""
+        """Raises StoreError and StoreDamaged, and StoreRefused for another device's store."""
         self._given_name = name
         self._agent = agent
         self._store = store
@@ -77,6 +59,8 @@ class Device:
         self.name, user = identity.claim(store, name)
         self.documents = Documents(self._context, user)
         self._radio = Radio(self._context, self.documents)
+        if (salvage := store.salvage()) is not None:
+            self._context.rebuilt(salvage)
 
     # --- what the app reads
 
@@ -133,22 +117,28 @@ class Device:
     def handle(self, event: events.Event, now: float) -> list[Effect]:
         """What to do about `event`. `now` is in seconds, of any clock that never goes back.
 
-        Edited, OpenRequested and Unblocked raise StoreError and StoreDamaged; the others make StoreError a Problem.
+        Edited, OpenRequested, Pinned and Unblocked raise StoreError; for others it is a Problem. A damaged store is
+        rebuilt, which is a Problem, too: then Edited, Pinned and Unblocked raise StoreError, and nothing is changed.
         """
-        match event:
-            case (
-                events.OpenRequested() | events.CloseRequested() | events.Edited()
-                | events.PresenceSet() | events.AuditRequested() | events.Unblocked()
-            ):  # fmt: skip
-                self._handle_app(event, now)
-            case _:
-                self._handle_driver(event, now)
-        self._pace(now)
+        try:
+            self._handle(event, now)
+        except StoreDamaged as exc:
+            if self._mend(exc, now) and isinstance(event, events.OpenRequested):
+                self._handle(event, now)
+            elif isinstance(event, events.Stored):
+                raise StoreError(f"the store was damaged: {exc}") from exc
+        return self._context.take_effects()
+
+    def _handle(self, event: events.Event, now: float) -> None:
+        if isinstance(event, events.DocumentEvent):
+            self._handle_app(event, now)
+        else:
+            self._handle_driver(event, now)
+        self._look_after(now)
         self._tell(now)
         self._mind_errand(now)
         self._rest_if_done(now)
         self._tell(now)
-        return self._context.take_effects()
 
     def _handle_app(self, event: events.DocumentEvent, now: float) -> None:
         self.documents.handle(event, now)
@@ -167,13 +157,26 @@ class Device:
             self._handle_link(event, now)
         except PeerError as exc:
             self._context.emit(Problem(exc.code, exc.message))
-            self._drop(CLOSE.get(exc.code, CLOSE[Code.BAD_FRAME]), DEFECT, str(exc.code), now)
+            self._drop(CLOSE.get(exc.code, CLOSE[Code.BAD_FRAME]), reasons.DEFECT, str(exc.code), now)
         except StoreError as exc:
             self._on_store_failed(exc, now)
 
+    def _mend(self, damage: StoreDamaged, now: float) -> bool:
+        """Rebuild the store from what can be read of it: all documents begin again. False if that fails now."""
+        try:
+            self._context.rebuilt(self._store.rebuild(str(damage)))
+            self.documents.begin_again()
+            self.name, self.documents.user = identity.claim(self._store, self._given_name)
+        except StoreError as exc:
+            self._on_store_failed(exc, now)
+            return False
+        self._drop(1000, reasons.STORE_REBUILT, str(damage), now)
+        self._tell(now)
+        return True
+
     def _on_store_failed(self, exc: StoreError, now: float) -> None:
-        self._context.emit(Problem(STORE_FAILED, str(exc)))
-        self._drop(1000, STORE_FAILED, str(exc), now)
+        self._context.emit(Problem(reasons.STORE_FAILED, str(exc)))
+        self._drop(1000, reasons.STORE_FAILED, str(exc), now)
 
     def _handle_link(self, event: events.LinkEvent, now: float) -> None:
         match event:
@@ -205,7 +208,7 @@ class Device:
                 self._stop(None)
             case events.Suspended():
                 self._radio.send_what_waits(now)
-                self._stop(SUSPENDED)
+                self._stop(reasons.SUSPENDED)
             case events.WindowOpened(within_s, bytes_max):
                 self._context.errand = Errand(within_s, bytes_max, self.counters, now)
                 self._radio.send_what_waits(now)
@@ -230,7 +233,7 @@ class Device:
             self._go_down(Link.IDLE, reason)
 
     def _on_network_back(self, now: float) -> None:
-        if self._line.link is Link.WAITING and self._line.reason != RESTING:
+        if self._line.link is Link.WAITING and self._line.reason != reasons.RESTING:
             self._line.went_well()
             if self._line.may_connect(now):
                 self._connect()
@@ -242,7 +245,7 @@ class Device:
         self._context.pacing.metered = metered
         self._radio.keepalive.use(network)
         if moved and self._line.link in (Link.CONNECTING, *CONNECTED):
-            self._drop(1000, UNREACHABLE, "another network", now)
+            self._drop(1000, reasons.UNREACHABLE, "another network", now)
         self._on_network_back(now)
         if self._context.pacing.policy is not Policy.SAVER:
             self._rise(now)
@@ -251,14 +254,16 @@ class Device:
 
     def _rise(self, now: float) -> None:
         """The app is there: a connection that rests comes back."""
-        if self._line.link is Link.WAITING and self._line.reason == RESTING:
+        if self._line.link is Link.WAITING and self._line.reason == reasons.RESTING:
             self._connect()
 
-    def _pace(self, now: float) -> None:
-        """Send what it is time for."""
+    def _look_after(self, now: float) -> None:
+        """Send what it is time for, note how fresh documents are, and keep to the cache's budget."""
         try:
             if self._line.link is Link.OPEN:
                 self._radio.pace(now)
+                self.documents.prefetch.settle(self.documents, now)
+            self.documents.cache.settle(self.documents.all(), now)
         except StoreError as exc:
             self._on_store_failed(exc, now)
 
@@ -268,16 +273,17 @@ class Device:
         if errand is not None and (outcome := errand.outcome(self._line.link, self.documents, now)) is not None:
             self._context.errand = None
             if self._line.link is not Link.STOPPED:
-                self._stop(SUSPENDED)
+                self._stop(reasons.SUSPENDED)
             self._context.emit(WindowClosed(errand.report(outcome, self.pending(now), now)))
 
     def _rest_if_done(self, now: float) -> None:
         """A saver is connected only as long as there is something to send, or to wait for."""
         pacing = self._context.pacing
         rests = pacing.policy is Policy.SAVER and pacing.latency_s >= REST_S_MIN and not self._session.is_fetching
-        if rests and self._line.link is Link.OPEN and not self.documents.is_any(State.SYNCING):
-            self._line.hang_up(1000, RESTING)
-            self._line.rest(RESTING, now + pacing.latency_s - LEAD_S)
+        is_busy = self.documents.is_any(State.SYNCING) or self.documents.prefetch.is_busy
+        if rests and self._line.link is Link.OPEN and not is_busy:
+            self._line.hang_up(1000, reasons.RESTING)
+            self._line.rest(reasons.RESTING, now + pacing.latency_s - LEAD_S)
             self._clear()
 
     def _connect(self) -> None:
@@ -304,18 +310,18 @@ class Device:
                     self._context.send(document.opening())
 
     def _on_token_failed(self, reason: str, now: float, *, refused: bool) -> None:
-        self._context.emit(Problem(EXPIRED_LOGIN if refused else "token_failed", reason))
+        self._context.emit(Problem(reasons.EXPIRED_LOGIN if refused else "token_failed", reason))
         self._session.token_failed(now)
         if self._line.link is Link.FETCHING:
             if refused:
                 self._give_up(self._login_reason)
             else:
-                self._wait(NO_TOKEN, reason, now)
+                self._wait(reasons.NO_TOKEN, reason, now)
 
     @property
     def _login_reason(self) -> str:
         """Why there is no token: the login is over, or it is not for what this device is called since it was cloned."""
-        return EXPIRED_LOGIN if self.name == self._given_name else Code.DEVICE_FORKED
+        return reasons.EXPIRED_LOGIN if self.name == self._given_name else Code.DEVICE_FORKED
 
     def _on_upgraded(self, now: float) -> None:
         if self._login.needs_nonce:
@@ -328,25 +334,23 @@ class Device:
         self._line.move(Link.GREETING)
         self._session = Session.greeting(now + GREETING_S)
         self._context.pushing = True
-        token, options = self._login.token, {"deflate": True, HEARTBEAT: HEARTBEAT_MS, **self._login.proof(nonce)}
-        assert token is not None
         opens = greeting.opens(self.documents, self._context.limits)
-        self._context.send(frames.Hello(frames.PROTOCOL_VERSION, token, self.name, self._agent, options, opens))
+        self._context.send(greeting.hello(self._login, nonce, self.name, self._agent, opens))
 
     def _on_lost(self, code: int | None, reason: str, now: float) -> None:
-        if code == AUTHENTICATE_AGAIN:
+        if code == reasons.AUTHENTICATE_AGAIN:
             self._login.refuse(reason)
-        if code == REVOKED:
+        if code == reasons.REVOKED:
             self._wipe(now)
-        elif code in GIVEN_UP:
-            self._give_up(GIVEN_UP[code])
+        elif code in reasons.GIVEN_UP:
+            self._give_up(reasons.GIVEN_UP[code])
         else:
-            if code in TOO_LARGE and self._line.link is Link.GREETING:  # its limits are known from WELCOME on
+            if code in reasons.TOO_LARGE and self._line.link is Link.GREETING:  # its limits are known from WELCOME on
                 self._context.limits = replace(self._context.limits, opens_per_hello=0)
-            elif code in DEFECTS:
-                self._line.stay_away(DEFECT_WAIT_S, now)
+            elif code in reasons.DEFECTS:
+                self._line.stay_away(reasons.DEFECT_WAIT_S, now)
             how = "connection lost" if code is None else f"closed with {code}"
-            self._wait(why_lost(code), f"{how}: {reason}" if reason else how, now)
+            self._wait(reasons.why_lost(code), f"{how}: {reason}" if reason else how, now)
 
     def _drop(self, code: int, reason: str, detail: str, now: float) -> None:
         """Hang up, and come back after a while."""
@@ -370,16 +374,14 @@ class Device:
         """There is no connection any more."""
         self._session = Session()
         self._radio.keepalive.end()
-        for document in self.documents:
-            document.disconnected()
+        self.documents.disconnected()
 
     def _change_name(self, message: str, now: float) -> None:
         """Another device has this identity: take a new one, for all documents, and come back with what is pending."""
         former, self.name = self.name, identity.rename(self._store, Identity(self.name, self.user), self._context.rng)
         self._context.emit(Problem(Code.DEVICE_FORKED, f"{message}: {former} is {self.name} from now on"))
         self._login.forget()
-        for document in self.documents:
-            document.lose_numbers()
+        self.documents.begin_again()
         self.counters.forks += 1
         self._drop(1000, Code.DEVICE_FORKED, message, now)
 
@@ -390,9 +392,7 @@ class Device:
         self._tell(now)
         with self._store.transaction():
             self._store.wipe()
-        self.documents.user = None
-        for document in self.documents:
-            document.forget()
+        self.documents.wipe()
         self._context.emit(DataWiped())
 
     def _on_time(self, now: float) -> None:
@@ -403,12 +403,11 @@ class Device:
         elif self._line.is_connected:
             self._keep_alive(now)
         if self._line.link is Link.OPEN:
-            for document in self.documents:
-                document.on_time(now)
+            self.documents.on_time(now)
 
     def _keep_alive(self, now: float) -> None:
         if self._session.is_silent(now) or self._radio.keepalive.is_dead(now):
-            self._drop(1000, UNREACHABLE, "silence", now)
+            self._drop(1000, reasons.UNREACHABLE, "silence", now)
             return
         if (n := self._radio.keepalive.ping_due(now)) is not None:
             self._context.send(frames.Ping(n))
@@ -421,6 +420,7 @@ class Device:
         assert self._line.is_connected, f"a message while {self._line.link}"
         self._context.received(len(data))
         self._radio.keepalive.heard(now)
+        self.documents.cache.heard(now)
         frame = codec.decode_server_frame(data)
         match frame:
             case frames.Nonce(nonce) if self._line.link is Link.UPGRADED:
@@ -449,7 +449,7 @@ class Device:
         if self._line.link is not Link.OPEN:
             raise codec.bad_frame("before WELCOME")
         try:
-            deliver(self.documents, frame, now)
+            deliver(self.documents.all(), frame, now)
         except Forked as exc:
             self._change_name(str(exc), now)
 
@@ -457,10 +457,11 @@ class Device:
         if self._line.link is not Link.GREETING:
             raise codec.bad_frame("WELCOME twice")
         if self.user not in (None, welcome.user):
-            self._context.emit(Problem(OTHER_USER, f"this device's data is {self.user}'s, not {welcome.user}'s"))
-            self._line.hang_up(1000, OTHER_USER)
+            message = f"this device's data is {self.user}'s, not {welcome.user}'s"
+            self._context.emit(Problem(reasons.OTHER_USER, message))
+            self._line.hang_up(1000, reasons.OTHER_USER)
             self._login.forget()
-            self._give_up(OTHER_USER)
+            self._give_up(reasons.OTHER_USER)
             return
         if self.user is None:
             identity.adopt(self._store, Identity(self.name, welcome.user))
@@ -476,7 +477,7 @@ class Device:
         if error.code == Code.DEVICE_FORKED:
             self._change_name(error.message, now)
             return
-        if document := answered_by(self.documents, error):
+        if document := answered_by(self.documents.all(), error):
             document.on_error(error, now)
             return
         self._context.emit(Problem.of(error))

@@ -20,10 +20,12 @@ from client_sim.core.download import Download
 from client_sim.core.effects import Acknowledged, DocumentChanged, Problem
 from client_sim.core.holding import Holder
 from client_sim.core.pending import Ages, Pending
+from client_sim.core.ports import StoreDamaged, StoreError
 from client_sim.core.presence import Presence
+from client_sim.core.reasons import STORE_FAILED, UNREADABLE
 from client_sim.core.roots import Roots
 from client_sim.core.sending import Sender
-from client_sim.core.status import PHASES, Phase, State, Status, move
+from client_sim.core.status import PHASES, Phase, State, Status, move, standing
 from crdt.chain import OpState
 from crdt.errors import BadUpdate, ReplicaBroken
 from crdt.protocol import frames
@@ -34,7 +36,6 @@ from crdt.replica import Values
 from crdt.update import EMPTY_STATE_VECTOR, EMPTY_UPDATE
 
 RESEND_CAP_S = 30.0
-UNREADABLE = "unreadable"  # blocked: its whole state, as the server sent it, can not be integrated
 
 
 class Document:
@@ -98,20 +99,13 @@ class Document:
         return self.copy.replica.values()
 
     def status(self) -> Status:
-        blocked = self._blocked if self.phase is Phase.BLOCKED or self.pending else None
-        if reason := self.copy.progress.held or blocked:
-            return Status(State.BLOCKED, reason)
-        match self.phase:
-            case Phase.CLOSED:
-                return Status(State.OFFLINE)
-            case Phase.LIVE:
-                return Status(State.SYNCING if self.pending else State.CURRENT)
-            case Phase.OPENING | Phase.RECEIVING | Phase.RESYNCING:
-                return Status(State.SYNCING)
-            case Phase.BLOCKED:
-                raise AssertionError("a blocked document has a reason")
-            case _:
-                assert_never(self.phase)
+        """Blocked, too, while the store can not be read."""
+        try:
+            pending, held = self.pending, self.copy.progress.held
+        except (StoreError, StoreDamaged):
+            return Status(State.BLOCKED, STORE_FAILED)
+        blocked = self._blocked if self.phase is Phase.BLOCKED or pending else None
+        return standing(self.phase, held or blocked, is_pending=bool(pending))
 
     # --- what the app does
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import assert_never
 
 from client_sim.core import events
+from client_sim.core.cache import Cache
 from client_sim.core.context import Context
 from client_sim.core.document import Document
 from client_sim.core.pending import Pending
+from client_sim.core.prefetch import Prefetch
 from client_sim.core.status import Phase, State
 from crdt.ids import DocumentId
 
@@ -17,12 +20,19 @@ class Documents:
     """In the order in which they were opened. `user` is whose own documents go without their owner, once known."""
 
     def __init__(self, context: Context, user: str | None) -> None:
+        """Raises StoreError and StoreDamaged."""
         self.user = user
         self.by_name: dict[str, Document] = {}
+        self.cache = Cache(context)
+        self.prefetch = Prefetch(context, self.cache)
         self._context = context
 
     def __iter__(self) -> Iterator[Document]:
         return iter(self.by_name.values())
+
+    def all(self) -> Iterator[Document]:
+        """Those that are open, and those that are fetched in the background."""
+        return chain(self, self.prefetch)
 
     def __getitem__(self, name: str) -> Document:
         """Raises KeyError."""
@@ -39,9 +49,14 @@ class Documents:
         """What the app wants of one document. Raises what `Device.handle` says."""
         match event:
             case events.OpenRequested(name):
-                self._open(self.key(name))
+                self._open(self.key(name), now)
             case events.CloseRequested(name):
                 self.by_name.pop(self.key(name)).leave()
+                self.cache.look()
+            case events.PrefetchRequested(names):
+                self.prefetch.want([self._checked(name) for name in names])
+            case events.Pinned(name, pinned):
+                self.cache.pin(self._checked(name), pinned=pinned)
             case events.Edited(name, change):
                 self[name].edit(change, now)
             case events.PresenceSet(name, payload):
@@ -53,18 +68,48 @@ class Documents:
             case _:
                 assert_never(event)
 
-    def _open(self, name: str) -> None:
+    def _checked(self, name: str) -> str:
+        """Its key. Raises ValueError if it is no name."""
+        DocumentId.parse(name, self.user or "user")
+        return self.key(name)
+
+    def _open(self, name: str, now: float) -> None:
         if name not in self.by_name:
-            DocumentId.parse(name, self.user or "user")
-            document = Document(self._context, name)
+            self._checked(name)
+            document = self.prefetch.hand_over(name) or Document(self._context, name)
             assert document.copy is not None  # loads it: damage shows here
             self.by_name[name] = document
+        self.cache.used(name, now)
 
     def join(self) -> None:
         """Ask the server for those that are not open there. The link must be open."""
         for document in self:
             if document.phase is Phase.CLOSED and document.retry_at is None:
                 self._context.send(document.opening())
+
+    def disconnected(self) -> None:
+        self.cache.disconnected()
+        for document in self.all():
+            document.disconnected()
+
+    def on_time(self, now: float) -> None:
+        """The link must be open."""
+        for document in self.all():
+            document.on_time(now)
+
+    def wipe(self) -> None:
+        """The store was wiped, with who the user was. Raises StoreError and StoreDamaged."""
+        self.user = None
+        self.prefetch.forget()
+        self.cache.forget()
+        for document in self:
+            document.forget()
+
+    def begin_again(self) -> None:
+        """What the store has counts: the device has another name, or the store was rebuilt. Raises as `wipe`."""
+        for document in self.all():
+            document.lose_numbers()
+        self.cache.forget()
 
     # --- all of them together
 
@@ -84,4 +129,4 @@ class Documents:
         return any(document.phase in (Phase.OPENING, Phase.RECEIVING, Phase.RESYNCING) for document in self)
 
     def next_retry(self) -> float | None:
-        return min((document.retry_at for document in self if document.retry_at is not None), default=None)
+        return min((document.retry_at for document in self.all() if document.retry_at is not None), default=None)

@@ -74,6 +74,24 @@ class Edited:
 
 
 @dataclass(frozen=True, slots=True)
+class PrefetchRequested:
+    """Fetch these documents when there is nothing better to do, so that they can be opened without a server later.
+
+    `handle` raises ValueError for names that are none, or too many.
+    """
+
+    documents: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """Keep a document on the device whatever the cache's budget; or, if not `pinned`, do so no more."""
+
+    document: str
+    pinned: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PresenceSet:
     """Tell the others on a document something ephemeral; None takes it back."""
 
@@ -153,7 +171,11 @@ class TimePassed:
     """`next_deadline()` has come."""
 
 
-DocumentEvent: TypeAlias = OpenRequested | CloseRequested | Edited | PresenceSet | AuditRequested | Unblocked
+DocumentEvent: TypeAlias = (
+    OpenRequested | CloseRequested | PrefetchRequested | Pinned | Edited | PresenceSet | AuditRequested | Unblocked
+)  # fmt: skip
+Stored: TypeAlias = OpenRequested | Pinned | Edited | Unblocked
+"""What the app is told of at once if the store can not do it."""
 Wish: TypeAlias = (
     Started | Stopped | Suspended | WindowOpened | PolicyChosen | Hurried | NetworkBack | NetworkChanged
 )  # fmt: skip

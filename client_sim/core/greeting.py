@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from client_sim.core.document import Document
+from client_sim.core.keepalive import HEARTBEAT, HEARTBEAT_MS
+from client_sim.core.login import Login
 from crdt.limits import Limits
-from crdt.protocol.frames import Open
+from crdt.protocol.frames import PROTOCOL_VERSION, Hello, Open
 
 STATE_VECTOR_BYTES = 128 << 10
 """State vectors in HELLO, all together: half of what it may have. Documents beyond it open after WELCOME."""
@@ -22,3 +24,10 @@ def opens(documents: Iterable[Document], limits: Limits) -> tuple[Open, ...]:
         first.append(document.opening())
         size += len(first[-1].state_vector or b"")
     return tuple(first)
+
+
+def hello(login: Login, nonce: bytes | None, name: str, agent: str, opens: tuple[Open, ...]) -> Hello:
+    """There must be a token."""
+    assert login.token is not None
+    options = {"deflate": True, HEARTBEAT: HEARTBEAT_MS, **login.proof(nonce)}
+    return Hello(PROTOCOL_VERSION, login.token, name, agent, options, opens)

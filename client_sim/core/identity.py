@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from client_sim.core import naming
-from client_sim.core.ports import DeviceStore, Identity, Randomness, StoreDamaged
+from client_sim.core.ports import DeviceStore, Identity, Randomness, StoreRefused
 
 
 def claim(store: DeviceStore, name: str) -> Identity:
-    """Who the store's device is; a new store's is called `name`. Raises StoreError and StoreDamaged."""
+    """Who the store's device is; a new store's is called `name`. Raises StoreError, StoreRefused and StoreDamaged."""
     identity = store.identity()
     if identity is None:
         identity = Identity(name, None)
         with store.transaction():
             store.save_identity(identity)
     if not naming.is_same_device(name, identity.device):
-        raise StoreDamaged(f"this store belongs to the device {identity.device!r}, not to {name!r}")
+        raise StoreRefused(f"this store belongs to the device {identity.device!r}, not to {name!r}")
     return identity
 
 

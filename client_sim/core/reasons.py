@@ -14,6 +14,8 @@ COME_BACK_LATER = "come_back_later"
 NO_TOKEN = "no_token"
 DEFECT = "defect"
 STORE_FAILED = "store_failed"
+STORE_REBUILT = "store_rebuilt"
+OWNER_UNKNOWN = "owner_unknown"
 SUSPENDED = "suspended"
 RESTING = "resting"
 EXPIRED_LOGIN = "expired_login"
@@ -64,6 +66,13 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     STORE_FAILED: Explanation(
         "The storage of this device is full or does not work.", "Free some space: nothing can be received until then."
+    ),
+    STORE_REBUILT: Explanation(
+        "The storage of this device was damaged.", "What could be read was saved; the rest comes from the server."
+    ),
+    OWNER_UNKNOWN: Explanation(
+        "The storage of this device was damaged, and does not say any more whose changes these are.",
+        "Look at them, then let them go on, or put them away.",
     ),
     SUSPENDED: Explanation("The app is in the background.", "Open it to go on."),
     RESTING: Explanation("The connection rests to save the battery.", "It comes back by itself."),

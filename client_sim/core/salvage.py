@@ -14,12 +14,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from client_sim.core.ports import DeviceStore, Identity, Keeping, OutboxEntry, Progress, Salvage, StoredDocument
+from client_sim.core.reasons import OWNER_UNKNOWN
 from crdt.errors import BadUpdate, ReplicaBroken
 from crdt.replica import Replica
 from crdt.update import StateVector, read_update
-
-OWNER_UNKNOWN = "owner_unknown"
-"""A document is held: it has edits, and the store does not say any more whose."""
 
 
 @dataclass(frozen=True, slots=True)

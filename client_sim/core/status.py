@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TypeVar
+from typing import TypeVar, assert_never
 
 
 class State(StrEnum):
@@ -103,3 +103,20 @@ def move(table: dict[_S, tuple[_S, ...]], old: _S, new: _S) -> _S:
     """`new`, which `table` must list as a successor of `old`: anything else is our own mistake."""
     assert new in table[old], f"no way from {old} to {new}"
     return new
+
+
+def standing(phase: Phase, reason: str | None, *, is_pending: bool) -> Status:
+    """What the app is told of a document in this phase; `reason` says what blocks it, None if nothing does."""
+    if reason is not None:
+        return Status(State.BLOCKED, reason)
+    match phase:
+        case Phase.CLOSED:
+            return Status(State.OFFLINE)
+        case Phase.LIVE:
+            return Status(State.SYNCING if is_pending else State.CURRENT)
+        case Phase.OPENING | Phase.RECEIVING | Phase.RESYNCING:
+            return Status(State.SYNCING)
+        case Phase.BLOCKED:
+            raise AssertionError("a blocked document has a reason")
+        case _:
+            assert_never(phase)

@@ -7,7 +7,7 @@ import pytest
 from client_sim.core import events
 from client_sim.core.device import Device
 from client_sim.core.effects import Problem
-from client_sim.core.ports import DeviceStore, Identity, StoreDamaged, StoreError
+from client_sim.core.ports import DeviceStore, Identity, StoreError, StoreRefused
 from client_sim.core.status import Link, Phase, State, Status
 from crdt.chain import OPS_START
 from crdt.ids import is_name
@@ -339,7 +339,7 @@ def test_the_app_may_go_on_using_either_name() -> None:
     name = rig.device.name
     for given in ("phone", name):
         assert Device(given, rig.store, rig.rng).name == name
-    with pytest.raises(StoreDamaged):
+    with pytest.raises(StoreRefused):
         Device("laptop", rig.store, rig.rng)
 
 

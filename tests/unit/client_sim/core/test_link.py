@@ -16,7 +16,7 @@ from client_sim.core.effects import (
     StatusChanged,
 )
 from client_sim.core.keepalive import ANSWER_S
-from client_sim.core.ports import Identity, StoreDamaged, StoreError
+from client_sim.core.ports import Identity, StoreError, StoreRefused
 from client_sim.core.status import LINKS, PHASES, Link, Phase, State, Status, move
 from client_sim.store import MemoryStore
 from crdt.protocol.frames import Auth, Error, Expiring, GoAway, Hello, Leave, Ping, Pong, Presence, Push
@@ -355,7 +355,7 @@ def test_unknown_optional_frames_and_handles_are_ignored() -> None:
 def test_a_store_is_one_devices_and_one_users() -> None:
     store = MemoryStore()
     rig = Rig(FakeServer(), store=store).start().type("alice's").settle()
-    with pytest.raises(StoreDamaged):
+    with pytest.raises(StoreRefused):
         Device("laptop", store, rig.rng)
     other = Rig(FakeServer(), store=store.restarted(), user="bob").start()
     assert other.device.status == Status(State.BLOCKED, "other_user")

@@ -10,7 +10,7 @@ import pytest
 from client_sim.core import pushing
 from client_sim.core.copy import EditTooBig
 from client_sim.core.effects import Acknowledged
-from client_sim.core.ports import StoreDamaged, StoreError
+from client_sim.core.ports import StoreError
 from client_sim.core.roots import Roots
 from client_sim.core.status import State
 from client_sim.store import MemoryStore
@@ -251,25 +251,6 @@ def test_an_edit_that_goes_out_at_once_is_one_transaction() -> None:
     rig.type("a")
     assert len(pushes(rig)) == 1
     assert store.transactions == before + 1
-
-
-def test_a_damaged_outbox_is_noticed() -> None:
-    rig = Rig(FakeServer()).start().type("a")
-    rig.session = None
-    entry = rig.store.load("main").outbox[0]
-    with rig.store.transaction():
-        assert entry.number is not None
-        rig.store.save_outbox("main", [type(entry)(entry.position, entry.update + b"\x00", entry.number)])
-    with pytest.raises(StoreDamaged):
-        rig.kill()
-
-
-def test_damaged_updates_are_noticed() -> None:
-    rig = Rig(FakeServer()).start().type("a")
-    with rig.store.transaction():
-        rig.store.append_updates("main", [b"\x01\x00\x01\x00\x00"])
-    with pytest.raises(StoreDamaged):
-        rig.kill()
 
 
 def test_a_replica_writes_under_a_fresh_client_id_each_time_it_starts() -> None:
