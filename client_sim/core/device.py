@@ -255,7 +255,9 @@ class Device:
     def _rise(self, now: float) -> None:
         """The app is there: a connection that rests comes back."""
         if self._line.link is Link.WAITING and self._line.reason == reasons.RESTING:
-            self._connect()
+            self._line.rise()
+            if self._line.is_retry_due(now):
+                self._connect()
 
     def _look_after(self, now: float) -> None:
         """Send what it is time for, note how fresh documents are, and keep to the cache's budget."""
@@ -298,7 +300,7 @@ class Device:
     def _on_token(self, token: str, now: float) -> None:
         self._session.token_fetched()
         if self._line.link is Link.FETCHING and self._login.is_refused(token):
-            self._give_up(self._login_reason)
+            self._go_down(Link.STOPPED, self._login_reason)
             return
         self._login.take(token, now)
         if self._line.link is Link.FETCHING:
@@ -314,7 +316,7 @@ class Device:
         self._session.token_failed(now)
         if self._line.link is Link.FETCHING:
             if refused:
-                self._give_up(self._login_reason)
+                self._go_down(Link.STOPPED, self._login_reason)
             else:
                 self._wait(reasons.NO_TOKEN, reason, now)
 
@@ -343,7 +345,7 @@ class Device:
         if code == reasons.REVOKED:
             self._wipe(now)
         elif code in reasons.GIVEN_UP:
-            self._give_up(reasons.GIVEN_UP[code])
+            self._go_down(Link.STOPPED, reasons.GIVEN_UP[code])
         else:
             if code in reasons.TOO_LARGE and self._line.link is Link.GREETING:  # its limits are known from WELCOME on
                 self._context.limits = replace(self._context.limits, opens_per_hello=0)
@@ -362,9 +364,6 @@ class Device:
         self.counters.retries += 1
         self._line.wait(reason, detail, now)
         self._clear()
-
-    def _give_up(self, reason: str) -> None:
-        self._go_down(Link.STOPPED, reason)
 
     def _go_down(self, link: Link, reason: str | None) -> None:
         self._line.down(link, reason)
@@ -387,7 +386,7 @@ class Device:
 
     def _wipe(self, now: float) -> None:
         """The device was revoked: the app is told so, and nothing of the user stays here."""
-        self._give_up(Code.DEVICE_REVOKED)
+        self._go_down(Link.STOPPED, Code.DEVICE_REVOKED)
         self._login.forget()
         self._tell(now)
         with self._store.transaction():
@@ -461,7 +460,7 @@ class Device:
             self._context.emit(Problem(reasons.OTHER_USER, message))
             self._line.hang_up(1000, reasons.OTHER_USER)
             self._login.forget()
-            self._give_up(reasons.OTHER_USER)
+            self._go_down(Link.STOPPED, reasons.OTHER_USER)
             return
         if self.user is None:
             identity.adopt(self._store, Identity(self.name, welcome.user))

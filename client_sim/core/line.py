@@ -73,7 +73,11 @@ class Line:
     def rest(self, reason: str, until: float) -> None:
         """Nothing is wrong: come back then."""
         self.down(Link.WAITING, reason)
-        self.retry_at = until
+        self.retry_at = max(until, self._not_before)
+
+    def rise(self) -> None:
+        """Come back as soon as the server lets one."""
+        self.retry_at = self._not_before
 
     def is_retry_due(self, now: float) -> bool:
         return self.link is Link.WAITING and self.retry_at is not None and now >= self.retry_at

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from client_sim.core import events
+from client_sim.core.pacing import Policy
 from client_sim.sim.handset import Handset
 from client_sim.sim.truth import Chronicle, hold
 from client_sim.sim.world import OWNER, World, at_once
@@ -65,6 +66,7 @@ def _heal(world: World) -> None:
         handset.has_network = True
         if handset.device is None or handset.user != OWNER:
             handset.boot()  # with a fresh token: a guest's grants may have changed
+        handset.tell_one(events.PolicyChosen(Policy.INTERACTIVE))
 
 
 def _encourage(world: World) -> None:

@@ -28,6 +28,12 @@ class Deed(StrEnum):
     AUDIT = "audit"
     REOPEN = "reopen"
     UNBLOCK = "unblock"
+    POLICY = "choose a policy"
+    NETWORK = "another network"
+    NETWORK_BACK = "the OS says there is a network"
+    SUSPEND = "suspend"
+    WINDOW = "background sync"
+    HURRY = "somebody waits"
     KILL = "kill"
     KILL_LOSSY = "kill, last write lost"
     BACK_UP_STORE = "back up the store"
@@ -129,6 +135,9 @@ _ENDS: dict[Deed, tuple[tuple[Deed, Span], ...]] = {
 _HABITS = ((Deed.PRESENCE, 3), (Deed.AUDIT, 2), (Deed.REOPEN, 1), (Deed.UNBLOCK, 1), (Deed.START, 3))
 """What apps do beside editing."""
 
+_OF_PHONES = (Deed.POLICY, Deed.NETWORK, Deed.NETWORK_BACK, Deed.SUSPEND, Deed.WINDOW, Deed.HURRY)
+"""What phones do to apps, and apps do about it."""
+
 
 def make(seed: int, profile: str = "swarm") -> Plan:
     """The plan that follows from a seed."""
@@ -140,6 +149,7 @@ def make(seed: int, profile: str = "swarm") -> Plan:
     actions = [action for actor in range(people) for action in _sittings(rng, actor, length_s, EDITS_MAX // people)]
     times = sorted(action.at_s for action in actions) or [0.0]
     actions += _troubles(rng, weather, times)
+    actions += _of_phones(Random(f"phones {seed}"), times)
     return Plan(seed, weather, where, tuple(sorted(actions, key=lambda action: action.at_s)), length_s)
 
 
@@ -166,6 +176,13 @@ def _sittings(rng: Random, actor: int, length_s: float, edits_max: int) -> Itera
         if rng.random() < 0.7:
             yield _action(rng, at_s + 1.0, Deed.STOP, actor)
         at_s += min(rhythm.away.draw(rng), 0.5 * length_s)
+
+
+def _of_phones(rng: Random, times: list[float]) -> Iterator[Action]:
+    """In every other run; drawn apart, so that all else is the same with it and without."""
+    for _ in range(rng.randrange(30) if rng.random() < 0.5 else 0):
+        at_s = max(0.0, rng.choice(times) + rng.gauss(0.0, rng.choice((1.0, 30.0, 600.0))))
+        yield _action(rng, at_s, rng.choice(_OF_PHONES), rng.randrange(8))
 
 
 def _troubles(rng: Random, weather: Weather, times: list[float]) -> Iterator[Action]:

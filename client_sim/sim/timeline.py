@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import plotly.graph_objects as plotly
 
 from client_sim.core.status import State
+from client_sim.sim import phones
 from client_sim.sim.history import Line
 from client_sim.sim.plan import Deed
 from client_sim.sim.run import Outcome
@@ -69,7 +70,8 @@ _MARKS: dict[str, Mark] = {
         (Deed.REVOKE, Deed.READMIT, Deed.REGRANT, Deed.EXCISE, "wiped"), Mark("access", "pentagon", "#016c59", 10)
     ),
     **dict.fromkeys(
-        (Deed.START, Deed.STOP, Deed.AUDIT, Deed.REOPEN, Deed.UNBLOCK), Mark("the app", "circle-open", "#525252", 6)
+        (Deed.START, Deed.STOP, Deed.AUDIT, Deed.REOPEN, Deed.UNBLOCK, *phones.DRAWS),
+        Mark("the app", "circle-open", "#525252", 6),
     ),
     **dict.fromkeys(
         (Deed.NETWORK_ON, Deed.SERVER_UP, Deed.DISK_FREED, Deed.CLOCK_RIGHT, Deed.MEND, Deed.RELIEF, Deed.RELEASE),

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from client_sim.core import events
 from client_sim.core.roots import Roots
 from client_sim.core.status import Link as LinkState
-from client_sim.sim import bounds, editing, operators
+from client_sim.sim import bounds, editing, operators, phones
 from client_sim.sim.database import Database
 from client_sim.sim.guard import Guard
 from client_sim.sim.handset import Handset
@@ -390,6 +390,10 @@ def _set_clock(process: ServerProcess, rng: Random) -> None:
     process.set_clock(rng.choice((3.0, -3.0, 90.0, -90.0, 5_000.0, -5_000.0)))
 
 
+def _phone(draw: Callable[[Random], events.Event]) -> Callable[[Handset, Random], object]:
+    return lambda handset, rng: handset.tell_one(draw(rng))
+
+
 _QUIET = (Deed.EDIT, Deed.PRESENCE)
 _OF_HANDSETS: dict[Deed, Callable[[Handset, Random], object]] = {
     Deed.START: lambda handset, _: handset.start(),
@@ -399,6 +403,7 @@ _OF_HANDSETS: dict[Deed, Callable[[Handset, Random], object]] = {
     Deed.AUDIT: _audit,
     Deed.REOPEN: Handset.reopen,
     Deed.UNBLOCK: lambda handset, _: handset.unblock(),
+    **{deed: _phone(draw) for deed, draw in phones.DRAWS.items()},
     Deed.KILL: _restart,
     Deed.KILL_LOSSY: _restart_lossy,
     Deed.BACK_UP_STORE: lambda handset, _: handset.back_up(),
