@@ -4,13 +4,24 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: serve test check demo sim bench bench-quick soak fuzz lint format yjs-fixtures clean
+# With COMPILED=1 they run on a build of which the modules that every update passes through are compiled to C.
+ifeq ($(COMPILED),1)
+  READY := build/compiled/.built
+  export SYNCLINE_COMPILED := 1
+  export PYTHONSAFEPATH := 1
+  export PYTHONPATH := $(CURDIR)/build/compiled:$(CURDIR)
+  PYTEST := --import-mode=append -m 'not interpreted' # what is compiled can not be patched
+else
+  READY := $(STAMP)
+endif
 
-serve: $(STAMP)
+.PHONY: serve test check demo sim fleet bench bench-quick soak fuzz lint format yjs-fixtures clean
+
+serve: $(READY)
 	$(BIN)/syncline serve --insecure-dev
 
-test: $(STAMP)
-	$(BIN)/pytest -n 2
+test: $(READY)
+	$(BIN)/pytest -n 2 $(PYTEST) $(ARGS)
 
 check: lint test
 
@@ -20,20 +31,20 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-demo: $(STAMP)
+demo: $(READY)
 	$(BIN)/python -m client_sim demo $(ARGS)
 
-sim: $(STAMP)
+sim: $(READY)
 	$(BIN)/python -m client_sim sim $(ARGS)
 
-bench: $(STAMP)
+bench: $(READY)
 	$(BIN)/python -m benchmarks $(ARGS)
 
-bench-quick: $(STAMP)
+bench-quick: $(READY)
 	$(BIN)/python -m benchmarks --quick $(ARGS)
 
-soak: $(STAMP)
-	SYNCLINE_SOAK=1 $(BIN)/pytest -n 2 $(ARGS)
+soak: $(READY)
+	SYNCLINE_SOAK=1 $(BIN)/pytest -n 2 $(PYTEST) $(ARGS)
 
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz $(ARGS)
@@ -45,6 +56,12 @@ format: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+build/compiled/.built: $(STAMP) setup.py $(shell find crdt server client_sim -name '*.py')
+	rm -rf build
+	env -u PYTHONPATH -u PYTHONSAFEPATH SYNCLINE_COMPILE=1 \
+	  $(BIN)/pip install --quiet --no-deps --constraint constraints.txt --target build/compiled .
 	touch $@
 
 # Needs node and npm; what they write is committed.

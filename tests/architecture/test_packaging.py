@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
+from crdt.update import layout
+from server.core import hub
+from server.runtime import connection
 from tests.architecture.sources import PACKAGES, ROOT
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -37,7 +43,7 @@ def test_packages_are_typed(package: str) -> None:
 
 
 def test_every_folder_of_code_is_a_package() -> None:
-    folders = {path.parent for package in (*PACKAGES, "tests", "benchmarks") for path in (ROOT / package).rglob("*.py")}
+    folders = {path.parent for package in (*PACKAGES, "tests", "benchmarks", "examples") for path in (ROOT / package).rglob("*.py")}
     assert [folder.name for folder in sorted(folders) if not (folder / "__init__.py").is_file()] == []
 
 
@@ -56,3 +62,10 @@ def test_constraints_are_exact_versions_without_addresses() -> None:
 def test_constraints_hold_every_direct_dependency() -> None:
     held = {normal(line.partition("==")[0]) for line in CONSTRAINTS}
     assert sorted({normal(project) for project in requirements()} - held) == []
+
+
+@pytest.mark.parametrize("module", [layout, hub, connection])
+def test_the_build_is_the_one_that_was_asked_for(module: ModuleType) -> None:
+    is_compiled = os.environ.get("SYNCLINE_COMPILED") == "1"
+    assert module.__file__ is not None
+    assert Path(module.__file__).suffix == (".so" if is_compiled else ".py")

@@ -14,7 +14,7 @@ FILE_LINES_MAX = 500
 MEDIAN_LINES_MAX = 10
 
 
-@pytest.mark.parametrize("path", sources(*PACKAGES), ids=name)
+@pytest.mark.parametrize("path", sources(*PACKAGES, "examples"), ids=name)
 def test_functions_and_files_are_short(path: Path) -> None:
     long = {function.name: size for function in functions(path) if (size := lines(function)) > FUNCTION_LINES_MAX}
     assert long == {}

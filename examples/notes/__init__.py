@@ -1,0 +1,1 @@
+"""Notes in a terminal, on as many devices as you like."""
