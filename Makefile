@@ -37,6 +37,12 @@ demo: $(READY)
 sim: $(READY)
 	$(BIN)/python -m client_sim sim $(ARGS)
 
+# About two minutes: 200 users with three devices each on a commute, and a server that is killed in the middle.
+fleet: $(READY)
+	mkdir -p out
+	$(BIN)/python -m client_sim fleet --users 200 --devices 3 --profile 3g-commute --duration 90s --burst 20s \
+	  --restart-at 45s --report out/fleet.html --json out/fleet.json $(ARGS)
+
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(ARGS)
 

@@ -43,7 +43,8 @@ def test_packages_are_typed(package: str) -> None:
 
 
 def test_every_folder_of_code_is_a_package() -> None:
-    folders = {path.parent for package in (*PACKAGES, "tests", "benchmarks", "examples") for path in (ROOT / package).rglob("*.py")}
+    packages = (*PACKAGES, "tests", "benchmarks", "examples")
+    folders = {path.parent for package in packages for path in (ROOT / package).rglob("*.py")}
     assert [folder.name for folder in sorted(folders) if not (folder / "__init__.py").is_file()] == []
 
 
