@@ -89,6 +89,11 @@ class Cache:
         """Something may have become dispensable: see to the budget when the event is over."""
         self._is_due = True
 
+    def fetched(self, name: str) -> None:
+        """It was live until now, and is left."""
+        self._ended([name])
+        self._is_due = True
+
     # --- after each event
 
     def settle(self, documents: Iterable[Document], now: float) -> None:
@@ -107,13 +112,14 @@ class Cache:
     def disconnected(self) -> None:
         """Nothing is live any more."""
         self._ended([*self._live])
-        self._live = {}
 
     def _ended(self, names: list[str]) -> None:
         as_of = self._unix(self._heard_at)
         for name in names:
-            self._keepings[name] = self._keeping(name)._replace(as_of=as_of)
-            self._unsaved[name] = None
+            self._live.pop(name, None)
+            if as_of is not None:
+                self._keepings[name] = self._keeping(name)._replace(as_of=as_of)
+                self._unsaved[name] = None
 
     def _save(self) -> None:
         as_of = self._unix(self._heard_at)

@@ -59,9 +59,10 @@ class Prefetch:
         """While connected: leave what is done, ask for what is next. Raises StoreError and StoreDamaged."""
         for name, document in [*self._fetching.items()]:
             if document.phase is Phase.BLOCKED or document.status().state in (State.CURRENT, State.BLOCKED):
+                if document.phase is Phase.LIVE:
+                    self._cache.fetched(name)
                 document.leave()
                 del self._fetching[name]
-                self._cache.look()
             elif document.phase is Phase.CLOSED and document.retry_at is None:
                 self._context.send(document.opening())
         if not self._wanted or self._context.pacing.metered or self._context.errand is not None:

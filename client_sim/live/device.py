@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from random import Random, SystemRandom
 from types import TracebackType
@@ -14,6 +14,7 @@ from typing import Self, TypeAlias, assert_never
 from websockets.asyncio.client import connect
 
 from client_sim.core import effects, events
+from client_sim.core.cache import Cache
 from client_sim.core.counters import Counters
 from client_sim.core.device import Device
 from client_sim.core.effects import Effect, Problem
@@ -51,6 +52,10 @@ class AsyncDevice:
     without a policy a device is interactive, and a saver on a metered network. `key` proves that a token bound to it
     (`cnf.jkt`) is used by this device. `dial` makes the connections.
 
+    `store_key`, 32 bytes, encrypts the file `store` at rest; `client_sim.store.sealing` says what that hides.
+    `cache_bytes_max` is how much of documents may be kept on the device beside what is open, pinned, or not on a server
+    yet: then the longest unused go. A file that is damaged is rebuilt, and `on_error` gets a `store_rebuilt`.
+
     The callbacks are called in the event loop: `on_change(document)` when content changed, here or elsewhere;
     `on_status(document, status)`, with None for the device itself; `on_error(problem)`; `on_presence(document, device,
     payload)` when another device, named `user/device`, tells something of itself, None when it left. What they raise
@@ -64,6 +69,8 @@ class AsyncDevice:
         token: str | TokenSource,
         device: str,
         store: str | Path | DeviceStore | None = None,
+        store_key: bytes | None = None,
+        cache_bytes_max: int | None = None,
         key: DeviceKey | None = None,
         policy: Policy | None = None,
         latency_s: float | None = None,
@@ -83,6 +90,8 @@ class AsyncDevice:
         self._source = _always(token, device) if isinstance(token, str) else token
         self._name = device
         self._place = store
+        self._store_key = store_key
+        self._cache_bytes_max = cache_bytes_max
         self._dial = dial
         self._key = key
         self._rng = rng or SystemRandom()
@@ -92,12 +101,13 @@ class AsyncDevice:
         self._executing = False
 
     async def __aenter__(self) -> Self:
-        """Raises StoreError and StoreDamaged."""
+        """Raises StoreError, StoreRefused, StoreLocked, and ValueError for a store key that is none."""
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
-        self._store = _open_store(self._place)
+        self._store = _open_store(self._place, self._store_key)
         try:
             self._core = Device(self._name, self._store, self._rng, key=self._key)
+            self.cache.bytes_max = self._cache_bytes_max
             self._group = await asyncio.TaskGroup().__aenter__()
         except BaseException:
             self._store.close()
@@ -132,14 +142,56 @@ class AsyncDevice:
 
     # --- for the app
 
-    async def open(self, name: str = "main") -> AsyncDocument:
-        """A document, kept in sync from now on: as the store has it, or empty, until the server answers.
+    async def open(
+        self,
+        name: str = "main",
+        *,
+        max_stale_s: float | None = None,
+        wait: bool = False,
+        within_s: float | None = None,
+    ) -> AsyncDocument:
+        """A document, kept in sync from now on: at once, as the store has it, or empty, until the server answers.
 
-        `name` is the user's own document, `owner/name` a granted one. Raises StoreError, StoreDamaged and ValueError.
+        With `wait`, once it is fresh enough: when it is live, or the server's state of less than `max_stale_s` seconds
+        ago is in (0: what it has now; None: any, but not none at all). `document.stale` goes by `max_stale_s`, too.
+
+        `name` is the user's own document, `owner/name` a granted one. Raises StoreError and ValueError; while it waits
+        TimeoutError after `within_s` seconds, and Blocked. The document is open then all the same.
         """
         self.feed(events.OpenRequested(name))
         core = self._core.document(name)
-        return self._documents.setdefault(core.name, AsyncDocument(self, core))
+        document = self._documents.setdefault(core.name, AsyncDocument(self, core))
+        document.max_stale_s = max_stale_s
+        if wait:
+            await document.wait_fresh(within_s)
+        return document
+
+    def prefetch(self, names: Iterable[str]) -> None:
+        """Fetch these documents when all that is open is current, to have them when they are opened without a network.
+
+        A few at a time, on no metered network; each is left when it is current, and counts against `cache_bytes_max`.
+        What a lost connection interrupts goes on; what is not fetched when the app ends is forgotten. Raises ValueError
+        for names that are none, and for more than 1,000 that wait.
+        """
+        self.feed(events.PrefetchRequested(tuple(names)))
+
+    def pin(self, name: str, *, pinned: bool = True) -> None:
+        """Keep a document on the device whatever `cache_bytes_max`, over restarts too. Raises StoreError, ValueError.
+
+        It does not fetch it: that is `prefetch`.
+        """
+        self.feed(events.Pinned(name, pinned))
+
+    def unpin(self, name: str) -> None:
+        """Keep it only as long as there is room. Raises as `pin`."""
+        self.pin(name, pinned=False)
+
+    @property
+    def cache(self) -> Cache:
+        """What is kept, and how fresh it is, by name."""
+        cache = self._core.documents.cache
+        cache.set_clock(time.time(), self._loop.time())
+        return cache
 
     def close(self, name: str) -> None:
         """Keep a document in sync no longer. What the store has of it stays; `open` begins again."""
@@ -261,6 +313,7 @@ class AsyncDevice:
 
     def feed(self, event: events.Event) -> None:
         """Let the core handle one event, and do what it asks. Effects of a nested call wait for those before them."""
+        self._core.documents.cache.set_clock(time.time(), self._loop.time())
         self._effects.extend(self._core.handle(event, self._loop.time()))
         if self._executing:
             return
@@ -346,12 +399,12 @@ class AsyncDevice:
         self.feed(event)
 
 
-def _open_store(place: str | Path | DeviceStore | None) -> DeviceStore:
+def _open_store(place: str | Path | DeviceStore | None, key: bytes | None) -> DeviceStore:
     match place:
         case None:
             return MemoryStore()
         case str() | Path():
-            return SqliteStore(Path(place))
+            return SqliteStore(Path(place), key)
         case _:
             return place
 

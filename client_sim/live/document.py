@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from client_sim.core import events
+from client_sim.core.cache import Cache
 from client_sim.core.document import Document
 from client_sim.core.pending import Pending
 from client_sim.core.roots import Roots
@@ -36,6 +38,9 @@ class Home(Protocol):
 
     def current_at(self, name: str) -> float | None: ...
 
+    @property
+    def cache(self) -> Cache: ...
+
     def close(self, name: str) -> None: ...
 
     async def wait(self, done: Callable[[], bool], within_s: float | None = None) -> None: ...
@@ -47,6 +52,8 @@ class AsyncDocument:
     def __init__(self, device: Home, core: Document) -> None:
         self._device = device
         self._core = core
+        self.max_stale_s: float | None = None
+        """How old what is here may be for the app, in seconds; None: any age will do."""
 
     @property
     def name(self) -> str:
@@ -71,6 +78,16 @@ class AsyncDocument:
     def aside(self) -> list[bytes]:
         """Edits, as v1 updates, that the server refused for good. Export them before `unblock`, which drops them."""
         return self._core.aside
+
+    @property
+    def as_of(self) -> float | None:
+        """All that the server had then is here, in seconds since 1970; None if it has never answered."""
+        return self._device.cache.as_of(self.name)
+
+    @property
+    def stale(self) -> bool:
+        """True if what is here is older than `max_stale_s`, or the server has never answered; never of what is live."""
+        return self._device.cache.is_stale(self.name, self.max_stale_s, self._device.now())
 
     def version(self) -> StateVector:
         """How much it has of each writer: whoever has the same has all that this device has, but for deletions."""
@@ -137,6 +154,23 @@ class AsyncDocument:
         """A saver hangs up as soon as it is current: it counts that it was."""
         since = self._device.current_at(self.name)
         return self._unblocked().state is State.CURRENT or (since is not None and since > asked_at)
+
+    async def wait_fresh(self, within_s: float | None = None) -> None:
+        """Return once it is not `stale`, or the server has been heard since. Raises TimeoutError and Blocked.
+
+        Edits of this device may still wait. As `wait_current` it does not wait for the policy.
+        """
+        asked_at = time.time()
+        if self.stale:
+            self._device.feed(events.Hurried())
+        await self._device.wait(lambda: self._is_fresh(asked_at), within_s)
+
+    def _is_fresh(self, asked_at: float) -> bool:
+        as_of = self.as_of
+        if not self.stale or (as_of is not None and as_of > asked_at):
+            return True
+        self._unblocked()
+        return False
 
     async def wait_durable(self, within_s: float | None = None) -> None:
         """Return once every edit made so far is durable on the server. Raises TimeoutError and Blocked.
