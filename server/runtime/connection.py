@@ -59,6 +59,7 @@ class Connection(asyncio.Protocol):
         "_parser",
         "_paused",
         "_phase",
+        "_ping_interval_s",
         "_queued_bytes",
         "_session",
         "_shared",
@@ -82,9 +83,9 @@ class Connection(asyncio.Protocol):
         self._phase = Phase.OPEN
         self._session: SessionId | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._ping_interval_s = shared.options.ping_interval_s
         self._heard_at = shared.loop.time()
-        self._idle_frames = 0
-        self._late_bytes = 0
+        self._idle_frames = self._late_bytes = 0
 
         self._fragments = bytearray()
         self._paused = False
@@ -96,8 +97,7 @@ class Connection(asyncio.Protocol):
         self._outbox: list[bytes] = []
         self._queued_bytes = 0
         self._written_bytes = 0
-        self._congested = False
-        self._overfull = False
+        self._congested = self._overfull = False
         self._awaiting_drain = False
 
         drained_bytes = shared.options.outbox_drained_bytes
@@ -111,7 +111,7 @@ class Connection(asyncio.Protocol):
     def open(self, answer: bytes, bearer: str | None) -> None:
         """Send the handshake's answer, and tell the sink."""
         self._queue(answer)
-        self._arm(self._shared.options.ping_interval_s, self._watch)
+        self._arm(self._ping_interval_s, self._watch)
         try:
             self._session = self._sink.socket_opened(self, bearer)
         except Exception as error:  # noqa: BLE001 - a bug of the sink ends this connection, never the listener
@@ -163,9 +163,10 @@ class Connection(asyncio.Protocol):
         self.flush()
         self._transport.close()
 
-    def accept_large_messages(self) -> None:
-        """The peer is known now: messages may have `message_bytes_max`."""
+    def accept_large_messages(self, heartbeat_s: float | None = None) -> None:
+        """The peer is known now: messages may have `message_bytes_max`. It may be silent for `heartbeat_s`."""
         self._verified = True
+        self._ping_interval_s = heartbeat_s or self._ping_interval_s
         self._shared.lobby.leave(self)
         if self._parser is not None:
             self._parser.max_message_size = self._message_bytes_max
@@ -467,14 +468,13 @@ class Connection(asyncio.Protocol):
 
     def _watch(self) -> None:
         """Ping a peer that was silent for the whole interval."""
-        options = self._shared.options
         now = self._shared.loop.time()
         self._idle_frames = 0
         silent_s = now - self._heard_at
-        if silent_s < options.ping_interval_s:
-            self._arm(options.ping_interval_s - silent_s, self._watch)
+        if silent_s < self._ping_interval_s:
+            self._arm(self._ping_interval_s - silent_s, self._watch)
             return
-        self._arm(options.ping_timeout_s, self._judge_silence, now, self._taken_bytes())
+        self._arm(self._shared.options.ping_timeout_s, self._judge_silence, now, self._taken_bytes())
         self._queue(self.PING)
 
     def _judge_silence(self, pinged_at: float, taken_bytes: int) -> None:

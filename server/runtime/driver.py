@@ -34,7 +34,8 @@ from server.runtime.rehearsal import REHEARSAL_S_MAX, document_digest, packed_in
 from server.runtime.telemetry import Telemetry
 from server.runtime.wire import encode_message
 from server.runtime.worker import PROCESSES, Worker, WorkerDied, WorkerMissing
-from server.runtime.yjs import Links, YjsMember
+from server.runtime.yjs import Links
+from server.runtime.yjs_socket import YjsMember
 from server.storage.compaction import CompactionError, compact
 
 CLOCK_READ_S = 10.0
@@ -239,8 +240,8 @@ class Driver:
                 self._with_connection(session, lambda connection: connection.give_back(messages))
             case effects.ResumeReading(session):
                 self._with_connection(session, lambda connection: connection.resume_reading())
-            case effects.HelloAccepted(session):
-                self._with_connection(session, lambda connection: connection.accept_large_messages())
+            case effects.HelloAccepted(session, heartbeat_s):
+                self._with_connection(session, lambda connection: connection.accept_large_messages(heartbeat_s))
             case effects.DeviceSeen(device, agent, time_ms):
                 self.devices.saw(device, agent, time_ms)
             case effects.Compact(document):

@@ -40,6 +40,12 @@ def encode_message(payload: bytes) -> bytes:
     return b"\x82\x7f" + length.to_bytes(8, "big") + payload
 
 
+def encode_fragment(payload: bytes, *, is_first: bool, is_last: bool) -> bytes:
+    """A part of a binary message as a frame. No other message may come between it and the last."""
+    head = (0x80 if is_last else 0) | (0x02 if is_first else 0)
+    return bytes((head,)) + encode_message(payload)[1:]
+
+
 def short_messages(data: bytes, at: int, count_max: int) -> tuple[list[bytes], int]:
     """The binary messages of up to `SHORT_BYTES` that begin at `at`, each whole and in one frame; and where they end.
 

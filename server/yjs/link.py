@@ -9,15 +9,16 @@ import msgpack
 
 from crdt.errors import BadUpdate
 from crdt.protocol import frames
-from crdt.protocol.codec import decode_updates, encode
+from crdt.protocol.codec import encode
 from crdt.protocol.codes import CLOSE, Code
 from crdt.protocol.frames import PROTOCOL_VERSION, Access, Mode, ServerFrame
 from crdt.update import EMPTY_STATE_VECTOR, EMPTY_UPDATE, fitting, read_state_vector, read_update
 from server.yjs import messages
 from server.yjs.debts import Debts
 from server.yjs.dialect import Dialect, close_code_of, reason_of
-from server.yjs.messages import NULL, ClientState, Message
+from server.yjs.messages import NULL, ClientState, Fragment, Message
 from server.yjs.people import People, payload_of
+from server.yjs.transfer import Transfer
 
 OPEN_REF = 1
 
@@ -45,7 +46,7 @@ class Link:
         self.handle: int | None = None
         """The document's, once it is open."""
         self.frames: list[bytes] = []
-        self.out: list[bytes] = []
+        self.out: list[bytes | Fragment] = []
         self.texts: list[messages.Stateless] = []
         self.end: End | None = None
         self._document = document
@@ -63,7 +64,8 @@ class Link:
         self._state_vector = EMPTY_STATE_VECTOR
         """What the client had at its last step 1. It may have more by now."""
         self._server_vector = EMPTY_STATE_VECTOR
-        self._chunked: list[bytes] | None = None
+        self._transfer: Transfer | None = None
+        """Of an answer that comes in chunks."""
         self._debts = Debts()
         self._people = People()
         self._own: ClientState | None = None
@@ -212,8 +214,10 @@ class Link:
         match opened.mode:
             case Mode.NEED_SV:
                 self._ask_for_state()
+            case _ if self._transfer is not None:  # the hub has given the answer up, and half of it is out
+                self._finish(End(close_code_of(Code.OVERLOADED), reason_of(Code.OVERLOADED, "too slow a reader")))
             case Mode.DIFF if opened.more:
-                self._chunked = []
+                self._transfer = Transfer(self.prefix)
             case Mode.DIFF:
                 self._answer(opened.updates)
             case Mode.TAIL | Mode.CURRENT:  # the server has brought a slow reader current
@@ -222,12 +226,12 @@ class Link:
             self._show(self._own)
 
     def _chunk(self, chunk: frames.Chunk) -> None:
-        if self._chunked is None:
-            return
-        self._chunked.append(chunk.data)
-        if chunk.offset + len(chunk.data) >= chunk.total:
-            chunks, self._chunked = self._chunked, None
-            self._answer(decode_updates(b"".join(chunks), deflated=False))
+        if self._transfer is not None:
+            fragment = self._transfer.fragment(chunk)
+            self.out.append(fragment)
+            if fragment.is_last:
+                self._transfer = None
+                self._ask(self._server_vector)
 
     def _answer(self, updates: tuple[bytes, ...]) -> None:
         (diff,) = updates

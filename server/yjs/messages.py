@@ -76,6 +76,14 @@ class CloseDocument:
     pass
 
 
+class Fragment(NamedTuple):
+    """A part of a message to the client that is too large to wait in one piece."""
+
+    data: bytes
+    is_first: bool
+    is_last: bool
+
+
 Message: TypeAlias = StepOne | Changes | Awareness | QueryAwareness | Token | Stateless | CloseDocument
 
 
@@ -153,6 +161,13 @@ def step_1(state_vector: bytes) -> bytes:
 
 def step_2(update: bytes) -> bytes:
     return _sync(_STEP_2, update)
+
+
+def step_2_head(update_bytes: int) -> bytes:
+    """What comes before an update of that length."""
+    out = bytearray((_SYNC, _STEP_2))
+    write_uint(out, update_bytes)
+    return bytes(out)
 
 
 def update_message(update: bytes) -> bytes:
