@@ -147,6 +147,9 @@ class ServeSettings(KeySettings):
     heartbeat_s: Annotated[Seconds, Field(ge=0.1)] = Field(
         default=_CORE.heartbeat_s, description="A device silent for so long is pinged, for twice so long dropped."
     )
+    heartbeat_max_s: Annotated[Seconds, Field(ge=0.1)] = Field(
+        default=_CORE.heartbeat_max_s, description="The most that a device may ask for, to save its battery."
+    )
     resident_bytes_max: Bytes = Field(
         default=ByteSize(_CORE.resident_bytes_max), description="Documents held in memory, beyond which idle ones go."
     )
@@ -280,6 +283,7 @@ class ServeSettings(KeySettings):
             limits=Limits(**{limit.name: int(getattr(self, limit.name)) for limit in fields(Limits)}),
             hello_timeout_s=self.hello_timeout_s,
             heartbeat_s=self.heartbeat_s,
+            heartbeat_max_s=self.heartbeat_max_s,
             proof=self.proof == "offered",
             resident_bytes_max=int(self.resident_bytes_max),
             sessions_per_user=self.sessions_per_user,

@@ -68,6 +68,7 @@ class Context:
         self.emit(Problem(STORE_REBUILT, str(salvage)))
 
     def emit(self, effect: Effect) -> None:
+        self.counters.sync_failures += isinstance(effect, Problem)
         self._effects.append(effect)
 
     def take_effects(self) -> list[Effect]:

@@ -31,6 +31,10 @@ class Counters:
     """Times that the store was damaged, and was built anew."""
     evictions: int = 0
     """Documents that were taken off the device for room."""
+    sync_failures: int = 0
+    """Problems, of documents and of the connection, that the app was told of."""
+    to_current_s: float | None = None
+    """How long it took the last time from the attempt to connect until all was current, in seconds."""
     current_at: float | None = None
     """When the device last became current, by the driver's clock."""
 

@@ -22,6 +22,7 @@ from client_sim.core.pacing import LEAD_S, REST_S_MIN, Policy
 from client_sim.core.pending import Pending
 from client_sim.core.ports import DeviceStore, Identity, Randomness, Signer, StoreDamaged, StoreError
 from client_sim.core.radio import Radio
+from client_sim.core.reporting import About, Reporter
 from client_sim.core.routing import DocumentFrame, answered_by, deliver
 from client_sim.core.session import GREETING_S, NONCE_S, Session
 from client_sim.core.status import CONNECTED, Link, State, Status
@@ -45,9 +46,10 @@ class Device:
         rng: Randomness,
         *,
         key: Signer | None = None,
+        about: About | None = None,
         agent: str = "syncline-python/0.1",
     ) -> None:
-        """Raises StoreError and StoreDamaged, and StoreRefused for another device's store."""
+        """`about` is what it reports of itself. Raises StoreError, StoreDamaged, and StoreRefused: another's store."""
         self._given_name = name
         self._agent = agent
         self._store = store
@@ -58,7 +60,7 @@ class Device:
         self._teller = Teller(self._context)
         self.name, user = identity.claim(store, name)
         self.documents = Documents(self._context, user)
-        self._radio = Radio(self._context, self.documents)
+        self._radio = Radio(self._context, self.documents, Reporter(about, self.counters))
         if (salvage := store.salvage()) is not None:
             self._context.rebuilt(salvage)
 
@@ -203,7 +205,7 @@ class Device:
         match event:
             case events.Started() if self._line.link in (Link.IDLE, Link.STOPPED, Link.WAITING):
                 self._login.forgive()
-                self._connect()
+                self._connect(now)
             case events.Stopped():
                 self._stop(None)
             case events.Suspended():
@@ -213,7 +215,7 @@ class Device:
                 self._context.errand = Errand(within_s, bytes_max, self.counters, now)
                 self._radio.send_what_waits(now)
                 if self._line.link in (Link.IDLE, Link.WAITING) and self._line.may_connect(now):
-                    self._connect()
+                    self._connect(now)
             case events.PolicyChosen(policy, latency_s):
                 self._context.pacing.choose(policy, latency_s)
                 self._rise(now)
@@ -234,9 +236,9 @@ class Device:
 
     def _on_network_back(self, now: float) -> None:
         if self._line.link is Link.WAITING and self._line.reason != reasons.RESTING:
-            self._line.went_well()
+            self._line.try_soon()
             if self._line.may_connect(now):
-                self._connect()
+                self._connect(now)
         self._radio.keepalive.doubt(now)
 
     def _on_network_changed(self, network: str | None, metered: bool, now: float) -> None:
@@ -257,7 +259,7 @@ class Device:
         if self._line.link is Link.WAITING and self._line.reason == reasons.RESTING:
             self._line.rise()
             if self._line.is_retry_due(now):
-                self._connect()
+                self._connect(now)
 
     def _look_after(self, now: float) -> None:
         """Send what it is time for, note how fresh documents are, and keep to the cache's budget."""
@@ -288,8 +290,8 @@ class Device:
             self._line.rest(reasons.RESTING, now + pacing.latency_s - LEAD_S)
             self._clear()
 
-    def _connect(self) -> None:
-        self._line.retry_at = None
+    def _connect(self, now: float) -> None:
+        self._line.trying(now)
         if self._login.token is None:
             self._line.move(Link.FETCHING)
             self._context.emit(FetchToken(self.name))
@@ -304,7 +306,7 @@ class Device:
             return
         self._login.take(token, now)
         if self._line.link is Link.FETCHING:
-            self._connect()
+            self._connect(now)
         elif self._line.link is Link.OPEN:
             self._context.send(frames.Auth(token))
             for document in self.documents:
@@ -396,7 +398,7 @@ class Device:
 
     def _on_time(self, now: float) -> None:
         if self._line.is_retry_due(now):
-            self._connect()
+            self._connect(now)
         if self._line.link is Link.UPGRADED and self._session.is_silent(now):
             self._greet(None, now)
         elif self._line.is_connected:
@@ -492,8 +494,6 @@ class Device:
         for document in self.documents:
             self._teller.tell(document.name, document.status(), now)
         status = self._status()
-        is_news = self._teller.tell(None, status, now)
+        self._teller.tell(None, status, now)
         if status.state is State.CURRENT:
-            self._line.went_well()
-            if is_news:
-                self.counters.current_at = now
+            self._line.went_well(now)

@@ -19,6 +19,7 @@ class Line:
         self.retry_at: float | None = None
         self._detail: str | None = None
         self._not_before = 0.0
+        self._tried_at: float | None = None
         self._backoff = Backoff(context.rng)
         self._context = context
 
@@ -82,5 +83,18 @@ class Line:
     def is_retry_due(self, now: float) -> bool:
         return self.link is Link.WAITING and self.retry_at is not None and now >= self.retry_at
 
-    def went_well(self) -> None:
+    def trying(self, now: float) -> None:
+        """An attempt to connect begins."""
+        self.retry_at = None
+        self._tried_at = now
+
+    def try_soon(self) -> None:
+        """What kept it from connecting may be over."""
         self._backoff.reset()
+
+    def went_well(self, now: float) -> None:
+        """All is current."""
+        self._backoff.reset()
+        if self._tried_at is not None:
+            self._context.counters.to_current_s = now - self._tried_at
+            self._tried_at = None

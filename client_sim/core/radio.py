@@ -5,13 +5,15 @@ from __future__ import annotations
 from client_sim.core.context import Context
 from client_sim.core.documents import Documents
 from client_sim.core.keepalive import KeepAlive
+from client_sim.core.reporting import Reporter
 
 
 class Radio:
     """Looks, after each event of an open connection, at what was sent and heard, and at what waits."""
 
-    def __init__(self, context: Context, documents: Documents) -> None:
+    def __init__(self, context: Context, documents: Documents, reporter: Reporter) -> None:
         self.keepalive = KeepAlive()
+        self._reporter = reporter
         self._context = context
         self._documents = documents
         self._looked_at = 0.0
@@ -34,11 +36,15 @@ class Radio:
     def pace(self, now: float) -> None:
         self._looked_at = now
         pacing = self._context.pacing
-        woken = self._context.take_traffic() and pacing.traffic(now)
+        is_up = self._context.take_traffic()
+        woken = is_up and pacing.traffic(now)
         due = self.deadline()
         if pacing.is_released or woken or (due is not None and now >= due):
             self.send_what_waits(now)
         if self._context.take_traffic():
+            is_up = True
             pacing.traffic(now)
+        if is_up and self._context.errand is None and self._reporter.is_due(now):
+            self._context.send(self._reporter.report(self._documents.backlog(now), now))
         if asked := self._context.take_asked():
             self.keepalive.asked(asked, now)

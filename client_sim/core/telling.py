@@ -30,6 +30,8 @@ class Teller:
             return False
         if known is None or not _goes_on(known, status):
             self._since[name] = now
+        if name is None and status.state is State.CURRENT:
+            self._context.counters.current_at = now
         self._told[name] = status
         self._context.emit(StatusChanged(name, self.dated(name, status)))
         return True

@@ -80,9 +80,13 @@ class ResumeReading:
 
 @dataclass(frozen=True, slots=True)
 class HelloAccepted:
-    """The session has a verified token: messages may now be as large as the limits allow."""
+    """The session has a verified token: messages may now be as large as the limits allow.
+
+    `heartbeat_s` is how long it may be silent before it is pinged, where it asked for longer than others.
+    """
 
     session: SessionId
+    heartbeat_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

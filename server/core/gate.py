@@ -92,7 +92,8 @@ class Gate:
         session.state = SessionState.READY
         self._devices[device] = session
         self._saw(session)
-        self._desk.emit(HelloAccepted(session.id))
+        session.heartbeat_s = self._heartbeat_s(hello)
+        self._desk.emit(HelloAccepted(session.id, session.heartbeat_s))
         self._desk.send(session.id, self._welcome(session, claims))
         self._bear(session, claims)
 
@@ -116,9 +117,16 @@ class Gate:
             user=claims.user,
             server_time_ms=self._desk.wall_ms(),
             limits=self._limits,
-            heartbeat_ms=int(options.heartbeat_s * 1000),
+            heartbeat_ms=int((session.heartbeat_s or options.heartbeat_s) * 1000),
             token_expires_ms=int(claims.expires_s * 1000),
         )
+
+    def _heartbeat_s(self, hello: frames.Hello) -> float | None:
+        """What a device asked for that is silent for longer than others; None for all that did not."""
+        asked_ms, options = hello.options.get("heartbeat_ms"), self._desk.options
+        if type(asked_ms) is not int or asked_ms <= options.heartbeat_s * 1000:
+            return None
+        return max(options.heartbeat_s, min(asked_ms / 1000, options.heartbeat_max_s))
 
     def _take_over(self, session: Session, older: Session) -> bool:
         """One live session a device, and the newer one counts: unless the two have chased each other for a while."""

@@ -29,6 +29,8 @@ from server.core.ports import Levels, Meter
 from server.core.presence import Presences
 from server.core.reading import frames_in
 from server.core.records import DocumentAppend
+from server.core.reports import INTERVAL_S as REPORT_INTERVAL_S
+from server.core.reports import read_report
 from server.core.room import Room
 from server.core.rooms import Rooms
 from server.core.session import Hold, Session, SessionState
@@ -196,7 +198,7 @@ class Hub:
             case frames.Ping(n):
                 self._desk.send(session.id, frames.Pong(n, self._desk.wall_ms()))
             case frames.Report(data):
-                self._report(data, size)
+                self._report(session, data, size)
             case _:
                 assert_never(frame)
 
@@ -311,11 +313,12 @@ class Hub:
             room.members.request(AuditRequest(session.id, session.device, audit.seq, audit.digest))
             room.advance()
 
-    def _report(self, data: dict[str, Any], size: int) -> None:
+    def _report(self, session: Session, data: dict[str, Any], size: int) -> None:
         if size > self._options.limits.report_bytes:
             raise PeerError(Code.TOO_BIG, f"a report has at most {self._options.limits.report_bytes} bytes")
-        counters = {name: float(value) for name, value in data.items() if isinstance(value, int | float)}
-        self._desk.meter.reported(counters)
+        if session.reported_at is None or self._desk.now - session.reported_at >= REPORT_INTERVAL_S:
+            session.reported_at = self._desk.now
+            self._desk.meter.reported(read_report(data))
 
     # --- slow readers
 

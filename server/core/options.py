@@ -20,6 +20,8 @@ class CoreOptions:
     """Each connection begins with a nonce. Without, tokens that are bound to a key are refused."""
     heartbeat_s: float = 30.0
     """Told to devices; the transport keeps it."""
+    heartbeat_max_s: float = 1_000.0
+    """A device that sees to its connection itself may ask for as long a heartbeat."""
     expiry_warning_s: float = 60.0
     resident_bytes_max: int = 512 << 20
     """Replicas beyond this are dropped, the least recently used first."""

@@ -17,6 +17,7 @@ from server.core.records import (
     Snapshot,
     StoredDocument,
 )
+from server.core.reports import DeviceReport
 
 
 class StorageError(Exception):
@@ -145,5 +146,5 @@ class Meter(Protocol):
     def audited(self, ok: bool) -> None:
         """A device's digest was compared."""
 
-    def reported(self, counters: dict[str, float]) -> None:
+    def reported(self, report: DeviceReport) -> None:
         """A device told its own counters (REPORT)."""

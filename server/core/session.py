@@ -83,8 +83,12 @@ class Session:
     takeovers_s: tuple[float, ...] = ()
     """When the device's connections, up to this one, lately took over from one another."""
     deflate: bool = False
+    heartbeat_s: float | None = None
+    """How long it may be silent, where it asked for longer than others."""
+    reported_at: float | None = None
+    """When its device told of itself last."""
     wants_state_vector: bool = False
-    """Each OPENED is to tell the server's."""
+    """Each OPENED that was asked for is to tell the server's."""
     rooms: dict[int, Room] = field(default_factory=dict)
     awaiting_drain: bool = False
     congested: bool = False

@@ -59,7 +59,6 @@ class Connection(asyncio.Protocol):
         "_parser",
         "_paused",
         "_phase",
-        "_ping_interval_s",
         "_queued_bytes",
         "_session",
         "_shared",
@@ -69,6 +68,7 @@ class Connection(asyncio.Protocol):
         "_unread",
         "_verified",
         "_written_bytes",
+        "ping_interval_s",
     )
 
     def __init__(self, shared: Shared, transport: asyncio.Transport, address: str) -> None:
@@ -83,7 +83,7 @@ class Connection(asyncio.Protocol):
         self._phase = Phase.OPEN
         self._session: SessionId | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._ping_interval_s = shared.options.ping_interval_s
+        self.ping_interval_s = shared.options.ping_interval_s
         self._heard_at = shared.loop.time()
         self._idle_frames = self._late_bytes = 0
 
@@ -111,7 +111,7 @@ class Connection(asyncio.Protocol):
     def open(self, answer: bytes, bearer: str | None) -> None:
         """Send the handshake's answer, and tell the sink."""
         self._queue(answer)
-        self._arm(self._ping_interval_s, self._watch)
+        self._arm(self.ping_interval_s, self._watch)
         try:
             self._session = self._sink.socket_opened(self, bearer)
         except Exception as error:  # noqa: BLE001 - a bug of the sink ends this connection, never the listener
@@ -163,10 +163,9 @@ class Connection(asyncio.Protocol):
         self.flush()
         self._transport.close()
 
-    def accept_large_messages(self, heartbeat_s: float | None = None) -> None:
-        """The peer is known now: messages may have `message_bytes_max`. It may be silent for `heartbeat_s`."""
+    def accept_large_messages(self) -> None:
+        """The peer is known now: messages may have `message_bytes_max`."""
         self._verified = True
-        self._ping_interval_s = heartbeat_s or self._ping_interval_s
         self._shared.lobby.leave(self)
         if self._parser is not None:
             self._parser.max_message_size = self._message_bytes_max
@@ -471,8 +470,8 @@ class Connection(asyncio.Protocol):
         now = self._shared.loop.time()
         self._idle_frames = 0
         silent_s = now - self._heard_at
-        if silent_s < self._ping_interval_s:
-            self._arm(self._ping_interval_s - silent_s, self._watch)
+        if silent_s < self.ping_interval_s:
+            self._arm(self.ping_interval_s - silent_s, self._watch)
             return
         self._arm(self._shared.options.ping_timeout_s, self._judge_silence, now, self._taken_bytes())
         self._queue(self.PING)

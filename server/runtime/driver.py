@@ -241,7 +241,9 @@ class Driver:
             case effects.ResumeReading(session):
                 self._with_connection(session, lambda connection: connection.resume_reading())
             case effects.HelloAccepted(session, heartbeat_s):
-                self._with_connection(session, lambda connection: connection.accept_large_messages(heartbeat_s))
+                self._with_connection(session, lambda connection: connection.accept_large_messages())
+                if heartbeat_s is not None and session in self._sessions:
+                    self._sessions[session].ping_interval_s = heartbeat_s
             case effects.DeviceSeen(device, agent, time_ms):
                 self.devices.saw(device, agent, time_ms)
             case effects.Compact(document):

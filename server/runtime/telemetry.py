@@ -16,6 +16,8 @@ from structlog.processors import ExceptionRenderer
 from structlog.tracebacks import ExceptionDictTransformer
 
 from server.core.ports import Levels
+from server.core.reports import DeviceReport
+from server.runtime.device_reports import DeviceReports
 from server.runtime.transport import TransportCounters
 
 LATENCY_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -55,7 +57,7 @@ class PrometheusMeter:
         self._audits = Counter("syncline_audits", "Digests compared.", ["result"], registry=registry)
         self._held = Counter("syncline_reading_paused", "Devices made to wait.", ["why"], registry=registry)
         self._presences_dropped = Counter("syncline_presences_dropped", "Replaced by later ones.", registry=registry)
-        self._reports = Counter("syncline_device_reports", "REPORT frames.", registry=registry)
+        self._reports = DeviceReports(registry)
 
     def refused(self, code: str) -> None:
         self._refused.labels(str(code)).inc()
@@ -96,8 +98,8 @@ class PrometheusMeter:
     def audited(self, ok: bool) -> None:
         self._audits.labels("equal" if ok else "different").inc()
 
-    def reported(self, counters: dict[str, float]) -> None:
-        self._reports.inc()
+    def reported(self, report: DeviceReport) -> None:
+        self._reports.add(report)
 
 
 class Telemetry:

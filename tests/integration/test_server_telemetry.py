@@ -44,7 +44,7 @@ async def test_metrics_count_what_happened_and_probes_answer(tmp_path: Path) -> 
         mine.audit()
         async with raw_device(server.url, Open(1, "bob/main"), name="raw") as raw:
             await raw.expect(Error)
-            await raw.send(Report({"retries": 1}))
+            await raw.send(Report({"retries": 1, "platform": "linux", "version": "1.0"}))
         async with asyncio.timeout(WITHIN_S):  # an audit is judged by a worker, which has to start first
             while not (metrics := await _metrics(http)).get('syncline_audits_total{result="equal"}'):
                 pass
@@ -53,7 +53,8 @@ async def test_metrics_count_what_happened_and_probes_answer(tmp_path: Path) -> 
         assert metrics["syncline_updates_delivered_total"] == 10
         assert metrics['syncline_audits_total{result="equal"}'] == 1
         assert metrics['syncline_refused_total{code="forbidden"}'] == 1
-        assert metrics["syncline_device_reports_total"] == 1
+        assert metrics['syncline_device_reports_total{platform="linux",version="1.0"}'] == 1
+        assert metrics['syncline_device_retries_total{platform="linux",version="1.0"}'] == 1
         assert 1 <= metrics["syncline_commit_seconds_count"] <= 10
         assert metrics["syncline_sockets"] == 2
         assert metrics["syncline_sent_bytes_total"] > 0

@@ -11,6 +11,7 @@ from crdt.protocol.codes import Code
 from crdt.protocol.frames import Access, Ack, Delta, Error, Expiring, Open, Opened, Pong, Welcome
 from crdt.update import EMPTY_STATE_VECTOR
 from server.core import events
+from server.core.reports import INTERVAL_S, DeviceReport
 from tests.unit.server.core.lab import MAIN, WALL_S, Lab, Writer, token
 
 BOB = {"alice/main": "rw"}
@@ -92,11 +93,26 @@ def test_frames_of_later_versions_are_ignored_and_pings_answered() -> None:
     assert lab.received(session) == [Pong(9, int(WALL_S * 1000))]
 
 
-def test_reports_go_to_the_meter_as_numbers() -> None:
+def test_reports_go_to_the_meter_and_not_too_often() -> None:
     lab = Lab()
     session = lab.hello()
-    lab.send(session, frames.Report({"retries": 3, "age": 1.5, "name": "x"}))
-    assert lab.meter.of("reported") == [({"retries": 3.0, "age": 1.5},)]
+    lab.send(session, frames.Report({"retries": 3, "age": 1.5, "platform": "ios"}))
+    lab.send(session, frames.Report({"retries": 4}))
+    assert lab.meter.of("reported") == [(DeviceReport("ios", "other", {"retries": 3.0}),)]
+    lab.now += INTERVAL_S
+    lab.send(session, frames.Report({"retries": 5}))
+    assert len(lab.meter.of("reported")) == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "granted"),
+    [(None, 30), (90_000, 90), (10, 30), (10**15, 1000), (-5, 30), (True, 30), (90_000.5, 30), ("x", 30)],
+)
+def test_a_device_may_ask_for_a_longer_heartbeat(asked: object, granted: int) -> None:
+    lab = Lab()
+    options = {} if asked is None else {"heartbeat_ms": asked}
+    welcome = lab.take(lab.hello(options=options), Welcome)
+    assert welcome.heartbeat_ms == granted * 1000
 
 
 # --- which documents
