@@ -334,7 +334,8 @@ class Membership:
         access = session.access(room.document)
         assert access is not None, "a document without access is left when the token changes"
         new_epoch = request.cursor is not None and request.cursor.epoch != room.epoch
-        tells_sv = new_epoch or request.wants_state_vector or session.wants_state_vector
+        is_wanted = session.wants_state_vector and not request.is_unasked
+        tells_sv = new_epoch or request.wants_state_vector or is_wanted
         acked = room.ops.get(member.device, OPS_START)
         opened = Opened(
             request.ref, room.handle, mode,

@@ -7,7 +7,7 @@ from typing import Any, assert_never
 
 import msgpack
 
-from crdt.errors import BadUpdate
+from crdt.errors import BadUpdate, PeerError
 from crdt.protocol import frames
 from crdt.protocol.codec import encode
 from crdt.protocol.codes import CLOSE, Code
@@ -21,6 +21,9 @@ from server.yjs.people import People, payload_of
 from server.yjs.transfer import Transfer
 
 OPEN_REF = 1
+
+STATELESS_BYTES_MAX = 64 << 10
+"""A stateless message goes to all who have the document open."""
 
 RENEWED_S_MIN = 30
 """Tokens that are to be renewed more than once live longer than this."""
@@ -97,6 +100,8 @@ class Link:
             case messages.QueryAwareness():
                 self._tell(self._people.all())
             case messages.Stateless():
+                if size > STATELESS_BYTES_MAX:
+                    raise PeerError(Code.TOO_BIG, f"a stateless message has at most {STATELESS_BYTES_MAX} bytes")
                 self.texts.append(message)
             case messages.Token() | messages.CloseDocument() | None:
                 pass
@@ -208,7 +213,7 @@ class Link:
             self._rewind(opened.acked_op + 1)
             self._epoch = opened.cursor.epoch
             self._is_first = opened.cursor.seq > 0
-        self._server_vector = opened.state_vector or EMPTY_STATE_VECTOR
+        self._server_vector = opened.state_vector or self._server_vector
         if is_first and (told := self._dialect.opened(opened.access)):
             self._tell(told)
         match opened.mode:
