@@ -12,6 +12,7 @@ from client_sim.core import effects, events
 from client_sim.core.copy import EditTooBig
 from client_sim.core.device import Device
 from client_sim.core.ports import StoreError
+from client_sim.core.reporting import About
 from client_sim.core.status import Link as LinkState
 from client_sim.core.status import State, Status
 from client_sim.sim import editing
@@ -32,6 +33,7 @@ from crdt.update import StateVector
 FALSE_REFUSALS = (Code.BAD_UPDATE, Code.BAD_STATE, Code.BAD_FRAME, Code.TOO_EXPENSIVE, Code.INTERNAL)
 """What no server ever says to an honest device."""
 HELLOS_KEPT = 3
+ABOUT = About("other", "1.0")
 
 
 class FlakyStore(MemoryStore):
@@ -140,7 +142,7 @@ class Handset:
         self.kill()
         self.store = FlakyStore.of(self.store.restarted(), self._store_fails)
         try:
-            self.device = Device(self.name, self.store, self.rng, key=self.key)
+            self.device = Device(self.name, self.store, self.rng, key=self.key, about=ABOUT)
             for document in self.documents:
                 self.device.handle(events.OpenRequested(self._name_of(document)), self.now())
         except StoreError:
