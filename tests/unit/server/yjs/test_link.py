@@ -1,0 +1,272 @@
+"""A Yjs document on a socket is a device that nobody will miss: what is written, what is said, what is left."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from crdt.errors import PeerError
+from crdt.ids import DeviceId
+from crdt.protocol.frames import DevicePresence, Open, Opened
+from crdt.replica import Replica
+from server.core import events
+from server.core.compaction import CompactionPolicy
+from server.yjs import messages
+from server.yjs.dialect import YWebsocket
+from server.yjs.link import End
+from server.yjs.messages import ClientState
+from tests.unit.server.core.lab import Lab, Writer, values
+from tests.unit.server.yjs.rig import Client
+
+
+def test_an_update_is_saved_when_it_is_durable_and_not_before() -> None:
+    lab = Lab()
+    app = Client(lab)
+    app.sync()
+    first = app.saved
+    app.push(Writer(7).type("typed"))
+    lab.turn()
+    app.pump()
+    assert app.saved == first, "its commit is under way"
+    app.settle()
+    assert app.saved == first + 1
+    assert values(lab.durable()) == {"t": "typed"}
+
+
+def test_what_came_before_the_document_was_open_is_in_the_answer_to_our_step_1() -> None:
+    lab = Lab()
+    app = Client(lab)
+    app.push(Writer(7).type("too early"))
+    app.sync()
+    app.settle()
+    assert values(lab.durable()) == {"t": "too early"}
+    assert app.saved == 1
+
+
+def test_an_op_without_news_writes_nothing_and_is_saved_all_the_same() -> None:
+    lab = Lab()
+    writer = Writer(7)
+    app = Client(lab)
+    app.sync()
+    app.push(writer.type("typed"))
+    app.settle()
+    entries = lab.durable()
+    again = Client(lab, replica=Replica.load([writer.replica.state()]))
+    again.sync()
+    again.settle()
+    again.push(writer.replica.state())
+    again.settle()
+    assert lab.durable() == entries
+    assert again.saved == 2
+
+
+def test_of_an_update_only_the_news_is_logged() -> None:
+    lab = Lab()
+    writer = Writer(7)
+    app = Client(lab)
+    app.sync()
+    app.push(writer.type("a lot of text that everybody has, and that is not to be written again"))
+    app.settle()
+    writer.type("new ")
+    late = Client(lab)
+    late.sync()
+    late.push(writer.replica.state())
+    late.settle()
+    assert lab.durable()[-1].update_bytes < 32
+    assert values(lab.durable()) == writer.replica.values()
+
+
+def test_what_is_not_news_waits_for_what_it_was_told_by() -> None:
+    """Two apps bring the same at once: neither is told that it is saved before it is."""
+    lab = Lab()
+    update = Writer(7).type("typed")
+    one, two = Client(lab), Client(lab)
+    one.sync()
+    two.sync()
+    before = one.saved, two.saved
+    one.push(update)
+    two.push(update)
+    lab.turn()
+    two.pump()
+    assert (one.saved, two.saved) == before
+    lab.settle()
+    one.pump()
+    two.pump()
+    assert (one.saved, two.saved) == (before[0] + 1, before[1] + 1)
+    assert len(lab.durable()) == 1
+
+
+def test_a_failed_commit_sends_the_client_away_for_a_while() -> None:
+    lab = Lab()
+    app = Client(lab)
+    app.sync()
+    saved = app.saved
+    app.push(Writer(7).type("typed"))
+    lab.turn()
+    lab.fail()
+    app.settle()
+    assert app.link.end == End(1013, "not_saved: the storage failed: send it again")
+    assert app.saved == saved
+
+
+def test_a_gap_is_filled_from_the_clients_state() -> None:
+    lab = Lab()
+    writer = Writer(7)
+    app = Client(lab)
+    app.sync()
+    writer.type("lost ")
+    app.replica = Replica.load([writer.replica.state()])
+    app.push(writer.type("and built on "))
+    app.settle()
+    assert values(lab.durable()) == writer.replica.values()
+    assert app.saved == 2
+    assert app.link.end is None
+
+
+def test_numbers_that_went_back_with_a_reload_are_found_again() -> None:
+    """The document was compacted and evicted: nobody remembers the device, which goes on all the same."""
+    lab = Lab(compaction=CompactionPolicy(entries_max=2, entries_min=2, rest_s=0.0), resident_bytes_max=0)
+    writer = Writer(7)
+    app = Client(lab)
+    app.sync()
+    for word in ("one ", "two ", "three "):
+        app.push(writer.type(word))
+        app.settle()
+    app.push(writer.type("four "))
+    app.settle()
+    app.push(writer.type("five "))
+    app.settle()
+    assert ("op_gap",) in lab.meter.of("refused"), "else this tests nothing"
+    late = Client(lab)
+    late.sync()
+    assert late.replica.values() == writer.replica.values()
+    assert app.link.end is None
+
+
+def test_nothing_of_it_is_left() -> None:
+    lab = Lab(compaction=CompactionPolicy(entries_max=2, entries_min=2, rest_s=0.0))
+    app = Client(lab)
+    app.sync()
+    writer = Writer(7)
+    for word in ("one ", "two ", "three "):
+        app.push(writer.type(word))
+        app.settle()
+    app.leave()
+    lab.settle()
+    (room,) = lab.hub._rooms
+    assert room.ops == {}
+    lab.disconnect(lab.hello("alice", "phone", Open(1, "main", None, b"\0")))
+    lab.advance(120)
+    assert {seen.device for seen in lab.seen} == {DeviceId("alice", "web"), DeviceId("alice", "phone")}
+
+
+def test_a_revoked_devices_apps_end_and_so_does_what_they_had_queued() -> None:
+    lab = Lab()
+    app = Client(lab)
+    app.sync()
+    app.push(Writer(7).type("queued"))
+    lab.feed(events.RevocationsRead(frozenset({DeviceId("alice", "web")})))
+    app.settle()
+    assert app.link.end is not None
+    assert app.link.end.close_code == 4403
+    assert lab.durable() == []
+
+
+def test_apps_of_one_user_may_send_each_others_edits_and_other_users_may_not() -> None:
+    lab = Lab()
+    writer = Writer(7)
+    one, two = Client(lab), Client(lab, device="tablet")
+    guest = Client(lab, "alice/main", user="bob", docs={"alice/main": "rw"})
+    for client in (one, two, guest):
+        client.sync()
+    one.push(writer.type("by one, "))
+    one.settle()
+    two.push(writer.type("relayed by another"))
+    two.settle()
+    assert values(lab.durable()) == writer.replica.values()
+    guest.push(writer.type("stolen"))
+    guest.settle()
+    assert guest.link.end is not None
+    assert guest.link.end.reason.startswith("bad_update")
+
+
+def test_a_diff_that_many_ask_for_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = Lab()
+    app = Client(lab)
+    app.sync()
+    app.push(Writer(7).type("typed"))
+    app.settle()
+    known = app.replica.state_vector_bytes()
+    made: list[bytes] = []
+    diff = Replica.diff
+
+    def counted(self: Replica, state_vector: bytes) -> bytes:
+        made.append(state_vector)
+        return diff(self, state_vector)
+
+    monkeypatch.setattr(Replica, "diff", counted)
+    for _ in range(5):
+        late = Client(lab)
+        late.answers = False
+        late.say(messages.step_1(known))
+        late.settle()
+    assert made == [known]
+
+
+def test_an_app_that_comes_back_owes_what_it_owed() -> None:
+    lab = Lab()
+    for _ in range(3):
+        app = Client(lab)
+        app.sync()
+        app.leave()
+    accounts = list(lab.hub._desk.accounts)
+    assert len(accounts) == 1, "all of them had the same account"
+
+
+@pytest.mark.parametrize("end", ["leave", "null"])
+def test_what_an_app_shows_is_taken_back(end: str) -> None:
+    lab = Lab()
+    phone, _ = lab.join("alice", "phone")
+    app = Client(lab)
+    app.sync()
+    app.say(messages.awareness([ClientState(9, 1, '{"name":"app"}')]))
+    lab.settle()
+    shown = [frame for frame in lab.received(phone) if isinstance(frame, DevicePresence)]
+    assert [frame.payload for frame in shown] == [b'{"clientID":9,"clock":1,"state":{"name":"app"}}']
+    if end == "leave":
+        app.leave()
+    else:
+        app.say(messages.awareness([ClientState(9, 1, "null")]))
+    lab.advance(1)
+    assert [frame.payload for frame in lab.received(phone) if isinstance(frame, DevicePresence)] == [None]
+
+
+def test_a_native_device_may_ask_for_the_servers_state_vector_too() -> None:
+    lab = Lab()
+    app = Client(lab)
+    app.sync()
+    app.push(Writer(7).type("typed"))
+    app.settle()
+    phone = lab.hello("alice", "phone", Open(1, "main", None, b"\0"), options={"sv": True})
+    lab.settle()
+    assert lab.take(phone, Opened).state_vector == app.replica.state_vector_bytes()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_bytes_are_read_or_refused(seed: int) -> None:
+    rng = Random(seed)
+    lab = Lab()
+    app = Client(lab, dialect=YWebsocket())
+    app.sync()
+    for _ in range(100):
+        data = bytes((rng.randrange(8),)) + rng.randbytes(rng.randrange(30))
+        try:
+            app.say(data)
+        except PeerError:
+            continue
+        if app.link.end is not None:
+            break
+    other = Client(lab)
+    other.sync()
+    assert other.link.end is None
