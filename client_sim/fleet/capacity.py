@@ -153,6 +153,8 @@ def parse_recording(lines: Iterable[str]) -> Recording:
 
 def _packets(times_ms: Sequence[float]) -> Recording:
     """Each line lets a packet through within its millisecond; the last one is the trace's length."""
+    if any(after < before for before, after in pairwise(times_ms)):
+        raise RecordingError("its times go backwards")
     times_s, totals = [0.0], [0.0]
     for number, time_ms in enumerate(times_ms, 1):
         begins_s = max(times_s[-1], (time_ms - 1) / 1000)

@@ -48,16 +48,18 @@ class Spent:
 
 
 class Sample(NamedTuple):
-    """The fleet at a moment: how many devices are open, current, and have something pending."""
+    """The fleet at a moment: how many apps are open, how many current, and how many have something pending."""
 
     at_s: float
     open: int
     current: int
     behind: int
+    asleep: int
+    """Those with something pending whose app is suspended: the others are `behind`."""
     pending: int
-    """Edits."""
+    """Edits, of both."""
     age_p95_s: float
-    """Of the oldest pending edit of each device that has one."""
+    """Of the oldest pending edit of each device that has one, and whose app is not suspended."""
     age_max_s: float
     bytes_up: int
     bytes_down: int
@@ -80,7 +82,7 @@ class Figures:
     """The same where one offline: offline, or still catching up."""
     samples: list[Sample] = field(default_factory=list)
     ages: list[float] = field(default_factory=list)
-    """Of the oldest pending edit, of each device that had one, at each sample."""
+    """The same, of each such device at each sample."""
     modes: Counter[str] = field(default_factory=Counter)
     windows: Counter[str] = field(default_factory=Counter)
     """Background syncs, by how they ended."""

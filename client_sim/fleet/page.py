@@ -31,7 +31,7 @@ def page(plan: Plan, outcome: Outcome, figures: Mapping[str, Any]) -> str:
     problems = "\n".join(verdict.problems)
     title = "not as promised" if problems else "everything converged, nothing acknowledged was lost"
     pictures = [
-        picture.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False})
+        picture.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True})
         for picture in _pictures(outcome, figures)
     ]
     return _PAGE.substitute(
@@ -128,11 +128,18 @@ def _pictures(outcome: Outcome, figures: Mapping[str, Any]) -> Iterator[Any]:
     live, late = _seconds(measured.seen_live), _seconds(measured.seen_open)
     yield _shares("From an edit to another device", {"both online": live, "one offline": late})
     yield _over_time(
-        "Age of the oldest pending edit of a device, s", figures,
+        "Age of the oldest pending edit of a device in use, s", figures,
         {"longest": ("age_max_s", _RED), "p95": ("age_p95_s", _ORANGE)},
     )  # fmt: skip
     yield _over_time(
-        "Devices", figures, {"open": ("open", _GREY), "current": ("current", _GREEN), "behind": ("behind", _RED)}
+        "Devices",
+        figures,
+        {
+            "open": ("open", _GREY),
+            "current": ("current", _GREEN),
+            "behind": ("behind", _RED),
+            "behind, suspended": ("asleep", _ORANGE),
+        },
     )
     yield _rates(figures)
     yield _per_device("Bytes per device and hour", outcome, {"up": "bytes_up", "down": "bytes_down"})
@@ -228,6 +235,7 @@ _PAGE = Template("""<!doctype html>
 <style>
 $style
 .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(520px, 1fr)); gap: 8px 24px; margin: 16px 0; }
+.pictures > div { min-width: 0; overflow: hidden; }
 </style>
 <h1 class=$kind>$title</h1>
 $problems

@@ -236,7 +236,8 @@ class Phone:
         self._edit(document, lambda roots: roots.array(VISITS).append(visit))
         self._visits.append(visit)
         for stroke in self._person.typing():
-            if self.line.clock() + stroke.wait_s > until_s or await self._pause(stroke.wait_s, self._ending):
+            left_s = max(0.0, until_s - self.line.clock())
+            if await self._pause(min(left_s, stroke.wait_s), self._ending) or left_s < stroke.wait_s:
                 return
             self._edit(document, stroke.edit)
 

@@ -170,13 +170,15 @@ class Fleet:
 
     def _sample(self, lag_s: float) -> Sample:
         states = [phone.status.state for phone in self._phones if phone.status is not None]
-        backlogs = [phone.backlog() for phone in self._phones]
-        ages = sorted(age_s for count, age_s in backlogs if count)
+        backlogs = [(phone.is_suspended, *phone.backlog()) for phone in self._phones]
+        ages = sorted(age_s for is_suspended, count, age_s in backlogs if count and not is_suspended)
+        asleep = sum(is_suspended and count > 0 for is_suspended, count, _ in backlogs)
         self.figures.ages += ages
         up, down = (sum(column) for column in zip(*(phone.traffic() for phone in self._phones), strict=True))
         return Sample(
             self.clock(), len(states), sum(state is State.CURRENT for state in states),
-            len(ages), sum(count for count, _ in backlogs), percentile(ages, 0.95) or 0.0, max(ages, default=0.0),
+            len(ages), asleep, sum(count for _, count, _ in backlogs),
+            percentile(ages, 0.95) or 0.0, max(ages, default=0.0),
             up, down, sum(ledger.edits for ledger in self._ledgers), max(0.0, lag_s),
         )  # fmt: skip
 
