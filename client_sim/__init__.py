@@ -1,7 +1,32 @@
 """Syncline's device: an offline-first client, its own durable store, and a driver over real sockets."""
 
-from client_sim.live import AsyncDevice, AsyncDocument, Blocked, DeviceKey, LoginRefused, Problem, Roots, State, Status
+from pycrdt import Array, Map, Text
+
+from client_sim.live import (
+    AsyncDevice,
+    AsyncDocument,
+    Blocked,
+    Device,
+    DeviceEnded,
+    DeviceKey,
+    Document,
+    Done,
+    EditTooBig,
+    Explanation,
+    LoginRefused,
+    Outcome,
+    Pending,
+    Policy,
+    Problem,
+    Roots,
+    State,
+    Status,
+    StoreError,
+    explain,
+)
 
 __all__ = [
-    "AsyncDevice", "AsyncDocument", "Blocked", "DeviceKey", "LoginRefused", "Problem", "Roots", "State", "Status",
+    "Array", "AsyncDevice", "AsyncDocument", "Blocked", "Device", "DeviceEnded", "DeviceKey", "Document", "Done",
+    "EditTooBig", "Explanation", "LoginRefused", "Map", "Outcome", "Pending", "Policy", "Problem", "Roots", "State",
+    "Status", "StoreError", "Text", "explain",
 ]  # fmt: skip

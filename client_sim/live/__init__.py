@@ -7,13 +7,22 @@ async with AsyncDevice(url, token=token, device="phone", store="phone.db") as ph
     print(notes.values())
 """
 
+from client_sim.core.copy import EditTooBig
 from client_sim.core.effects import Problem
+from client_sim.core.errand import Done, Outcome
+from client_sim.core.pacing import Policy
+from client_sim.core.pending import Pending
+from client_sim.core.ports import StoreError
+from client_sim.core.reasons import Explanation, explain
 from client_sim.core.roots import Roots
 from client_sim.core.status import State, Status
+from client_sim.live.blocking import Device, DeviceEnded, Document
 from client_sim.live.device import AsyncDevice, LoginRefused
 from client_sim.live.document import AsyncDocument, Blocked
 from client_sim.live.keys import DeviceKey
 
 __all__ = [
-    "AsyncDevice", "AsyncDocument", "Blocked", "DeviceKey", "LoginRefused", "Problem", "Roots", "State", "Status",
+    "AsyncDevice", "AsyncDocument", "Blocked", "Device", "DeviceEnded", "DeviceKey", "Document", "Done", "EditTooBig",
+    "Explanation", "LoginRefused", "Outcome", "Pending", "Policy", "Problem", "Roots", "State", "Status", "StoreError",
+    "explain",
 ]  # fmt: skip

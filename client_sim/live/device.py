@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from random import Random, SystemRandom
 from types import TracebackType
@@ -22,10 +24,12 @@ from client_sim.core.errand import Done
 from client_sim.core.pacing import Policy
 from client_sim.core.pending import Pending
 from client_sim.core.ports import DeviceStore
+from client_sim.core.reporting import About
 from client_sim.core.status import Status
 from client_sim.live.connection import Connection, Dial
 from client_sim.live.document import AsyncDocument
 from client_sim.live.keys import DeviceKey
+from client_sim.live.lifemark import LifeMark
 from client_sim.store import MemoryStore, SqliteStore
 
 TokenSource: TypeAlias = Callable[[str], Awaitable[str]]
@@ -35,6 +39,7 @@ OSError and TimeoutError mean that asking later may help.
 """
 
 TOKEN_S = 30.0
+_PLATFORMS = {"linux": "linux", "darwin": "macos", "win32": "windows", "android": "android", "ios": "ios"}
 
 
 class LoginRefused(Exception):
@@ -55,6 +60,9 @@ class AsyncDevice:
     `store_key`, 32 bytes, encrypts the file `store` at rest; `client_sim.store.sealing` says what that hides.
     `cache_bytes_max` is how much of documents may be kept on the device beside what is open, pinned, or not on a server
     yet: then the longest unused go. A file that is damaged is rebuilt, and `on_error` gets a `store_rebuilt`.
+
+    `platform` and the app's `version` are what the device reports itself as to the server's operator, with counts of
+    failures, retries and crashes (`client_sim.core.reporting`): never content.
 
     The callbacks are called in the event loop: `on_change(document)` when content changed, here or elsewhere;
     `on_status(document, status)`, with None for the device itself; `on_error(problem)`; `on_presence(document, device,
@@ -78,6 +86,8 @@ class AsyncDevice:
         on_status: Callable[[AsyncDocument | None, Status], object] | None = None,
         on_error: Callable[[Problem], object] | None = None,
         on_presence: Callable[[AsyncDocument, str, bytes | None], object] | None = None,
+        platform: str | None = None,
+        version: str = "0.1",
         rng: Random | None = None,
         dial: Dial = connect,
     ) -> None:
@@ -90,6 +100,8 @@ class AsyncDevice:
         self._source = _always(token, device) if isinstance(token, str) else token
         self._name = device
         self._place = store
+        self._about = About(platform or _PLATFORMS.get(sys.platform, "other"), version)
+        self._lifemark = LifeMark(Path(store) if isinstance(store, str | Path) else None)
         self._store_key = store_key
         self._cache_bytes_max = cache_bytes_max
         self._dial = dial
@@ -106,7 +118,8 @@ class AsyncDevice:
         self._news = asyncio.Event()
         self._store = _open_store(self._place, self._store_key)
         try:
-            self._core = Device(self._name, self._store, self._rng, key=self._key)
+            about = replace(self._about, crashes=self._lifemark.begin())
+            self._core = Device(self._name, self._store, self._rng, key=self._key, about=about)
             self.cache.bytes_max = self._cache_bytes_max
             self._group = await asyncio.TaskGroup().__aenter__()
         except BaseException:
@@ -137,6 +150,8 @@ class AsyncDevice:
                 failure = _only_one(group)
             finally:
                 self._store.close()
+        if exc is None and failure is None:
+            self._lifemark.clear()
         if failure is not None:
             raise failure
 
@@ -215,9 +230,11 @@ class AsyncDevice:
     def suspend(self) -> None:
         """The app goes into the background: what waits is sent once more, then the device hangs up until `resume`."""
         self.feed(events.Suspended())
+        self._lifemark.clear()
 
     def resume(self) -> None:
         """The app is in the foreground again."""
+        self._lifemark.set()
         self.connect()
 
     async def background_sync(self, within_s: float, bytes_max: int) -> Done:

@@ -11,7 +11,7 @@ from client_sim.sim.plan import Deed
 
 WINDOW_S = (3.0, 30.0, 200.0)
 WINDOW_BYTES = (1_500, 20_000, 1 << 20)
-LATENCIES_S = (None, 0.0, 3.0, 90.0, 2_000.0)
+LATENCIES_S = (None, 0.0, 3.0, 2_000.0)
 
 
 def _policy(rng: Random) -> events.Event:
