@@ -62,12 +62,14 @@ class Links:
     def get(self, session: SessionId) -> YjsMember | None:
         return self._members.get(session)
 
-    def join(self, socket: YjsSocket, link: Link, bearer: str | None) -> YjsMember:
-        """A session of its own for a document on a socket."""
+    def join(self, socket: YjsSocket, link: Link) -> YjsMember:
+        """A session of its own for a document on a socket; to be opened next."""
         member = YjsMember(self._new_session(), socket, link)
         self._members[member.session] = member
-        self.feed(events.SocketOpened(member.session, bearer, ephemeral=True))
         return member
+
+    def open(self, member: YjsMember, bearer: str | None) -> None:
+        self.feed(events.SocketOpened(member.session, bearer, ephemeral=True))
 
     def leave(self, member: YjsMember) -> None:
         if self._members.pop(member.session, None) is None:

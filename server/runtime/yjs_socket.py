@@ -24,6 +24,8 @@ DOCUMENTS_MAX: Final = 256
 """On one Hocuspocus socket."""
 HELD_BYTES_MAX: Final = 1 << 20
 """What may wait on one socket for the end of a large message."""
+DENIED_MAX: Final = 100
+"""Documents that a socket may ask for in vain: each time costs a look at a token."""
 STRAY_MAX: Final = 1_000
 """Messages for documents that are not open on the socket: some cross a refusal, more of them are an attack."""
 
@@ -35,7 +37,6 @@ class YjsMember:
         self.session = session
         self.socket = socket
         self.link = link
-        self.is_paused = False
         self.awaits_drain = False
 
     def close(self, code: int, reason: str) -> None:
@@ -47,15 +48,13 @@ class YjsMember:
         self.socket.await_drain()
 
     def pause_reading(self) -> None:
-        self.is_paused = True
-        self.socket.pause()
+        self.socket.pause(self)
 
     def give_back(self, frames: Sequence[bytes]) -> None:
         self.link.frames[:0] = frames
 
     def resume_reading(self) -> None:
-        self.is_paused = False
-        self.socket.resume()
+        self.socket.resume(self)
 
     def accept_large_messages(self) -> None:
         self.socket.verified()
@@ -70,6 +69,10 @@ class YjsSocket:
         self._loop = loop
         self._connection: Connection | None = None
         self._members: dict[SessionId, YjsMember] = {}
+        self._paused: dict[SessionId, None] = {}
+        """Documents that wait: while there are any nothing is read."""
+        self._awake: dict[SessionId, YjsMember] = {}
+        """Documents whose links may have something to say to the hub."""
         self._is_scheduled = self._is_overfull = False
         self._streaming: YjsMember | None = None
         """Whose message goes out in fragments."""
@@ -91,8 +94,9 @@ class YjsSocket:
                 self._read(message)
             except PeerError as exc:
                 self._fail(CLOSE.get(exc.code, CLOSE[Code.BAD_FRAME]), reason_of(exc.code, exc.message))
+                return
             self._flush()
-            if self._is_paused:
+            if self._paused:
                 self._connection.give_back(received[index + 1 :])
                 return
 
@@ -132,7 +136,7 @@ class YjsSocket:
         if link.end is not None and member.session in self._members:
             self._ended(member, link.end)
         if link.frames or link.end is not None:
-            self._schedule()
+            self._wake(member)
 
     def _send_fragment(self, member: YjsMember, fragment: Fragment) -> None:
         if self._streaming not in (None, member):
@@ -169,14 +173,18 @@ class YjsSocket:
         if self._connection is not None:
             self._connection.await_drain()
 
-    def pause(self) -> None:
+    def pause(self, member: YjsMember) -> None:
+        self._paused[member.session] = None
         if self._connection is not None:
             self._connection.pause_reading()
 
-    def resume(self) -> None:
-        if self._connection is not None and not self._is_paused:
-            self._connection.resume_reading()
-        self._schedule()
+    def resume(self, member: YjsMember) -> None:
+        """Read again as soon as no document is to wait."""
+        if member.session in self._paused:
+            del self._paused[member.session]
+            if not self._paused and self._connection is not None:
+                self._connection.resume_reading()
+            self._wake(member)
 
     def verified(self) -> None:
         if self._connection is not None:
@@ -196,25 +204,33 @@ class YjsSocket:
 
     # --- shared
 
-    @property
-    def _is_paused(self) -> bool:
-        return any(member.is_paused for member in self._members.values())
-
-    def _join(self, link: Link, token: str | None, agent: str) -> YjsMember:
-        member = self._links.join(self, link, token)
+    def _join(self, link: Link) -> YjsMember:
+        member = self._links.join(self, link)
         self._members[member.session] = member
-        link.greet("", agent)
         return member
+
+    def _greet(self, member: YjsMember, token: str | None, agent: str) -> None:
+        self._links.open(member, token)
+        member.link.greet("", agent)
+        self._wake(member)
 
     def _leave(self, member: YjsMember) -> None:
         if self._streaming is member:  # nobody can end its message
             self._fail(CLOSE[Code.OVERLOADED], Code.OVERLOADED)
         self._members.pop(member.session, None)
+        self._awake.pop(member.session, None)
+        self.resume(member)
         self._links.leave(member)
 
     def _fail(self, code: int, reason: str) -> None:
         if self._connection is not None:
             self._connection.close(code, reason)
+
+    def _wake(self, member: YjsMember) -> None:
+        """Its link may have something to say to the hub."""
+        if member.session in self._members:
+            self._awake[member.session] = member
+            self._schedule()
 
     def _schedule(self) -> None:
         if not self._is_scheduled:
@@ -229,14 +245,9 @@ class YjsSocket:
         self._flush()
 
     def _flush(self) -> None:
-        """Feed the hub what the links say, as long as they have something to say and it listens."""
-        while waiting := [member for member in self._members.values() if self._has_work(member)]:
-            for member in waiting:
-                self._pass_on(member)
-
-    def _has_work(self, member: YjsMember) -> bool:
-        link = member.link
-        return link.end is not None or bool(link.out or link.texts or (link.frames and not member.is_paused))
+        """Feed the hub what links say, as long as they have something to say and it listens."""
+        while self._awake:
+            self._pass_on(self._awake.pop(next(iter(self._awake))))
 
     def _pass_on(self, member: YjsMember) -> None:
         link = member.link
@@ -249,7 +260,7 @@ class YjsSocket:
             self._links.relay(member, text)
         if link.out:
             self.deliver(member)
-        if link.frames and not member.is_paused:
+        if link.frames and member.session not in self._paused:
             said, link.frames = link.frames, []
             self._links.feed(events.MessagesReceived(member.session, said))
 
@@ -262,10 +273,12 @@ class YWebsocketSocket(YjsSocket):
         self._link = Link(document, YWebsocket())
 
     def _opened(self, bearer: str | None) -> None:
-        self._join(self._link, bearer, "y-websocket")
+        self._member = self._join(self._link)
+        self._greet(self._member, bearer, "y-websocket")
 
     def _read(self, message: bytes) -> None:
         self._link.receive(messages.read_message(message), len(message))
+        self._wake(self._member)
 
     def _ended(self, member: YjsMember, end: End) -> None:
         self._fail(end.close_code, end.reason)
@@ -277,7 +290,7 @@ class HocuspocusSocket(YjsSocket):
     def __init__(self, links: Links, loop: asyncio.AbstractEventLoop, auth_timeout_s: float) -> None:
         super().__init__(links, loop)
         self._by_name: dict[str, YjsMember] = {}
-        self._strays = 0
+        self._strays = self._denied = 0
         self._timer = loop.call_later(auth_timeout_s, self._auth_is_due)
         self._bearer: str | None = None
 
@@ -308,10 +321,12 @@ class HocuspocusSocket(YjsSocket):
                 self._open(name, token)
             case messages.Token(token) if member is not None:
                 member.link.renew(token)
+                self._wake(member)
             case messages.CloseDocument() if member is not None:
                 self._drop(name, member)
             case _ if member is not None:
                 member.link.receive(message, len(data))
+                self._wake(member)
             case _:
                 self._stray()
 
@@ -320,11 +335,9 @@ class HocuspocusSocket(YjsSocket):
             prefix = messages.sized(name.encode())
             self.send(encode_message(prefix + messages.denied("too many documents are open on this socket")))
             return
-        document = name.partition("\0")[0]
-        link = Link(document, Hocuspocus(), messages.sized(name.encode()))
-        member = self._by_name[name] = self._join(link, token or self._bearer, "hocuspocus")
-        if link.end is not None:
-            self._drop(name, member)
+        link = Link(name.partition("\0")[0], Hocuspocus(), messages.sized(name.encode()))
+        member = self._by_name[name] = self._join(link)
+        self._greet(member, token or self._bearer, "hocuspocus")
 
     def _drop(self, name: str, member: YjsMember) -> None:
         self._by_name.pop(name, None)
@@ -337,14 +350,15 @@ class HocuspocusSocket(YjsSocket):
 
     def _ended(self, member: YjsMember, end: End) -> None:
         """What time heals ends the socket: then the provider comes back. Else the one document is denied."""
-        name = next((name for name, other in self._by_name.items() if other is member), None)
-        if name is None:
+        name, _ = messages.read_name(member.link.prefix)
+        if self._by_name.get(name) is not member:
             return
         del self._by_name[name]
-        if not is_final(end.close_code):
+        was_open = member.link.handle is not None
+        self._denied += not was_open
+        if not is_final(end.close_code) or self._denied > DENIED_MAX:
             self._fail(end.close_code, end.reason)
             return
-        prefix = member.link.prefix
-        self.send(encode_message(prefix + messages.denied(end.reason)))
-        if member.link.handle is not None:
-            self.send(encode_message(prefix + messages.document_closed(end.reason)))
+        self.send(encode_message(member.link.prefix + messages.denied(end.reason)))
+        if was_open:
+            self.send(encode_message(member.link.prefix + messages.document_closed(end.reason)))

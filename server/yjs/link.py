@@ -69,6 +69,8 @@ class Link:
         self._server_vector = EMPTY_STATE_VECTOR
         self._transfer: Transfer | None = None
         """Of an answer that comes in chunks."""
+        self._asks_again = False
+        """The client sent step 1 meanwhile."""
         self._debts = Debts()
         self._people = People()
         self._own: ClientState | None = None
@@ -83,7 +85,10 @@ class Link:
         self._say(frames.Hello(PROTOCOL_VERSION, token, "", agent, {"sv": True}))
 
     def renew(self, token: str) -> None:
+        """Go on with another token, which may allow more."""
         self._say(frames.Auth(token))
+        if self.handle is not None and self._access is Access.READ:
+            self._ask_for_state()
 
     # --- what the client says
 
@@ -115,8 +120,10 @@ class Link:
         self._debts.begin()
         if self.handle is None:
             self._say(frames.Open(OPEN_REF, self._document, None, state_vector))
+        elif self._transfer is not None:
+            self._asks_again = True
         else:
-            self._say(frames.Resync(self.handle, None, state_vector))
+            self._ask_for_state()
 
     def _changes(self, update: bytes, *, is_answer: bool) -> None:
         if self.handle is None:
@@ -207,25 +214,26 @@ class Link:
         self._finish(End(close_code, self._last_error or reason))
 
     def _opened(self, opened: frames.Opened) -> None:
-        is_first = self.handle is None
+        is_first, access = self.handle is None, self._access
         self.handle, self._access = opened.handle, opened.access
         if opened.cursor.epoch != self._epoch:
             self._rewind(opened.acked_op + 1)
             self._epoch = opened.cursor.epoch
             self._is_first = opened.cursor.seq > 0
         self._server_vector = opened.state_vector or self._server_vector
-        if is_first and (told := self._dialect.opened(opened.access)):
+        if (is_first or access is not opened.access) and (told := self._dialect.opened(opened.access)):
             self._tell(told)
         match opened.mode:
-            case Mode.NEED_SV:
-                self._ask_for_state()
             case _ if self._transfer is not None:  # the hub has given the answer up, and half of it is out
                 self._finish(End(close_code_of(Code.OVERLOADED), reason_of(Code.OVERLOADED, "too slow a reader")))
+            case Mode.NEED_SV:
+                self._ask_for_state()
             case Mode.DIFF if opened.more:
                 self._transfer = Transfer(self.prefix)
             case Mode.DIFF:
                 self._answer(opened.updates)
             case Mode.TAIL | Mode.CURRENT:  # the server has brought a slow reader current
+                assert not opened.more, "a tail is shorter than a chunk"
                 self._tell_updates(opened.updates)
         if is_first and self._own is not None:
             self._show(self._own)
@@ -237,6 +245,9 @@ class Link:
             if fragment.is_last:
                 self._transfer = None
                 self._ask(self._server_vector)
+                if self._asks_again:
+                    self._asks_again = False
+                    self._ask_for_state()
 
     def _answer(self, updates: tuple[bytes, ...]) -> None:
         (diff,) = updates
@@ -272,7 +283,7 @@ class Link:
             case Code.OP_GAP:
                 self._rewind(detail["expected"])
                 self._ask_for_state()
-            case Code.FORBIDDEN if isinstance(op, int):
+            case Code.FORBIDDEN | Code.DOC_QUARANTINED if isinstance(op, int):
                 self._forbidden_to_write(op)
             case code if code not in CLOSE:  # else the hub ends the session
                 self._finish(End(close_code_of(code), self._last_error))

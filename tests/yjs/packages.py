@@ -7,7 +7,10 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
+from hashlib import blake2b
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import pytest
@@ -38,16 +41,20 @@ def node_folder(name: str = "yjs", packages: Mapping[str, str] = PACKAGES) -> Pa
 
 
 def _installed(name: str, packages: Mapping[str, str]) -> Path:
-    folder = _cache() / name
-    wanted = {"private": True, "type": "module", "dependencies": dict(packages)}
-    mark = folder / "installed.json"
-    if not mark.exists() or json.loads(mark.read_text()) != wanted:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "package.json").write_text(json.dumps(wanted, indent=1))
-        _run(["npm", "install", "--no-package-lock", "--no-audit", "--no-fund"], folder)
-        mark.write_text(json.dumps(wanted))
-    elif shutil.which("node") is None:
+    """Whole or not there: tests of several processes may want it at once."""
+    if shutil.which("node") is None:
         raise NotInstalled("node is not there")
+    manifest = json.dumps({"private": True, "type": "module", "dependencies": dict(packages)}, indent=1)
+    folder = _cache() / f"{name}-{blake2b(manifest.encode(), digest_size=6).hexdigest()}"
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder.parent) as fresh:
+            made = Path(fresh, "made")
+            made.mkdir()
+            (made / "package.json").write_text(manifest)
+            _run(["npm", "install", "--no-package-lock", "--no-audit", "--no-fund"], made)
+            with suppress(OSError):  # another process was first
+                made.rename(folder)
     return folder
 
 

@@ -315,7 +315,7 @@ async def test_a_document_too_large_for_one_chunk(tmp_path: Path) -> None:
         app = await app_of(apps, "a", server)
         await app.run("for (let i = 0; i < 40; i++) doc.getText('body').insert(0, 'a line of text. '.repeat(1000))")
         late = await app_of(apps, "b", server)
-        assert len(await late.get()) == 40 * 16_000
+        await eventually(late.get, lambda text: len(text) == 40 * 16_000)
 
 
 async def test_an_update_over_the_limit_is_refused_with_a_reason(tmp_path: Path) -> None:
