@@ -17,6 +17,7 @@ class Radio:
         self._context = context
         self._documents = documents
         self._looked_at = 0.0
+        self._was_open = True
 
     def deadline(self) -> float | None:
         """When what waits has waited long enough; None if it waits for something else."""
@@ -38,8 +39,9 @@ class Radio:
         pacing = self._context.pacing
         is_up = self._context.take_traffic()
         woken = is_up and pacing.traffic(now)
+        opens, self._was_open = pacing.is_open and not self._was_open, pacing.is_open
         due = self.deadline()
-        if pacing.is_released or woken or (due is not None and now >= due):
+        if pacing.is_released or woken or opens or (due is not None and now >= due):
             self.send_what_waits(now)
         if self._context.take_traffic():
             is_up = True

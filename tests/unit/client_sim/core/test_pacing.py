@@ -152,6 +152,17 @@ def test_a_metered_network_makes_a_saver_of_who_chose_nothing() -> None:
     assert rig.settle().device.status.state is State.CURRENT
 
 
+@pytest.mark.parametrize("change", [events.PolicyChosen(Policy.INTERACTIVE), events.PolicyChosen(None)])
+def test_what_waited_for_a_policy_goes_when_the_next_one_waits_for_nothing(change: events.Event) -> None:
+    rig = paced(Policy.BALANCED, 1000.0, without_heartbeat())
+    rig.now = 100.0
+    rig.type("a").type("b")
+    assert not rig.frames(Push)
+    rig.feed(change)
+    assert len(rig.frames(Push)) == 1
+    assert rig.settle().device.status.state is State.CURRENT
+
+
 @pytest.mark.parametrize("latency_s", [-1.0, float("inf"), float("nan")])
 def test_a_latency_is_a_time(latency_s: float) -> None:
     with pytest.raises(ValueError, match="latency"):
