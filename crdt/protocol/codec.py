@@ -245,9 +245,10 @@ def _bin_of(size: int) -> _Reader:
 def _member_of(enum: type[_E]) -> _Reader:
     def read(value: Any, limits: Limits) -> _E:
         try:
-            return enum(_text(value, limits))
+            found: _E = enum(_text(value, limits))
         except ValueError as exc:
             raise bad_frame(f"not one of {[str(member) for member in enum]}") from exc
+        return found
 
     return read
 

@@ -64,7 +64,7 @@ def take_keystroke(
     if typed is None:
         deleted = _delete(layout, update, known)
         return None if deleted is None else Keystroke(None, 0, (deleted,))
-    fields = typed.groups()
+    fields = typed.groups(b"")
     if not may_write(_uint(fields[0])):
         return None
     client = _type(layout, fields, known)
@@ -87,7 +87,7 @@ def take_keystrokes(
         update = updates[index]
         typed = _typed(update)
         if typed is not None:
-            client = _type(layout, typed.groups(), known)
+            client = _type(layout, typed.groups(b""), known)
             if client is None:
                 return index
             typists[client] = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from crdt.ids import DeviceId
 from crdt.protocol.frames import Audited, Cursor
@@ -25,8 +25,8 @@ class AuditRequest:
     device: DeviceId
     seq: int
     digest: bytes
-    size: ClassVar[int] = REQUEST_BYTES
-    is_unasked: ClassVar[bool] = False
+    size = REQUEST_BYTES
+    is_unasked = False
 
 
 class Audits:

@@ -85,10 +85,11 @@ def server_protocol(options: TransportOptions, *, yjs: bool = False) -> ServerPr
 
     `yjs`: for a client of y-websocket or Hocuspocus, which may offer any subprotocols.
     """
+    select = _select_yjs if yjs else _select_subprotocol
     return ServerProtocol(
         origins=None if ANY_ORIGIN in options.origins else [*map(Origin, options.origins), None],
         subprotocols=[Subprotocol(YJS_SUBPROTOCOL if yjs else SUBPROTOCOL)],
-        select_subprotocol=_select_yjs if yjs else _select_subprotocol,
+        select_subprotocol=lambda protocol, offered: select(protocol, offered),  # bound: a compiled function can not be
         max_size=options.hello_bytes_max,
         logger=_logger,
     )

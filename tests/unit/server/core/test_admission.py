@@ -46,7 +46,7 @@ def is_in(lab: Lab, session: int) -> bool:
 @pytest.mark.parametrize("what", ["lag_s", "memory_bytes", "queued_bytes", "loads"])
 def test_each_kind_of_pressure_is_too_much_above_its_bound_until_it_is_calm(what: str) -> None:
     bound = getattr(POLICY, what)
-    at, above, below = (Pressure(**{what: share * bound}) for share in (1, 1.01, CALM - 0.01))
+    at, above, below = (Pressure(**{what: type(bound)(share * bound)}) for share in (1, 1.3, CALM - 0.01))
     assert not POLICY.is_overloaded(at, was=False)
     assert POLICY.is_overloaded(above, was=False)
     assert POLICY.is_overloaded(at, was=True), "it stays so until all is calm"

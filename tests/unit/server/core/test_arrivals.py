@@ -197,6 +197,7 @@ def test_a_small_op_that_may_be_dear_is_rehearsed_as_well(monkeypatch: pytest.Mo
     assert values(lab.durable()) == writer.replica.values()
 
 
+@pytest.mark.interpreted
 def test_ops_before_a_dear_one_are_not_held_up(monkeypatch: pytest.MonkeyPatch) -> None:
     lab = Lab()
     phone, handle = lab.join()

@@ -104,6 +104,7 @@ def test_a_refused_import_does_not_stop_those_behind_a_foreign_one() -> None:
     assert lab.imports[3].error is None
 
 
+@pytest.mark.interpreted
 def test_an_import_that_the_library_stumbles_over_is_refused_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     lab = Lab()
     marked = Writer(9).type("marked")

@@ -69,6 +69,7 @@ def test_a_document_that_does_not_pass_the_check_takes_nothing_more() -> None:
     assert len(told) == 3
 
 
+@pytest.mark.interpreted
 def test_where_the_log_does_not_pass_the_librarys_own_state_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     monkeypatch.setattr(Inspector, "_read_entry", lambda self, *_: self._give_up(BadUpdate("schema", "confused")))

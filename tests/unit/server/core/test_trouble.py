@@ -189,6 +189,7 @@ def test_an_audit_of_what_can_not_be_loaded_is_not_answered() -> None:
 # --- what the library stumbles over
 
 
+@pytest.mark.interpreted
 def test_a_culprit_is_refused_and_honest_ops_are_committed_once_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     lab = Lab()
     apply = Replica.apply
@@ -255,6 +256,7 @@ def test_a_log_that_the_library_can_not_load_is_quarantined(monkeypatch: pytest.
     assert lab.take(phone, Error).code == Code.DOC_QUARANTINED
 
 
+@pytest.mark.interpreted
 def test_a_request_that_the_library_stumbles_over_costs_its_session_and_the_replica(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -1,0 +1,42 @@
+"""With SYNCLINE_COMPILE=1 the modules that every update passes through are compiled to C, from the same sources.
+
+docs/decisions/0018-compiled-modules.md says why, and what holds the two builds equal.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from glob import glob
+
+from setuptools import Extension, setup
+
+COMPILED = (
+    "crdt/chain.py",
+    "crdt/errors.py",
+    "crdt/ids.py",
+    "crdt/protocol/codec.py",
+    "crdt/update/*.py",
+    "server/core/*.py",
+    "server/runtime/connection.py",
+    "server/runtime/transport.py",
+    "server/runtime/wire.py",
+)
+INTERPRETED = ("server/core/records.py",)
+"""Worker processes are sent these, which can not be done with compiled ones."""
+IS_COMPILED = os.environ.get("SYNCLINE_COMPILE") == "1"
+ASKS_WHAT_IT_NEEDS = sys.argv[1:] == ["egg_info"]
+"""The installer runs this first to learn what to install for the build."""
+
+
+def extensions() -> list[Extension]:
+    if not IS_COMPILED or ASKS_WHAT_IT_NEEDS:
+        return []
+    from mypyc.build import mypycify
+
+    found = [source for pattern in COMPILED for source in sorted(glob(pattern)) if not source.endswith("__init__.py")]
+    sources = [source for source in found if source not in INTERPRETED]
+    return mypycify(sources, opt_level="3", group_name="syncline")
+
+
+setup(ext_modules=extensions(), setup_requires=["mypy>=2.4,<3"] if IS_COMPILED else [])
