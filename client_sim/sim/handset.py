@@ -16,6 +16,7 @@ from client_sim.core.reporting import About
 from client_sim.core.status import Link as LinkState
 from client_sim.core.status import State, Status
 from client_sim.sim import editing
+from client_sim.sim.damage import loss
 from client_sim.sim.history import History
 from client_sim.sim.keys import PocketKey
 from client_sim.sim.link import DeviceEnd, Link, type_of
@@ -48,6 +49,7 @@ class FlakyStore(MemoryStore):
         """With what another store holds."""
         made = cls(fails)
         made._contents = made._before = store._contents
+        made._salvage = store._salvage
         return made
 
     @contextmanager
@@ -183,6 +185,16 @@ class Handset:
         self.store = self.older.restarted()
         self.world.lost_data()
         return True
+
+    def spoil(self, rng: Random) -> None:
+        """Part of its store can not be read any more. That shows at work, or when the app is started next."""
+        self.may_have_twin = True
+        self.store.damage(loss(Random(rng.getrandbits(32))))
+        if rng.random() < 0.5:
+            self.reopen(rng)
+        if self.store.is_damaged:
+            self.boot()
+        self.world.lost_data()
 
     def reinstall(self) -> None:
         """All that it had is gone, and the app is installed anew."""

@@ -39,6 +39,7 @@ class Deed(StrEnum):
     BACK_UP_STORE = "back up the store"
     RESTORE_STORE = "restore an older store"
     REINSTALL = "reinstall"
+    SPOIL = "damage the store"
     CLONE = "clone"
     CUT = "cut"
     SILENCE = "half-open"
@@ -103,6 +104,7 @@ _TROUBLES: dict[Fault, tuple[tuple[Deed, float], ...]] = {
     Fault.DISK: ((Deed.DISK_FULL, 1), (Deed.DISK_FREED, 3)),
     Fault.STORES: (
         (Deed.KILL, 4), (Deed.KILL_LOSSY, 3), (Deed.BACK_UP_STORE, 2), (Deed.RESTORE_STORE, 2), (Deed.REINSTALL, 1),
+        (Deed.SPOIL, 3),
     ),
     Fault.CLONES: ((Deed.CLONE, 2),),
     Fault.OPERATORS: (

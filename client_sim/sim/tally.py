@@ -28,6 +28,7 @@ _TROUBLES = {
                         "a document can not be read", "the document is mended", "damaged", "quarantined",
                         "release from quarantine", "take a device's edits out"),
     "of devices": ("kill", "kill, last write lost", "back up the store", "restore an older store", "reinstall",
+                   "damage the store",
                    "clone", "cloned", "edit not stored", "edit too big", "oversleep"),
     "of access": ("revoke", "let in again", "change grants", "wiped"),
 }  # fmt: skip

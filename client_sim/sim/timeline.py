@@ -63,7 +63,7 @@ _MARKS: dict[str, Mark] = {
     **dict.fromkeys((Deed.COMPACT, "compacted"), Mark("compaction", "square", "#6a51a3", 8)),
     **dict.fromkeys(
         (Deed.BACK_UP, Deed.RESTORE, Deed.SET_BACK, "new epoch", Deed.BACK_UP_STORE, Deed.RESTORE_STORE,
-         Deed.REINSTALL, "cloned", Deed.IMPORT, "imported"),
+         Deed.REINSTALL, Deed.SPOIL, "cloned", Deed.IMPORT, "imported"),
         Mark("backups, restores, clones", "star", "#ce1256", 11),
     ),
     **dict.fromkeys(

@@ -409,6 +409,7 @@ _OF_HANDSETS: dict[Deed, Callable[[Handset, Random], object]] = {
     Deed.BACK_UP_STORE: lambda handset, _: handset.back_up(),
     Deed.RESTORE_STORE: _restore_store,
     Deed.REINSTALL: _reinstall,
+    Deed.SPOIL: Handset.spoil,
     Deed.OVERSLEEP: _oversleep,
     Deed.CUT: _cut,
     Deed.SILENCE: _silence,

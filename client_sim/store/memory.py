@@ -16,6 +16,7 @@ from client_sim.core.ports import (
     Salvage,
     StoreDamaged,
     StoredDocument,
+    StoreError,
 )
 from client_sim.core.salvage import Remains, restore
 from crdt.chain import OPS_START
@@ -158,10 +159,19 @@ class MemoryStore:
         """Without damage of its own making it finds all that was there, as a store does whose content is wrong."""
         contents, lose = self._contents, self._lose or (lambda remains: remains)
         remains = Remains(contents.identity, contents.documents, contents.aside, contents.keepings)
+        former = self._contents, self._lose
         self._contents, self._lose = _Contents(), None
-        self._salvage = restore(lose(remains), self, damage, "nothing")
+        try:
+            self._salvage = restore(lose(remains), self, damage, "nothing")
+        except StoreError:
+            self._contents, self._lose = former
+            raise
         self._before = self._contents
         return self._salvage
+
+    @property
+    def is_damaged(self) -> bool:
+        return self._lose is not None
 
     def close(self) -> None:
         pass
