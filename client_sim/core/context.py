@@ -10,7 +10,7 @@ from client_sim.core.ports import DeviceStore, Randomness, Salvage
 from client_sim.core.reasons import STORE_REBUILT
 from crdt.limits import Limits
 from crdt.protocol import codec
-from crdt.protocol.frames import DeviceFrame, Hello, Open, Push, Resync
+from crdt.protocol.frames import DeviceFrame, Hello, Open, Push, Report, Resync
 
 CLIENT_ID_BITS = 32
 _ANSWERED = (Hello, Open, Push, Resync)
@@ -40,6 +40,11 @@ class Context:
         if isinstance(frame, _ANSWERED):
             self._asked_bytes += len(data)
         self._effects.append(Send(data))
+
+    def report(self, report: Report) -> None:
+        """Send it where the server takes one so long: it is not worth a connection."""
+        if len(codec.encode(report)) <= self.limits.report_bytes:
+            self.send(report)
 
     def received(self, size: int) -> None:
         self.counters.bytes_down += size

@@ -47,6 +47,6 @@ class Radio:
             is_up = True
             pacing.traffic(now)
         if is_up and self._context.errand is None and self._reporter.is_due(now):
-            self._context.send(self._reporter.report(self._documents.backlog(now), now))
+            self._context.report(self._reporter.report(self._documents.backlog(now), now))
         if asked := self._context.take_asked():
             self.keepalive.asked(asked, now)

@@ -74,6 +74,14 @@ def test_a_keepalive_takes_a_report_along() -> None:
     assert rig.now < 100
 
 
+def test_a_server_that_takes_only_short_reports_gets_none() -> None:
+    server = FakeServer()
+    server.limits = {"report_bytes": 60}
+    rig = ReportingRig(server).start()
+    rig.now = FIRST_S
+    assert not rig.type("a").settle().frames(Report)
+
+
 def test_who_says_nothing_of_itself_reports_nothing() -> None:
     rig = Rig(FakeServer()).start()
     rig.now = 10 * EVERY_S
