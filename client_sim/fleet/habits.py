@@ -93,7 +93,7 @@ class Edit(NamedTuple):
     inserts: str
     task: tuple[str, str] | None = None
 
-    def __call__(self, roots: Roots) -> None:
+    def make(self, roots: Roots) -> None:
         if self.task is not None:
             roots.map(TASKS)[self.task[0]] = self.task[1]
             return

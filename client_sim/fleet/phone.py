@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from client_sim.core.effects import Problem
 from client_sim.core.pacing import Policy
 from client_sim.core.ports import DeviceStore
 from client_sim.core.reasons import PLANNED
+from client_sim.core.roots import Roots
 from client_sim.core.status import State, Status
 from client_sim.fleet.figures import Figures, Spent, Timed
 from client_sim.fleet.habits import VISITS, Leaving, Person
@@ -101,8 +102,8 @@ class Phone:
         self._figures = figures
         self._device: AsyncDevice | None = None
         self._document: AsyncDocument | None = None
-        self._called = asyncio.Event()
-        """A notification."""
+        self._stirred = asyncio.Event()
+        """By a notification, or by the end."""
         self._was_called = self.is_suspended = False
         self._ending = asyncio.Event()
         self._dismissed = asyncio.Event()
@@ -148,11 +149,12 @@ class Phone:
 
     def call(self) -> None:
         """A notification: whoever does not use the device opens the app soon."""
-        self._called.set()
+        self._stirred.set()
 
     def end(self) -> None:
         """The time of the run is over: come online, and stay."""
         self._ending.set()
+        self._stirred.set()
         self.line.calm()
         if self._device:
             self._device.network_is_back()
@@ -239,9 +241,9 @@ class Phone:
             left_s = max(0.0, until_s - self.line.clock())
             if await self._pause(min(left_s, stroke.wait_s), self._ending) or left_s < stroke.wait_s:
                 return
-            self._edit(document, stroke.edit)
+            self._edit(document, stroke.edit.make)
 
-    def _edit(self, document: AsyncDocument, change: Any) -> None:
+    def _edit(self, document: AsyncDocument, change: Callable[[Roots], object]) -> None:
         before = document.version()
         awaited = {
             phone.identity.name: self.is_online and phone.is_online
@@ -267,14 +269,12 @@ class Phone:
 
     async def _rest(self, seconds: float) -> None:
         """Be away: until the time is over, the run ends, or somebody who is called has reacted."""
-        self._called.clear()
-        calls, ends = asyncio.ensure_future(self._called.wait()), asyncio.ensure_future(self._ending.wait())
-        done, _ = await asyncio.wait((calls, ends), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        calls.cancel()
-        ends.cancel()
-        self._was_called = calls in done
-        if self._was_called:
-            await self._pause(self._person.reaction_s(), self._ending)
+        self._stirred.clear()
+        if not self._ending.is_set():
+            was_stirred = await self._pause(seconds, self._stirred)
+            self._was_called = was_stirred and not self._ending.is_set()
+            if self._was_called:
+                await self._pause(self._person.reaction_s(), self._ending)
 
     @staticmethod
     async def _pause(seconds: float, unless: asyncio.Event) -> bool:

@@ -34,7 +34,7 @@ def test_edits_can_be_made_on_any_text() -> None:
     for number, stroke in enumerate(person.typing()):
         if number == 2000:
             break
-        stroke.edit(roots)
+        stroke.edit.make(roots)
     assert len(roots.text(TEXT)) > 1000
     assert len(roots.map(TASKS)) > 5
 
@@ -44,9 +44,9 @@ def test_letters_are_typed_one_behind_the_other_and_deleted_backwards() -> None:
     Roots(doc).text(TEXT).append("0123456789")
     caret = Caret(0.5)
     for letter in "abc":
-        Edit(caret, 0, letter)(Roots(doc))
-    Edit(caret, 2, "")(Roots(doc))
-    Edit(caret, 0, "d")(Roots(doc))
+        Edit(caret, 0, letter).make(Roots(doc))
+    Edit(caret, 2, "").make(Roots(doc))
+    Edit(caret, 0, "d").make(Roots(doc))
     assert str(Roots(doc).text(TEXT)) == "01234ad56789"
 
 
