@@ -108,7 +108,11 @@ class Links:
 
     def _tell(self, member: YjsMember, frame: ServerFrame | None) -> None:
         was_open = member.link.handle is not None
-        member.link.told(frame)
+        try:
+            member.link.told(frame)
+        except Exception as error:  # noqa: BLE001 - a bug of ours ends this socket; others are told all the same
+            member.socket.broken(error)
+            return
         if not was_open and member.link.handle is not None:
             self._by_handle.setdefault(member.link.handle, {})[member.session] = member
         member.socket.deliver(member)
@@ -117,7 +121,7 @@ class Links:
         """A stateless message for those who have the document open."""
         told = messages.stateless(text.payload)
         for member in list(self._by_handle.get(sender.link.handle or 0, {}).values()):
-            if text.to_all or member is not sender:
+            if member.link.dialect.has_texts and (text.to_all or member is not sender):
                 member.socket.send(encode_message(member.link.prefix + told))
 
 
@@ -156,7 +160,7 @@ def _updates_of(delta: bytes) -> tuple[bytes, ...]:
     return frame.updates
 
 
-class _YjsConnection(Connection):
+class YjsConnection(Connection):
     """A connection whose sink is a Yjs socket."""
 
     __slots__ = ()
@@ -165,12 +169,16 @@ class _YjsConnection(Connection):
         super().__init__(shared, transport, address)
         self._sink = sink
 
+    def broken(self, error: Exception) -> None:
+        """A bug of ours ends this connection, never the listener."""
+        self._sink_failed(error)
 
-class _YWebsocketConnection(_YjsConnection):
+
+class _YWebsocketConnection(YjsConnection):
     PING: ClassVar[bytes] = Connection.PING + encode_message(messages.NOBODY_NEW)
     __slots__ = ()
 
 
-class _HocuspocusConnection(_YjsConnection):
+class _HocuspocusConnection(YjsConnection):
     PING: ClassVar[bytes] = Connection.PING + encode_message(messages.PING)
     __slots__ = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from crdt.errors import PeerError
 from crdt.protocol.codes import CLOSE, Code
@@ -18,7 +18,7 @@ from server.yjs.link import End, Link
 from server.yjs.messages import Fragment
 
 if TYPE_CHECKING:
-    from server.runtime.yjs import Links
+    from server.runtime.yjs import Links, YjsConnection
 
 DOCUMENTS_MAX: Final = 256
 """On one Hocuspocus socket."""
@@ -67,7 +67,7 @@ class YjsSocket:
     def __init__(self, links: Links, loop: asyncio.AbstractEventLoop) -> None:
         self._links = links
         self._loop = loop
-        self._connection: Connection | None = None
+        self._connection: YjsConnection | None = None
         self._members: dict[SessionId, YjsMember] = {}
         self._paused: dict[SessionId, None] = {}
         """Documents that wait: while there are any nothing is read."""
@@ -82,7 +82,7 @@ class YjsSocket:
     # --- what the connection tells
 
     def socket_opened(self, connection: Connection, bearer: str | None) -> SessionId:
-        self._connection = connection
+        self._connection = cast("YjsConnection", connection)  # `Links.connection` made it
         self._opened(bearer)
         self._flush()
         return 0
@@ -186,6 +186,11 @@ class YjsSocket:
                 self._connection.resume_reading()
             self._wake(member)
 
+    def broken(self, error: Exception) -> None:
+        """A bug of ours ends this socket."""
+        if self._connection is not None:
+            self._connection.broken(error)
+
     def verified(self) -> None:
         if self._connection is not None:
             self._connection.accept_large_messages()
@@ -239,10 +244,13 @@ class YjsSocket:
 
     def _run(self) -> None:
         self._is_scheduled = False
-        if self._is_overfull:
-            self._is_overfull = False
-            self.outbox_overfull(0)
-        self._flush()
+        try:
+            if self._is_overfull:
+                self._is_overfull = False
+                self.outbox_overfull(0)
+            self._flush()
+        except Exception as error:  # noqa: BLE001 - as in Connection._tell
+            self.broken(error)
 
     def _flush(self) -> None:
         """Feed the hub what links say, as long as they have something to say and it listens."""
@@ -277,7 +285,7 @@ class YWebsocketSocket(YjsSocket):
         self._greet(self._member, bearer, "y-websocket")
 
     def _read(self, message: bytes) -> None:
-        self._link.receive(messages.read_message(message), len(message))
+        self._link.receive(messages.read_message(message, 0, self._link.dialect.kinds), len(message))
         self._wake(self._member)
 
     def _ended(self, member: YjsMember, end: End) -> None:

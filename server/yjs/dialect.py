@@ -37,7 +37,12 @@ def reason_of(code: str, message: str) -> str:
 
 
 class Dialect(Protocol):
-    """What differs, each None where there is nothing to say."""
+    """What differs; what is said is None where there is nothing to say."""
+
+    kinds: range
+    """Of messages that its clients send."""
+    has_texts: bool
+    """Its clients know stateless messages."""
 
     def opened(self, access: Access) -> bytes | None: ...
     def saved(self, *, is_saved: bool) -> bytes | None:
@@ -50,6 +55,9 @@ class Dialect(Protocol):
 
 class YWebsocket:
     """y-protocols, and nothing else."""
+
+    kinds = messages.Y_PROTOCOLS_KINDS
+    has_texts = False
 
     def opened(self, access: Access) -> bytes | None:
         return None
@@ -65,6 +73,11 @@ class YWebsocket:
 
 
 class Hocuspocus:
+    """Tokens, statuses and stateless messages as well."""
+
+    kinds = messages.HOCUSPOCUS_KINDS
+    has_texts = True
+
     def opened(self, access: Access) -> bytes | None:
         return messages.authenticated("read-write" if access is Access.WRITE else "readonly")
 

@@ -46,6 +46,7 @@ class Link:
 
     def __init__(self, document: str, dialect: Dialect, prefix: bytes = b"") -> None:
         self.prefix = prefix
+        self.dialect = dialect
         self.handle: int | None = None
         """The document's, once it is open."""
         self.frames: list[bytes] = []
@@ -53,7 +54,6 @@ class Link:
         self.texts: list[messages.Stateless] = []
         self.end: End | None = None
         self._document = document
-        self._dialect = dialect
         self._access = Access.WRITE
         self._epoch = b""
         self._next_op = 1
@@ -152,7 +152,7 @@ class Link:
         """The client may only read. Of an answer without content nothing is lost: it may repeat deletes."""
         is_nothing = is_answer and not _has_content(update)
         self._tell_saved(updates, is_saved=is_nothing)
-        if not is_nothing and (told := self._dialect.read_only()):
+        if not is_nothing and (told := self.dialect.read_only()):
             self._tell(told)
 
     def _awareness(self, states: tuple[ClientState, ...]) -> None:
@@ -202,7 +202,7 @@ class Link:
 
     def _token_ends(self, seconds: int) -> None:
         """Ask for another, but not for one short token after the other: each would be about to end at once."""
-        told = self._dialect.token_ends()
+        told = self.dialect.token_ends()
         if told is not None and (seconds >= RENEWED_S_MIN or not self._has_renewed):
             self._has_renewed = True
             self._tell(told)
@@ -221,7 +221,7 @@ class Link:
             self._epoch = opened.cursor.epoch
             self._is_first = opened.cursor.seq > 0
         self._server_vector = opened.state_vector or self._server_vector
-        if (is_first or access is not opened.access) and (told := self._dialect.opened(opened.access)):
+        if (is_first or access is not opened.access) and (told := self.dialect.opened(opened.access)):
             self._tell(told)
         match opened.mode:
             case _ if self._transfer is not None:  # the hub has given the answer up, and half of it is out
@@ -315,7 +315,7 @@ class Link:
         self._access = Access.READ
         self._rewind(op)
         self._tell_saved(self._debts.take_carried(), is_saved=False)
-        if told := self._dialect.read_only():
+        if told := self.dialect.read_only():
             self._tell(told)
 
     # --- saying
@@ -335,7 +335,7 @@ class Link:
             self._tell(messages.update_message(update))
 
     def _tell_saved(self, updates: int, *, is_saved: bool = True) -> None:
-        if told := self._dialect.saved(is_saved=is_saved):
+        if told := self.dialect.saved(is_saved=is_saved):
             for _ in range(updates):
                 self._tell(told)
 

@@ -16,6 +16,9 @@ _STEP_1, _STEP_2, _UPDATE = range(3)
 _TOKEN, _DENIED, _AUTHENTICATED = range(3)
 """Of Hocuspocus; y-protocols knows a refusal only, and numbers it 0."""
 
+Y_PROTOCOLS_KINDS: Final = range(_SYNC, _QUERY_AWARENESS + 1)
+HOCUSPOCUS_KINDS: Final = range(_SYNC, _PONG + 1)
+
 NULL: Final = "null"
 """The state of a client that has gone."""
 PING: Final = bytes((_PING,))
@@ -96,15 +99,16 @@ def read_name(data: bytes) -> tuple[str, int]:
         raise _cut_off() from exc
 
 
-def read_message(data: bytes, at: int = 0) -> Message | None:
-    """The message that begins there; None for one that servers ignore. What follows it is ignored, as clients do.
+def read_message(data: bytes, at: int = 0, kinds: range = HOCUSPOCUS_KINDS) -> Message | None:
+    """The message that begins there, if it is of one of these kinds; None for any other: apps may have their own.
 
-    Raises PeerError.
+    What follows it is ignored, as clients do. Raises PeerError.
     """
     decoder = Decoder(data)
     decoder.at = at
     try:
-        return _read(decoder)
+        kind = decoder.uint(CLIENT_MAX)
+        return _read(kind, decoder) if kind in kinds else None
     except (IndexError, BadUpdate) as exc:
         raise _cut_off() from exc
 
@@ -113,8 +117,8 @@ def _cut_off() -> PeerError:
     return PeerError(Code.BAD_FRAME, "that is no message of y-protocols")
 
 
-def _read(decoder: Decoder) -> Message | None:
-    match decoder.uint(CLIENT_MAX):
+def _read(kind: int, decoder: Decoder) -> Message | None:
+    match kind:
         case 0 | 4:  # _SYNC, _SYNC_REPLY
             return _read_sync(decoder)
         case 1:  # _AWARENESS

@@ -226,6 +226,16 @@ async def test_any_bytes_on_a_yjs_socket_harm_nobody_else(tmp_path: Path) -> Non
         await bystander.sync()
 
 
+async def test_messages_of_an_apps_own_are_ignored(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server, y_peer(server) as peer, h_peer(server) as other:
+        await peer.sync()
+        await other.sync()
+        await peer.say(b"\x05\xff\xff", b"\x66anything")
+        await other.say(b"\x05" + messages.sized(b"a word"))
+        await peer.sync()
+        assert (await peer.hear())[:2] == b"\x00\x00", "what Hocuspocus clients tell each other is not told here"
+
+
 async def test_text_is_no_message(tmp_path: Path) -> None:
     async with running_server(tmp_path) as server, y_peer(server) as peer:
         await peer.say_text("hello")
