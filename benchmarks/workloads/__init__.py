@@ -9,7 +9,7 @@ from importlib import import_module
 
 from benchmarks.figures import Scale, Workload
 
-GROUPS = ("fanout", "merge", "catchup", "storm", "connections", "storage", "hot", "checks")
+GROUPS = ("fanout", "merge", "catchup", "storm", "connections", "storage", "hot", "devices", "checks")
 """In the order in which they run and are shown."""
 
 
