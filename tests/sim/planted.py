@@ -12,7 +12,7 @@ from client_sim.core import catchup as device_catchup
 from client_sim.core import document as device_document
 from client_sim.core.context import Context
 from client_sim.core.copy import LocalCopy
-from client_sim.core.device import Device
+from client_sim.core.line import Line
 from client_sim.core.pushing import Window
 from crdt import excise
 from crdt.chain import OpState
@@ -385,16 +385,16 @@ def client_ids_are_not_fresh(patch: pytest.MonkeyPatch) -> None:
 
 
 def who_is_sent_away_comes_at_once(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Device, "_stay_away", _nothing)
+    patch.setattr(Line, "stay_away", _nothing)
 
 
 def who_is_sent_away_never_comes_back(patch: pytest.MonkeyPatch) -> None:
-    stay_away = Device._stay_away
+    stay_away = Line.stay_away
 
-    def stays_away(self: Device, seconds: float, now: float) -> None:
+    def stays_away(self: Line, seconds: float, now: float) -> None:
         stay_away(self, 1e12 if seconds else 0.0, now)
 
-    patch.setattr(Device, "_stay_away", stays_away)
+    patch.setattr(Line, "stay_away", stays_away)
 
 
 def healing_gives_nothing_back(patch: pytest.MonkeyPatch) -> None:
