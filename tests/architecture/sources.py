@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("crdt", "server", "client_sim")
-CORES = ("crdt", "server/core", "client_sim/core")
+CORES = ("crdt", "server/core", "server/yjs", "client_sim/core")
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
