@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -178,6 +179,12 @@ def test_who_is_not_current_says_why_in_words_that_a_user_understands(trouble: C
     what, advice = explain(reason)
     assert what.endswith(".")
     assert advice.endswith(".")
+
+
+def test_the_documents_table_is_what_users_are_told() -> None:
+    text = (Path(__file__).parents[4] / "docs/DEVICES.md").read_text()
+    for reason, (what, advice) in EXPLANATIONS.items():
+        assert f"| `{reason}` | {what} | {advice} |" in text
 
 
 def test_every_reason_of_the_protocol_is_explained() -> None:
