@@ -22,11 +22,13 @@ from client_sim.live import (
     State,
     Status,
     StoreError,
+    StoreLocked,
+    StoreRefused,
     explain,
 )
 
 __all__ = [
     "Array", "AsyncDevice", "AsyncDocument", "Blocked", "Device", "DeviceEnded", "DeviceKey", "Document", "Done",
     "EditTooBig", "Explanation", "LoginRefused", "Map", "Outcome", "Pending", "Policy", "Problem", "Roots", "State",
-    "Status", "StoreError", "Text", "explain",
+    "Status", "StoreError", "StoreLocked", "StoreRefused", "Text", "explain",
 ]  # fmt: skip
