@@ -30,7 +30,7 @@ KEEN = Habits(pause=PAUSES, present=0.6, stays_open=0.3, suspended=0.4, killed=0
 
 
 def plan(profile: str, **more: Any) -> Plan:
-    settings: dict[str, Any] = {"users": 6, "devices": 2, "duration_s": 3.0 * LONGER, "speed": 200.0}
+    settings: dict[str, Any] = {"users": 6, "devices": 2, "duration_s": 2.0 * LONGER, "speed": 200.0}
     settings |= {"habits": KEEN, "budget_s": 30.0}
     return Plan(profile=PROFILES[profile], **settings | more)
 
@@ -77,7 +77,7 @@ def test_everything_converges_through_a_kill_of_the_server(tmp_path: Path) -> No
 @pytest.mark.parametrize("profile", PROFILES if SOAK else ["captive-portal", "flaky"])
 async def test_networks_of_all_kinds(tmp_path: Path, profile: str) -> None:
     async with running_server(tmp_path) as server:
-        what = plan(profile, stores=tmp_path, duration_s=1.5 * LONGER, users=3)
+        what = plan(profile, stores=tmp_path, duration_s=1.0 * LONGER, users=3)
         outcome = await Fleet(what, server.url, SECRET, PlainView(Console(file=StringIO()), 6)).perform()
     assert outcome.verdict.problems == ()
     assert outcome.figures.opened

@@ -51,7 +51,9 @@ class Echo:
 @asynccontextmanager
 async def echo() -> AsyncIterator[Echo]:
     server = Echo()
-    async with serve(server.talk, "127.0.0.1", 0, compression=None, ping_interval=None, close_timeout=0.2) as listening:
+    async with serve(
+        server.talk, "127.0.0.1", 0, compression=None, ping_interval=None, open_timeout=0.5, close_timeout=0.2
+    ) as listening:
         host, port = next(iter(listening.sockets)).getsockname()
         server.url = f"ws://{host}:{port}"
         yield server
