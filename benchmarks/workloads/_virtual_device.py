@@ -18,6 +18,7 @@ from client_sim.core.pacing import RADIO_TAIL_S, Policy
 from client_sim.core.roots import Roots
 from client_sim.core.status import Link, Phase
 from client_sim.store import MemoryStore
+from crdt.protocol import frames
 from crdt.protocol.frames import SUBPROTOCOL
 
 DOCUMENT = "main"
@@ -40,6 +41,8 @@ class VirtualDevice:
         self._token = token
         self._socket: ClientConnection | None = None
         self._awake_until = -1.0
+        self._pings = 0
+        """Sent and not answered."""
         self.device = Device(name, MemoryStore(), Random(seed))
         self.feed(events.OpenRequested(DOCUMENT))
 
@@ -88,6 +91,7 @@ class VirtualDevice:
             case effects.Send(data):
                 assert self._socket is not None
                 self._socket.send(data)
+                self._pings += data[1] == frames.Ping.TYPE
                 self.bytes_up += len(data) + _head_bytes(len(data), masked=True)
                 self._wake()
             case effects.CloseConnection(code, reason) if self._socket is not None:
@@ -104,6 +108,7 @@ class VirtualDevice:
             self._url, subprotocols=[Subprotocol(SUBPROTOCOL)], compression=None, proxy=None, ping_interval=None,
             max_size=None,
         )  # fmt: skip
+        self._pings = 0
         assert self._socket.request is not None
         assert self._socket.response is not None
         self.bytes_up += len(self._socket.request.serialize())
@@ -132,6 +137,7 @@ class VirtualDevice:
         except ConnectionClosed as exc:
             raise WorkloadFailed(f"the server closed a connection: {exc}") from exc
         self.bytes_down += len(data) + _head_bytes(len(data), masked=False)
+        self._pings -= data[1] == frames.Pong.TYPE
         self._wake()
         self.feed(events.MessageReceived(data))
         return True
@@ -147,7 +153,7 @@ class VirtualDevice:
 
     def _is_waiting(self) -> bool:
         if self.device.link is Link.OPEN and self.document.phase is Phase.LIVE:
-            return self.document.copy.numbered > 0
+            return self.document.copy.numbered > 0 or self._pings > 0
         return self.device.link is not Link.IDLE and self._socket is not None
 
     def follow(self, seq: int) -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 
 from benchmarks.figures import Better, Figure, Run, Scale, Workload, WorkloadFailed
 from benchmarks.histories import ROOT
@@ -29,6 +30,7 @@ ABSENCE_S = 30 * 86_400.0
 OWN_EDITS, OTHERS_EDITS = 5_000, 50_000
 AT_ONCE = 200
 """Edits of an interactive writer that goes on before it looks for answers, where time does not matter."""
+LETTERS = "aaabcddeeeeefghiiijklmnnnoooopqrrrssstttuuvwxyz      "
 USER = "alice"
 SETTINGS = {"SYNCLINE_UPDATES_PER_S": "10000000", "SYNCLINE_BYTES_PER_S": "1GiB"}
 
@@ -145,10 +147,11 @@ def _absence(scale: Scale) -> Run:
         away.start(Policy.INTERACTIVE)
         home.start(Policy.INTERACTIVE)
         away.stop()
+        rng = Random(1)
         for number in range(own):
-            away.edit(lambda roots, n=number: _change(roots, [Patch(n, 0, "o")]))  # type: ignore[misc]
+            away.edit(lambda roots, n=number: _change(roots, [Patch(n, 0, rng.choice(LETTERS))]))  # type: ignore[misc]
         for number in range(others):
-            home.edit(lambda roots, n=number: _change(roots, [Patch(n, 0, "h")]))  # type: ignore[misc]
+            home.edit(lambda roots, n=number: _change(roots, [Patch(n, 0, rng.choice(LETTERS))]))  # type: ignore[misc]
             if number % AT_ONCE == 0:
                 home.settle()
         home.hurry()

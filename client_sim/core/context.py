@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from client_sim.core.counters import Counters
-from client_sim.core.effects import Effect, Problem, Send
-from client_sim.core.errand import Errand
+from client_sim.core.effects import Effect, Problem, Send, WindowClosed
+from client_sim.core.errand import Errand, Outcome
 from client_sim.core.pacing import Pacing
+from client_sim.core.pending import Pending
 from client_sim.core.ports import DeviceStore, Randomness, Salvage
 from client_sim.core.reasons import STORE_REBUILT
 from crdt.limits import Limits
@@ -66,6 +67,12 @@ class Context:
             return True
         self.errand.is_full = True
         return False
+
+    def close_window(self, outcome: Outcome, pending: Pending, now: float) -> None:
+        """The background-sync window, if there is one, is over."""
+        errand, self.errand = self.errand, None
+        if errand is not None:
+            self.emit(WindowClosed(errand.report(outcome, pending, now)))
 
     def rebuilt(self, salvage: Salvage) -> None:
         """The store was damaged, and is another one now."""

@@ -14,8 +14,8 @@ from client_sim.core.context import Context
 from client_sim.core.counters import Counters
 from client_sim.core.document import Document
 from client_sim.core.documents import Documents
-from client_sim.core.effects import Connect, DataWiped, Effect, FetchToken, Problem, WindowClosed
-from client_sim.core.errand import Errand
+from client_sim.core.effects import Connect, DataWiped, Effect, FetchToken, Problem
+from client_sim.core.errand import Errand, Outcome
 from client_sim.core.line import Line
 from client_sim.core.login import Login
 from client_sim.core.pacing import LEAD_S, REST_S_MIN, Policy
@@ -203,9 +203,8 @@ class Device:
 
     def _on_wish(self, event: events.Wish, now: float) -> None:
         match event:
-            case events.Started() if self._line.link in (Link.IDLE, Link.STOPPED, Link.WAITING):
-                self._login.forgive()
-                self._connect(now)
+            case events.Started():
+                self._on_started(now)
             case events.Stopped():
                 self._stop(None)
             case events.Suspended():
@@ -227,7 +226,13 @@ class Device:
             case events.NetworkChanged(network, metered):
                 self._on_network_changed(network, metered, now)
             case _:
-                pass  # it is so already
+                assert_never(event)
+
+    def _on_started(self, now: float) -> None:
+        self._context.close_window(Outcome.RESUMED, self.pending(now), now)
+        if self._line.link in (Link.IDLE, Link.STOPPED, Link.WAITING):
+            self._login.forgive()
+            self._connect(now)
 
     def _stop(self, reason: str | None) -> None:
         if self._line.link is not Link.IDLE:
@@ -275,10 +280,9 @@ class Device:
         """A background-sync window ends when all is done, or it is over."""
         errand = self._context.errand
         if errand is not None and (outcome := errand.outcome(self._line.link, self.documents, now)) is not None:
-            self._context.errand = None
+            self._context.close_window(outcome, self.pending(now), now)
             if self._line.link is not Link.STOPPED:
                 self._stop(reasons.SUSPENDED)
-            self._context.emit(WindowClosed(errand.report(outcome, self.pending(now), now)))
 
     def _rest_if_done(self, now: float) -> None:
         """A saver is connected only as long as there is something to send, or to wait for."""
@@ -486,8 +490,6 @@ class Device:
         if error.retry == Retry.AFTER_AUTH and self._line.link is Link.OPEN:
             self._session.token_refused(now)
             self._keep_alive(now)
-
-    # --- telling
 
     def _tell(self, now: float) -> None:
         """Tell the app what changed, and note when all was current."""

@@ -21,6 +21,8 @@ class Outcome(StrEnum):
     """All is pushed, and all is here."""
     OUT_OF_TIME = "out_of_time"
     OUT_OF_BYTES = "out_of_bytes"
+    RESUMED = "resumed"
+    """The app came to the foreground meanwhile: it goes on, without bounds."""
     BLOCKED = "blocked"
     """The rest does not come of itself: the status says why."""
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from client_sim.core import events
 from client_sim.core.effects import Acknowledged
+from client_sim.core.pacing import Policy
 from client_sim.core.status import State
 from crdt.protocol import codec
 from crdt.protocol.frames import SERVER_REF, Cursor, Delta
@@ -19,11 +20,16 @@ from tests.unit.client_sim.rig import Rig
 SOAK = "SYNCLINE_SOAK" in os.environ
 DEVICES = 3
 
+EVENTS = (
+    "cut", "kill", "start", "compact", "back", "audit", "drain",
+    "policy", "network", "network_back", "suspend", "window", "hurry", "time",
+)  # fmt: skip
+
 Step = tuple[str, int, int]
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from([*["edit", "up", "down"] * 2, "cut", "kill", "start", "compact", "back", "audit", "drain"]),
+        st.sampled_from([*["edit", "up", "down"] * 2, *EVENTS]),
         st.integers(0, DEVICES - 1),
         st.integers(0, 5),
     ),
@@ -73,6 +79,30 @@ class World:
     def audit(self, rig: Rig, amount: int) -> None:
         rig.audit()
 
+    def policy(self, rig: Rig, amount: int) -> None:
+        policy = (None, *Policy)[amount % 4]
+        rig.feed(events.PolicyChosen(policy, (None, 5.0, 100.0)[amount % 3]))
+
+    def network(self, rig: Rig, amount: int) -> None:
+        rig.feed(events.NetworkChanged(("home", "cell")[amount % 2], metered=amount % 3 == 0))
+
+    def network_back(self, rig: Rig, amount: int) -> None:
+        rig.feed(events.NetworkBack())
+
+    def suspend(self, rig: Rig, amount: int) -> None:
+        rig.feed(events.Suspended())
+
+    def window(self, rig: Rig, amount: int) -> None:
+        rig.feed(events.WindowOpened(10.0, (300, 1_000, 1 << 20)[amount % 3]))
+
+    def hurry(self, rig: Rig, amount: int) -> None:
+        rig.feed(events.Hurried())
+
+    def time(self, rig: Rig, amount: int) -> None:
+        """To what the device wants to do next, whatever it is."""
+        if rig.device.next_deadline() is not None:
+            rig.wait()
+
     def drain(self, rig: Rig, amount: int) -> None:
         """A slow reader: entries that wait for it are thrown away, and an OPENED takes their place."""
         session = rig.session
@@ -103,6 +133,7 @@ class World:
 
     def finish(self) -> None:
         for rig in self.rigs:
+            rig.feed(events.PolicyChosen(Policy.INTERACTIVE))
             rig.feed(events.Started())
         for _ in range(3):
             for rig in self.rigs:
