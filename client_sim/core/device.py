@@ -419,8 +419,6 @@ class Device:
         if self._session.token_due(now):
             self._context.emit(FetchToken(self.name))
 
-    # --- messages
-
     def _on_message(self, data: bytes, now: float) -> None:
         assert self._line.is_connected, f"a message while {self._line.link}"
         self._context.received(len(data))
