@@ -163,6 +163,8 @@ class Intake:
         except PeerError:
             self.refuse(ops.device, ops.number)
             raise
+        if self._refused.get(ops.device) == ops.number:  # it has come again
+            del self._refused[ops.device]
         self._enqueue(ops)
         return Verdict.QUEUED
 
