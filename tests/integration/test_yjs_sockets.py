@@ -236,6 +236,46 @@ async def test_messages_of_an_apps_own_are_ignored(tmp_path: Path) -> None:
         assert (await peer.hear())[:2] == b"\x00\x00", "what Hocuspocus clients tell each other is not told here"
 
 
+async def test_what_else_hocuspocus_clients_say(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server, h_peer(server) as peer, h_peer(server) as other:
+        await peer.sync()
+        await other.sync()
+        await other.say(messages.awareness([ClientState(9, 1, '{"here":true}')]))
+        assert await peer.hear_of(1) == messages.awareness([ClientState(9, 1, '{"here":true}')])
+        await peer.say(b"\x03")
+        assert await peer.hear_of(1) == messages.awareness([ClientState(9, 1, '{"here":true}')])
+        await peer.say(b"\x06" + messages.sized(b"to all"))
+        assert await peer.hear_of(5) == messages.stateless("to all") == await other.hear_of(5)
+        await other.say(b"\x07")
+        assert await peer.hear_of(1) == messages.awareness([ClientState(9, 1, "null")])
+        await other.say(b"\x02\x00" + messages.sized(make_token("alice", "web").encode()))
+        await other.sync()
+
+
+async def test_a_hocuspocus_socket_is_kept_alive_by_messages(tmp_path: Path) -> None:
+    transport = TransportOptions(ping_interval_s=0.05)
+    async with running_server(tmp_path, transport=transport) as server:
+        host, port = server.address
+        async with connect(f"ws://{host}:{port}/hocuspocus", proxy=None, ping_interval=None) as socket:
+            async with asyncio.timeout(WITHIN_S):
+                assert await socket.recv(decode=False) == messages.PING
+                await socket.send(messages.PING)
+                assert await socket.recv(decode=False) in (messages.PONG, messages.PING)
+
+
+async def test_many_who_come_at_once_are_let_in_one_after_the_other(tmp_path: Path) -> None:
+    options = CoreOptions(admission=AdmissionPolicy(hellos_per_turn=1), asked_max=1)
+    async with running_server(tmp_path, options=options) as server, AsyncExitStack() as stack:
+
+        async def one(number: int) -> None:
+            join = h_peer if number % 2 else y_peer
+            peer = await stack.enter_async_context(join(server, f"document-{number % 5}"))
+            await peer.sync()
+            await peer.sync()
+
+        await asyncio.gather(*map(one, range(40)))
+
+
 async def test_text_is_no_message(tmp_path: Path) -> None:
     async with running_server(tmp_path) as server, y_peer(server) as peer:
         await peer.say_text("hello")
