@@ -12,11 +12,12 @@ from crdt.protocol.frames import DevicePresence, Open, Opened
 from crdt.replica import Replica
 from server.core import events
 from server.core.compaction import CompactionPolicy
+from server.storage.authors import authorship
 from server.yjs import messages
 from server.yjs.dialect import YWebsocket
 from server.yjs.link import End
 from server.yjs.messages import ClientState
-from tests.unit.server.core.lab import Lab, Writer, values
+from tests.unit.server.core.lab import Lab, Writer, token, values
 from tests.unit.server.yjs.rig import Client
 
 
@@ -171,6 +172,43 @@ def test_a_revoked_devices_apps_end_and_so_does_what_they_had_queued() -> None:
     assert app.link.end is not None
     assert app.link.end.close_code == 4403
     assert lab.durable() == []
+
+
+def test_what_a_revoked_devices_app_left_behind_is_forgotten_too() -> None:
+    lab = Lab()
+    app = Client(lab)
+    app.sync()
+    app.push(Writer(7).type("large " * 20_000))
+    app.leave()
+    lab.feed(events.RevocationsRead(frozenset({DeviceId("alice", "web")})))
+    lab.settle()
+    assert lab.durable() == []
+
+
+def test_what_an_app_wrote_is_its_devices_work() -> None:
+    lab = Lab()
+    app = Client(lab)
+    app.sync()
+    app.push(Writer(7).type("typed"))
+    app.settle()
+    (entry,) = lab.durable()
+    assert entry.device.is_ephemeral
+    assert authorship(entry).device == DeviceId("alice", "web")
+
+
+def test_a_token_that_allows_more_lets_a_reader_write() -> None:
+    lab = Lab()
+    app = Client(lab, "alice/main", user="bob", docs={"alice/main": "r"})
+    app.sync()
+    app.push(Writer(7).type("kept back"))
+    app.settle()
+    assert lab.durable() == []
+    assert app.heard.count(b"\x08\x00") == 1
+    app.link.renew(token("bob", "web", docs={"alice/main": "rw"}))
+    app.pump()
+    app.settle()
+    assert values(lab.durable()) == {"t": "kept back"}
+    assert messages.authenticated("read-write") in app.heard
 
 
 def test_apps_of_one_user_may_send_each_others_edits_and_other_users_may_not() -> None:
