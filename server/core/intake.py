@@ -8,7 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeAlias
@@ -265,12 +265,20 @@ class Intake:
         known = any(start < self.expected.get(client, 0) for client, (start, _) in update.sections.items())
         return known or bool(update.deletes)
 
-    def forget(self, is_gone: Callable[[DeviceId], bool]) -> None:
-        """Such devices will not come back, and nothing of them is queued."""
-        tables: tuple[dict[DeviceId, Any], ...] = (self._admitted, self._refused, self._typing)
-        for table in tables:
-            for device in [device for device in table if is_gone(device)]:
-                del table[device]
+    def forget(self, gone: Iterable[DeviceId]) -> None:
+        """These devices will not come back, and nothing of them is queued."""
+        for device in gone:
+            for table in self._tables:
+                table.pop(device, None)
+
+    @property
+    def devices(self) -> list[DeviceId]:
+        """All of which something is remembered."""
+        return [device for table in self._tables for device in table]
+
+    @property
+    def _tables(self) -> tuple[dict[DeviceId, Any], ...]:
+        return self._admitted, self._refused, self._typing
 
     def take(self, most: int | None = None) -> list[Run]:
         """The queue's next `most` (all by default) as runs of one device each, in the order they enter the log.

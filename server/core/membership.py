@@ -90,6 +90,11 @@ class OpenRequest:
         """The server itself wants to bring the member current."""
         return self.ref == SERVER_REF and not self.wants_state_vector
 
+    @property
+    def asks_for_head(self) -> bool:
+        """It says nothing of what the device has, so it is told where the log is, and nothing of what is in it."""
+        return self.cursor is None and self.state_vector is None and self.resume is None and not self.is_unasked
+
 
 class Membership:
     """The members of one room, by device. Requests wait here until the room can answer: see `Room.advance`."""
@@ -167,6 +172,18 @@ class Membership:
                 self._room.read_again()
                 return
 
+    def answer_unread(self) -> None:
+        """Answer who asks for no more than how far the log goes: that is known once the document was loaded before."""
+        while self._room.epoch and self._requests:
+            request = self._requests[0]
+            if isinstance(request, AuditRequest) or not request.asks_for_head or request.wants_state_vector:
+                return
+            if self._desk.sessions[request.session].wants_state_vector:
+                return
+            self._requests.pop(0)
+            self._count(request, -1)
+            self._open(request, None)
+
     def _may_answer(self, request: OpenRequest | AuditRequest, replica: Replica) -> bool:
         """True if there is time for it in this turn, and memory for what may be large; else it is for a later one."""
         if not self._desk.may_answer:
@@ -210,7 +227,7 @@ class Membership:
             self.show(member, None)
             del self._members[device]
             if device.is_ephemeral:
-                self._room.forget_gone()
+                self._room.forget_gone(device)
 
     # --- who knows more than the log
 
@@ -254,7 +271,8 @@ class Membership:
 
     # --- catching up
 
-    def _open(self, request: OpenRequest, replica: Replica) -> None:
+    def _open(self, request: OpenRequest, replica: Replica | None) -> None:
+        """`replica` is None where the request asks for nothing that is in it."""
         if request.state_vector is not None:
             if len(request.state_vector) > self._desk.options.limits.state_vector_bytes:
                 raise PeerError(Code.BAD_STATE, "the state vector is over its limit")
@@ -295,14 +313,17 @@ class Membership:
         self._begin_transfer(member, payload, request.resume.offset)
         return True
 
-    def _catch_up(self, member: Member, request: OpenRequest, replica: Replica) -> None:
+    def _catch_up(self, member: Member, request: OpenRequest, replica: Replica | None) -> None:
         room, cursor = self._room, request.cursor
+
+        def diff_of(state_vector: bytes) -> bytes:
+            assert replica is not None
+            return self._diffs.get(replica, room.cursor, state_vector)
+
         mode, updates = Mode.CURRENT, tuple[bytes, ...]()
         if cursor != room.cursor:
             tail = self._tail_for(cursor)
-            mode, updates, read_bytes = choose(
-                tail, request.device, request.state_vector, lambda known: self._diffs.get(replica, room.cursor, known)
-            )  # fmt: skip
+            mode, updates, read_bytes = choose(tail, request.device, request.state_vector, diff_of)
             self._desk.answered(self._desk.sessions[member.session], read_bytes)
         if request.is_unasked and mode is Mode.CURRENT:
             member.live = True

@@ -126,6 +126,7 @@ class Room:
         if self._phase is not Phase.READY or self._flight is not None:
             return
         if self._replica is None:
+            self.members.answer_unread()
             if self._wants_replica:
                 self._load()
             return
@@ -258,13 +259,13 @@ class Room:
         self._intake.go_back(self._replica.state_vector(), self._flight.states if self._flight else {})
         self._queue(ops for ops in queue if not ops.device.is_or_acts_for(device))
 
-    def forget_gone(self) -> None:
-        """Ephemeral devices that are no members will not come back."""
-        if self.unsaved:
-            return
-        self._intake.forget(self._is_gone)
-        for device in [device for device in self.ops if self._is_gone(device)]:
-            del self.ops[device]
+    def forget_gone(self, *left: DeviceId) -> None:
+        """Ephemeral devices that left will not come back; without names, all that are no members (now and then)."""
+        if not self.unsaved:
+            gone = [device for device in left or (*self.ops, *self._intake.devices) if self._is_gone(device)]
+            self._intake.forget(gone)
+            for device in gone:
+                self.ops.pop(device, None)
 
     def _is_gone(self, device: DeviceId) -> bool:
         return device.is_ephemeral and self.members.get(device) is None
