@@ -6,6 +6,7 @@ beside content that is missing.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -14,8 +15,8 @@ from crdt.update.decoder import write_uint
 from crdt.update.model import CLOCK_MAX, DeleteRange, Id, Struct
 from crdt.update.reader import Reader
 
-ROUNDS_MAX = 100
-"""How often it is looked again at what others of the update wait for: what is not found then is left out too."""
+LOOKS_MAX = 50_000
+"""How often it is looked whether a client can go on: what was not found by then is left out too. About 0.1 s."""
 
 _SKIP = 10
 
@@ -40,19 +41,26 @@ def fitting(update: bytes, known: Mapping[int, int]) -> bytes:
         raise BadUpdate("malformed", "the update is cut off") from exc
     have = dict(known)
     taken: dict[int, list[_Piece]] = {client: [] for client in sections}
-    for _ in range(ROUNDS_MAX):
-        moved = [_take(pieces, taken[client], have) for client, pieces in sections.items()]
-        if not any(moved):
+    ready, waiting = deque(sections), dict[int, list[int]]()
+    for _ in range(LOOKS_MAX):
+        if not ready:
             break
+        client = ready.popleft()
+        moved, blocked_by = _take(sections[client], taken[client], have)
+        if blocked_by is not None:
+            waiting.setdefault(blocked_by, []).append(client)
+        if moved:
+            ready.extend(waiting.pop(client, ()))
     return _written({client: pieces for client, pieces in taken.items() if pieces}, deletes, have)
 
 
-def _take(pieces: list[_Piece], taken: list[_Piece], have: dict[int, int]) -> bool:
-    """Move a client's next structs to those that are taken, as many as fit. True if there were any."""
-    count = 0
+def _take(pieces: list[_Piece], taken: list[_Piece], have: dict[int, int]) -> tuple[int, int | None]:
+    """Move a client's next structs to those that are taken, as many as fit: how many, and whom the next awaits."""
+    count, blocked_by = 0, None
     for piece in pieces:
         client, clock = piece.struct.client, piece.struct.clock
-        if not _fits(piece.struct, have):
+        blocked_by = _missing(piece.struct, have)
+        if blocked_by is not None:
             break
         if taken and clock != taken[-1].struct.clock + taken[-1].struct.length:  # what is before the gap is known
             taken.clear()
@@ -60,14 +68,17 @@ def _take(pieces: list[_Piece], taken: list[_Piece], have: dict[int, int]) -> bo
         have[client] = max(have.get(client, 0), clock + piece.struct.length)
         count += 1
     del pieces[:count]
-    return bool(count)
+    return count, blocked_by
 
 
-def _fits(struct: Struct, have: Mapping[int, int]) -> bool:
+def _missing(struct: Struct, have: Mapping[int, int]) -> int | None:
+    """A client of whom something is missing that this builds on."""
     if struct.clock > have.get(struct.client, 0):
-        return False
-    refs = (struct.origin, struct.right_origin, struct.parent)
-    return all(not isinstance(ref, Id) or ref.clock < have.get(ref.client, 0) for ref in refs)
+        return struct.client
+    for ref in (struct.origin, struct.right_origin, struct.parent):
+        if isinstance(ref, Id) and ref.clock >= have.get(ref.client, 0):
+            return ref.client
+    return None
 
 
 def _written(taken: dict[int, list[_Piece]], deletes: list[DeleteRange], have: Mapping[int, int]) -> bytes:

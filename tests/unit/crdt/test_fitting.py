@@ -74,3 +74,15 @@ def test_what_is_cut_off_is_no_update(size: int) -> None:
     (update,) = texts(7, "one two three")
     with pytest.raises(BadUpdate):
         fitting(update[:size], {})
+
+
+def test_what_two_wrote_in_turn_fits_in_whatever_order_it_is_told() -> None:
+    """Each stands beside what the other wrote before: the update has one section after the other."""
+    authors = Replica(1), Replica(2)
+    for number in range(400):
+        author, other = authors[number % 2], authors[1 - number % 2]
+        update = author.edit(lambda doc: doc.get("t", type=Text).insert(len(doc.get("t", type=Text)), "x"))
+        assert update is not None
+        other.apply([update])
+    state = authors[0].state()
+    assert Replica.load([fitting(state, {})]).values() == authors[0].values()
