@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from client_sim.core.document import Document
-from client_sim.core.keepalive import HEARTBEAT, HEARTBEAT_MS
+from client_sim.core.keepalive import OPTION_QUIET, QUIET_S
 from client_sim.core.login import Login
 from crdt.limits import Limits
 from crdt.protocol.frames import PROTOCOL_VERSION, Hello, Open
@@ -29,5 +29,5 @@ def opens(documents: Iterable[Document], limits: Limits) -> tuple[Open, ...]:
 def hello(login: Login, nonce: bytes | None, name: str, agent: str, opens: tuple[Open, ...]) -> Hello:
     """There must be a token."""
     assert login.token is not None
-    options = {"deflate": True, HEARTBEAT: HEARTBEAT_MS, **login.proof(nonce)}
+    options = {"deflate": True, OPTION_QUIET: QUIET_S, **login.proof(nonce)}
     return Hello(PROTOCOL_VERSION, login.token, name, agent, options, opens)

@@ -24,8 +24,8 @@ SAFE_FRACTION = 0.8
 PINGS_TO_DOUBT = 10
 PINGS_TO_DOUBT_MAX = 160
 
-HEARTBEAT = "heartbeat_ms"
-HEARTBEAT_MS = 1_000_000
+OPTION_QUIET = "quiet_s"
+QUIET_S = 1_000
 """HELLO's option: how long this device may be silent, which sees to its connection itself."""
 
 PROBE_S = 10.0

@@ -123,10 +123,10 @@ class Gate:
 
     def _heartbeat_s(self, hello: frames.Hello) -> float | None:
         """What a device asked for that is silent for longer than others; None for all that did not."""
-        asked_ms, options = hello.options.get("heartbeat_ms"), self._desk.options
-        if type(asked_ms) is not int or asked_ms <= options.heartbeat_s * 1000:
+        asked_s, options = hello.options.get("quiet_s"), self._desk.options
+        if type(asked_s) is not int or asked_s <= options.heartbeat_s:
             return None
-        return max(options.heartbeat_s, min(asked_ms / 1000, options.heartbeat_max_s))
+        return max(options.heartbeat_s, min(float(asked_s), options.heartbeat_max_s))
 
     def _take_over(self, session: Session, older: Session) -> bool:
         """One live session a device, and the newer one counts: unless the two have chased each other for a while."""

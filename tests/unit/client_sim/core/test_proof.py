@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from client_sim.core import events
-from client_sim.core.keepalive import HEARTBEAT, HEARTBEAT_MS
+from client_sim.core.keepalive import OPTION_QUIET, QUIET_S
 from client_sim.core.status import Link, State, Status
 from client_sim.live.keys import DeviceKey
 from crdt.protocol.frames import Auth, Error, GoAway, Hello, Nonce, Welcome
@@ -108,7 +108,7 @@ def test_each_connection_has_its_own_proof() -> None:
 )
 def test_without_a_key_or_a_bound_token_hello_goes_at_once(key: DeviceKey | None, bearer: str) -> None:
     rig = rig_with(key, bearer)
-    assert last_hello(rig).options == {"deflate": True, HEARTBEAT: HEARTBEAT_MS}
+    assert last_hello(rig).options == {"deflate": True, OPTION_QUIET: QUIET_S}
     say(rig, Nonce(NONCES[0]))
     assert len(rig.frames(Hello)) == 1
     assert rig.settle().device.status.state is State.CURRENT
@@ -117,7 +117,7 @@ def test_without_a_key_or_a_bound_token_hello_goes_at_once(key: DeviceKey | None
 def test_without_a_nonce_hello_goes_without_a_proof_soon() -> None:
     rig = rig_with(KEY).wait()
     assert 1 <= rig.now <= 2
-    assert last_hello(rig).options == {"deflate": True, HEARTBEAT: HEARTBEAT_MS}
+    assert last_hello(rig).options == {"deflate": True, OPTION_QUIET: QUIET_S}
     say(rig, Nonce(NONCES[0]))  # too late
     assert len(rig.frames(Hello)) == 1
     assert rig.settle().device.status.state is State.CURRENT

@@ -106,11 +106,11 @@ def test_reports_go_to_the_meter_and_not_too_often() -> None:
 
 @pytest.mark.parametrize(
     ("asked", "granted"),
-    [(None, 30), (90_000, 90), (10, 30), (10**15, 1000), (-5, 30), (True, 30), (90_000.5, 30), ("x", 30)],
+    [(None, 30), (90, 90), (10, 30), (10**15, 1000), (-5, 30), (True, 30), (90.5, 30), ("x", 30)],
 )
 def test_a_device_may_ask_for_a_longer_heartbeat(asked: object, granted: int) -> None:
     lab = Lab()
-    options = {} if asked is None else {"heartbeat_ms": asked}
+    options = {} if asked is None else {"quiet_s": asked}
     welcome = lab.take(lab.hello(options=options), Welcome)
     assert welcome.heartbeat_ms == granted * 1000
 
