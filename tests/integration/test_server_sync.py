@@ -158,7 +158,8 @@ async def test_what_both_wrote_offline_is_merged_in_whatever_order_they_return(t
     assert values["data"]["both"] in ("phone", "laptop")
     assert sorted(values["items"]) == ["laptop", "phone"]
     assert values["body"] in ("Shopping: phone laptop", "Shopping: laptop phone")
-    assert check_gapless(await stored(tmp_path / "syncline.db", "alice/main")) == {"alice/phone": 5, "alice/laptop": 4}
+    ops = check_gapless(await stored(tmp_path / "syncline.db", "alice/main"))
+    assert ops == {"alice/phone": 2, "alice/laptop": 1}, "what was written offline is one op"
 
 
 def _write_offline(name: str, document: AsyncDocument) -> None:
