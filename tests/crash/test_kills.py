@@ -147,7 +147,8 @@ async def _check_store(server: ServerProcess, devices: list[TypingDevice]) -> No
     for name in DOCUMENTS:
         document = await stored(server.database, f"alice/{name}")
         check_gapless(document)
-        assert {str(device): state.op for device, state in document.ops().items()} == {
-            f"alice/{device.name}": device.acknowledged()[name] for device in devices
-        }
+        ops = {str(device): state.op for device, state in document.ops().items()}
+        for device in devices:  # what waited was merged, nobody knows how much of it in those who were killed
+            assert 0 < ops.pop(f"alice/{device.name}") <= device.acknowledged()[name]
+        assert not ops
         assert (document.snapshot is not None) == SOAK
