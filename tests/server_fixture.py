@@ -100,7 +100,7 @@ async def _running(
             "127.0.0.1", port,
             sink=driver,
             entrance=driver.links,
-            app=probes(telemetry.registry, lambda: True),
+            app=probes(telemetry.registry, lambda: True, driver.api),
             on_error=on_error,
             options=transport,
         )  # fmt: skip

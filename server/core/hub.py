@@ -297,7 +297,8 @@ class Hub:
         if room is None:
             self._not_open(session, resync.handle)
             return
-        self._desk.meter.resynced()
+        if not session.ephemeral:  # for others it is the way to ask
+            self._desk.meter.resynced()
         request = OpenRequest(
             session.id, session.device, frames.SERVER_REF, resync.cursor, resync.state_vector, wants_state_vector=True
         )

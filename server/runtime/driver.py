@@ -28,10 +28,12 @@ from server.core.events import Event, SessionId
 from server.core.hub import Hub
 from server.core.options import CoreOptions
 from server.core.ports import CorruptDocument, Storage, StorageError
+from server.runtime.api.routes import Api
 from server.runtime.connection import Connection
 from server.runtime.devices import DeviceBook
 from server.runtime.rehearsal import REHEARSAL_S_MAX, document_digest, packed_inspector, rehearse
 from server.runtime.telemetry import Telemetry
+from server.runtime.visits import Visit, Visits
 from server.runtime.wire import encode_message
 from server.runtime.worker import PROCESSES, Worker, WorkerDied, WorkerMissing
 from server.runtime.yjs import Links
@@ -87,6 +89,9 @@ class Driver:
         self._session_ids = count(1)
         self.links = Links(self.feed, lambda: next(self._session_ids), options.hello_timeout_s)
         """Yjs documents, each a session as well."""
+        self.visits = Visits(self.feed, lambda: next(self._session_ids))
+        """HTTP requests, each one too."""
+        self.api = Api(self.visits, worker, options.limits)
         self._imports: dict[int, asyncio.Future[int]] = {}
         self._import_ids = count(1)
         self._loads = asyncio.Semaphore(LOADS_MAX)
@@ -277,6 +282,8 @@ class Driver:
                 connection.send(frame)
         if self.links:
             self.links.send(sessions, data)
+        if self.visits:
+            self.visits.send(sessions, data)
 
     def _publish(self, publish: effects.Publish) -> None:
         framed = [encode_message(delta) for delta in publish.deltas]
@@ -293,9 +300,11 @@ class Driver:
             connection.send(deltas_alone)
         if self.links:
             self.links.publish(publish)
+        if self.visits:
+            self.visits.publish(publish)
 
-    def _with_connection(self, session: SessionId, act: Callable[[Connection | YjsMember], None]) -> None:
-        connection = self._sessions.get(session) or self.links.get(session)
+    def _with_connection(self, session: SessionId, act: Callable[[Connection | YjsMember | Visit], None]) -> None:
+        connection = self._sessions.get(session) or self.links.get(session) or self.visits.get(session)
         if connection is not None:
             act(connection)
 

@@ -19,7 +19,7 @@ from server.runtime.upgrade import plain_upgrade
 from server.runtime.wire import bearer_token, hardened, offered_token, refusal, server_protocol
 
 _HEAD_END: Final = b"\r\n\r\n"
-_SECRETS: Final = ("token", "access_token")
+SECRETS: Final = ("token", "access_token")
 _RETRY_SPREAD_S: Final = 20
 """Who is turned away comes back after 1 s to so many more: not all at once."""
 
@@ -199,4 +199,4 @@ def _secrets(query: str) -> list[str]:
     """The tokens in a query."""
     if not query:
         return []
-    return [value for name, value in parse_qsl(query, keep_blank_values=True) if name.lower() in _SECRETS]
+    return [value for name, value in parse_qsl(query, keep_blank_values=True) if name.lower() in SECRETS]

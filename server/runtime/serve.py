@@ -85,7 +85,7 @@ async def serve(settings: ServeSettings, announce: Callable[[tuple[str, int]], N
                 settings.port,
                 sink=driver,
                 entrance=driver.links,
-                app=probes(telemetry.registry, lambda: ready),
+                app=probes(telemetry.registry, lambda: ready, driver.api),
                 on_error=lambda error: log.error("sink_failed", exc_info=error),
                 options=options,
                 tls=tls,

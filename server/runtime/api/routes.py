@@ -1,0 +1,192 @@
+"""The routes of docs/HTTP.md: what is asked for, and how it is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Final, TypeAlias
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from crdt.limits import Limits
+from crdt.protocol.codes import Code
+from server.runtime.api.answers import Answers
+from server.runtime.api.batch import BATCH_BODY_BYTES_MAX, Asked, read_batch
+from server.runtime.api.description import DESCRIPTION
+from server.runtime.api.documents import Documents, etag, is_known
+from server.runtime.api.problems import Problem, from_base64url, problem_of, to_base64url
+from server.runtime.api.values import Values
+from server.runtime.handshake import SECRETS
+from server.runtime.visits import Refused, Visit, Visits, refused
+from server.runtime.worker import Worker
+
+JSON: Final = "application/json"
+UPDATE: Final = "application/octet-stream"
+STATE_VECTOR: Final = "Syncline-State-Vector"
+IDEMPOTENCY_KEY: Final = "Idempotency-Key"
+KEY_CHARS_MAX: Final = 255
+REQUEST_S: Final = 30.0
+"""From the request's head to the answer's, with its body."""
+
+_KEPT: Final = {"Cache-Control": "private, no-cache", "Vary": f"Authorization, Accept, {STATE_VECTOR}"}
+"""Whoever keeps an answer asks, before each use, whether it is still the latest."""
+
+Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
+
+
+class Api:
+    """The endpoints, on the visits of one driver."""
+
+    def __init__(self, visits: Visits, worker: Worker, limits: Limits) -> None:
+        self._visits = visits
+        self._limits = limits
+        self._documents = Documents(Values(worker))
+        self._answers = Answers()
+
+    def routes(self) -> list[Route]:
+        get, push = _bounded(self.get), _bounded(self.push)
+        return [
+            Route("/v1/openapi.json", describe),
+            Route("/v1/docs:batch", _bounded(self.batch), methods=["POST"]),
+            Route("/v1/docs/{name}/updates", push, methods=["POST"]),
+            Route("/v1/docs/{owner}/{name}/updates", push, methods=["POST"]),
+            Route("/v1/docs/{name}", get, methods=["GET"]),
+            Route("/v1/docs/{owner}/{name}", get, methods=["GET"]),
+        ]
+
+    async def get(self, request: Request) -> Response:
+        known, name = _state_vector(request), _document(request)
+        as_update = _wants_update(request)
+        async with self._visit(request) as visit:
+            opened = await self._documents.head(visit, name)
+            if is_known(opened.cursor, request.headers.get("If-None-Match")):
+                return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=_KEPT | {"ETag": etag(opened.cursor)})
+            if as_update:
+                difference = await self._documents.difference(visit, opened, known)
+                told = {"ETag": etag(difference.cursor), STATE_VECTOR: to_base64url(difference.state_vector)}
+                return self._answers.answer(difference.update, UPDATE, _KEPT | told)
+            reading = await self._documents.values(visit, name, opened)
+        body = reading.chosen(request.query_params.getlist("root") or None)
+        return self._answers.answer(body, JSON, _KEPT | {"ETag": etag(reading.cursor)})
+
+    async def push(self, request: Request) -> Response:
+        name, key = _document(request), request.headers.get(IDEMPOTENCY_KEY)
+        if key is not None and not 0 < len(key) <= KEY_CHARS_MAX:
+            raise _bad_request(f"{IDEMPOTENCY_KEY} has 1 to {KEY_CHARS_MAX} characters")
+        _check_type(request, UPDATE)
+        async with self._visit(request) as visit:
+            update = await _body_of(request, self._limits.update_bytes)
+            pushed = await self._documents.push(visit, name, update, key)
+        tag = etag(pushed.cursor)
+        return JSONResponse(
+            {"seq": pushed.seq, "changed": pushed.seq > 0, "etag": tag},
+            headers={"ETag": tag, "Cache-Control": "no-store"},
+        )
+
+    async def batch(self, request: Request) -> Response:
+        _check_type(request, JSON)
+        async with self._visit(request) as visit:
+            asked = read_batch(await _body_of(request, BATCH_BODY_BYTES_MAX))
+            body = await Asked(self._documents, visit).answers(asked)
+        return self._answers.answer(body, JSON, {"Cache-Control": "no-store"})
+
+    @asynccontextmanager
+    async def _visit(self, request: Request) -> AsyncIterator[Visit]:
+        async with self._visits.visit(_token(request), "http") as visit:
+            yield visit
+
+
+async def describe(request: Request) -> Response:
+    """The OpenAPI description, as seen from where the app is mounted."""
+    servers = [{"url": request.scope.get("root_path", "") or "/"}]
+    return JSONResponse(DESCRIPTION | {"servers": servers}, headers={"Cache-Control": "no-cache"})
+
+
+async def problem_response(request: Request, exc: Exception) -> Response:
+    """What the endpoints raise, told."""
+    assert isinstance(exc, Problem)
+    return exc.response()
+
+
+def _bounded(endpoint: Endpoint) -> Endpoint:
+    """The endpoint, within `REQUEST_S`; what it raises of a request's own fault is a Problem."""
+
+    async def bounded(request: Request) -> Response:
+        try:
+            async with asyncio.timeout(REQUEST_S):
+                return await endpoint(request)
+        except TimeoutError as exc:
+            raise problem_of(refused(Code.OVERLOADED, "there was no answer in time").error) from exc
+        except Refused as exc:
+            raise problem_of(exc.error) from exc
+        except ClientDisconnect:
+            return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody gets it
+
+    return bounded
+
+
+def _token(request: Request) -> str:
+    """Of the one Authorization header. Raises Problem: a session without one would be refused as well."""
+    if any(name.lower() in SECRETS for name in request.query_params):
+        raise _bad_request("a token does not belong in a URL: others log those")
+    match request.headers.getlist("Authorization"):
+        case [value] if value[:7].lower() == "bearer ":
+            return value[7:].strip()
+        case _:
+            headers = {"WWW-Authenticate": "Bearer"}
+            raise Problem(HTTPStatus.UNAUTHORIZED, Code.BAD_TOKEN, "send Authorization: Bearer", headers=headers)
+
+
+def _document(request: Request) -> str:
+    """As the protocol names it; what is no name is refused where all names are."""
+    owner, name = request.path_params.get("owner"), request.path_params["name"]
+    return name if owner is None else f"{owner}/{name}"
+
+
+def _wants_update(request: Request) -> bool:
+    match request.query_params.get("format"):
+        case None:
+            is_json_alone = STATE_VECTOR not in request.headers and UPDATE not in request.headers.get("Accept", "")
+            return not is_json_alone
+        case "update":
+            return True
+        case "json":
+            return False
+        case _:
+            raise _bad_request("format is json or update")
+
+
+def _state_vector(request: Request) -> bytes:
+    """What the client has; nothing by default."""
+    try:
+        return from_base64url(request.headers.get(STATE_VECTOR, "AA"))
+    except ValueError as exc:
+        raise Problem(HTTPStatus.BAD_REQUEST, Code.BAD_STATE, f"{STATE_VECTOR} is no base64url") from exc
+
+
+def _check_type(request: Request, expected: str) -> None:
+    given = request.headers.get("Content-Type", expected).partition(";")[0].strip().lower()
+    if given != expected:
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "bad_request", f"the body is to be {expected}")
+
+
+async def _body_of(request: Request, bytes_max: int) -> bytes:
+    """Bounded while it is read. Raises Problem: the rest goes with the connection, in its time."""
+    too_big = Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, Code.TOO_BIG, f"a body has at most {bytes_max} bytes")
+    length = request.headers.get("Content-Length", "0")
+    if length.isdecimal() and int(length) > bytes_max:
+        raise too_big
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > bytes_max:
+            raise too_big
+    return bytes(body)
+
+
+def _bad_request(message: str) -> Problem:
+    return Problem(HTTPStatus.BAD_REQUEST, "bad_request", message)
