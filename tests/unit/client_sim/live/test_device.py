@@ -348,7 +348,9 @@ async def test_a_close_is_a_reason_until_the_next_connection() -> None:
         await (await phone.open()).wait_current(within_s=5)
         assert phone.status == Status(State.CURRENT)
         await server.close_all(1013, "overloaded")
-        await phone.wait(lambda: phone.status == Status(State.OFFLINE, "come_back_later", "closed with 1013: overloaded"), within_s=5)
+        await phone.wait(
+            lambda: phone.status == Status(State.OFFLINE, "come_back_later", "closed with 1013: overloaded"), within_s=5
+        )
         await phone.wait(lambda: phone.status == Status(State.CURRENT), within_s=5)
 
 
