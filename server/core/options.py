@@ -14,8 +14,9 @@ from server.core.rates import Rates
 @dataclass(frozen=True, slots=True)
 class CoreOptions:
     limits: Limits = field(default_factory=Limits)
-    hello_timeout_s: float = 5.0
-    """From the WebSocket to HELLO."""
+    hello_timeout_s: float = 10.0
+    """From the WebSocket to HELLO. Half of the stalls of a 3G network last longer than 4 s, one in five than 10 s; how
+    many wait for it is bounded whatever this is."""
     proof: bool = True
     """Each connection begins with a nonce. Without, tokens that are bound to a key are refused."""
     heartbeat_s: float = 30.0

@@ -34,9 +34,9 @@ def test_welcome_says_whose_names_are_short_and_which_limits_differ() -> None:
 
 
 def test_a_session_without_hello_ends_after_a_while() -> None:
-    lab = Lab(hello_timeout_s=5.0)
+    lab = Lab()
     silent, greeted = lab.connect(), lab.hello()
-    lab.advance(4.9)
+    lab.advance(9.9)
     assert lab.closed == {}
     lab.advance(0.2)
     assert lab.closed == {silent: (4401, Code.AUTH_TIMEOUT)}
