@@ -17,6 +17,8 @@ INSTALL_WITHIN_S = 1200
 Y_WEBSOCKET = {"@y/websocket-server": "0.1.1", "y-leveldb": "0.1.2", "yjs": "13.6.33", "ws": "6.2.7"}
 """0.1.1 is the newest that installs with its LevelDB persistence: 0.1.5 has none of its own and needs a Yjs 14 of which
 there are candidates only."""
+Y_WEBSOCKET_APP = {"y-websocket": "3.1.0", "yjs": "13.6.33", "ws": "8.23.0"}
+"""What an app has that talks to that server; with ws, since Node's own WebSocket does not say how much it carried."""
 HOCUSPOCUS = {
     "@hocuspocus/server": "4.7.0",
     "@hocuspocus/extension-sqlite": "4.7.0",

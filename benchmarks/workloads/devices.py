@@ -17,6 +17,7 @@ from random import Random
 from benchmarks.figures import Better, Figure, Run, Scale, Workload, WorkloadFailed
 from benchmarks.histories import ROOT
 from benchmarks.server_process import ServerProcess, server_process
+from benchmarks.workloads import _y_websocket
 from benchmarks.workloads._virtual_device import VirtualDevice, close_all
 from client_sim import traces
 from client_sim.core.pacing import LATENCY_S, Policy
@@ -43,6 +44,7 @@ TARGETS = {
 def workloads(scale: Scale) -> dict[str, Workload]:
     return {
         "typing": lambda: [_typed(_history(scale), policy) for policy in Policy],
+        "typing-yjs": lambda: [_typed_in_yjs(scale)],
         "absence": lambda: [_absence(scale)],
     }
 
@@ -50,12 +52,17 @@ def workloads(scale: Scale) -> dict[str, Workload]:
 Typed = tuple[float, list[Patch]]
 
 
+def _recording() -> Path | None:
+    folder = traces.folder()
+    return folder / RECORDING if folder is not None and (folder / RECORDING).exists() else None
+
+
 def _history(scale: Scale) -> list[Typed]:
     """Edits and when they are made, in seconds; made up where the recording is not at hand, or in a smoke run."""
-    folder = traces.folder()
-    if scale.quick or folder is None or not (folder / RECORDING).exists():
+    recording = _recording()
+    if scale.quick or recording is None:
         return [(number / EDITS_PER_S, [Patch(number, 0, "x")]) for number in range(scale.of(20_000, 200))]
-    trace = traces.load(folder / RECORDING)
+    trace = traces.load(recording)
     typed: list[Typed] = []
     now, last = 0.0, None
     for at, patches in zip(trace.times_s, trace.transactions(), strict=True):
@@ -111,6 +118,16 @@ def _typed(history: list[Typed], policy: Policy) -> Run:
             device.hurry()
         reader.follow(writer.seq)
         return _run_of(policy, writer, reader, latest_s, end_s)
+
+
+def _typed_in_yjs(scale: Scale) -> Run:
+    """The same by apps on y-websocket."""
+    if scale.quick:
+        return _y_websocket.left_out("a smoke run installs nothing")
+    if _recording() is None:
+        return _y_websocket.left_out(f"{RECORDING} is not in {traces.FOLDER_VARIABLE}")
+    history = _history(scale)
+    return _y_websocket.typed([patches for _, patches in history], lasts_s=history[-1][0])
 
 
 def _run_of(policy: Policy, writer: VirtualDevice, reader: VirtualDevice, latest_s: float, end_s: float) -> Run:
