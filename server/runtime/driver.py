@@ -29,10 +29,10 @@ from server.core.hub import Hub
 from server.core.options import CoreOptions
 from server.core.ports import CorruptDocument, Storage, StorageError
 from server.runtime.api.routes import Api
-from server.runtime.connection import Connection
 from server.runtime.devices import DeviceBook
 from server.runtime.rehearsal import REHEARSAL_S_MAX, document_digest, packed_inspector, rehearse
 from server.runtime.telemetry import Telemetry
+from server.runtime.transport import Socket
 from server.runtime.visits import Visit, Visits
 from server.runtime.wire import encode_message
 from server.runtime.worker import PROCESSES, Worker, WorkerDied, WorkerMissing
@@ -85,7 +85,7 @@ class Driver:
         self.worker = worker
         self._loop = asyncio.get_running_loop()
         self._log = structlog.get_logger("syncline")
-        self._sessions: dict[SessionId, Connection] = {}
+        self._sessions: dict[SessionId, Socket] = {}
         self._session_ids = count(1)
         self.links = Links(self.feed, lambda: next(self._session_ids), options.hello_timeout_s)
         """Yjs documents, each a session as well."""
@@ -166,7 +166,7 @@ class Driver:
 
     # --- the sink of the transport
 
-    def socket_opened(self, connection: Connection, bearer: str | None) -> SessionId:
+    def socket_opened(self, connection: Socket, bearer: str | None) -> SessionId:
         session = next(self._session_ids)
         self._sessions[session] = connection
         self.feed(events.SocketOpened(session, bearer))
@@ -303,7 +303,7 @@ class Driver:
         if self.visits:
             self.visits.publish(publish)
 
-    def _with_connection(self, session: SessionId, act: Callable[[Connection | YjsMember | Visit], None]) -> None:
+    def _with_connection(self, session: SessionId, act: Callable[[Socket | YjsMember | Visit], None]) -> None:
         connection = self._sessions.get(session) or self.links.get(session) or self.visits.get(session)
         if connection is not None:
             act(connection)

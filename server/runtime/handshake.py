@@ -14,7 +14,7 @@ from websockets.protocol import State
 from crdt.protocol.frames import PATH
 from server.runtime.connection import Connection
 from server.runtime.lobby import peer_address
-from server.runtime.transport import Shared
+from server.runtime.transport import Shared, TransportCounters
 from server.runtime.upgrade import plain_upgrade
 from server.runtime.wire import bearer_token, hardened, offered_token, refusal, server_protocol
 
@@ -102,7 +102,7 @@ class Handshake(asyncio.Protocol):
         entrance = self._shared.entrance
         is_visit = entrance is not None and entrance.takes(path)
         may_have_token = is_visit and entrance is not None and entrance.may_have_token(path)
-        if not may_have_token and _secrets(query):
+        if not may_have_token and secrets(query):
             self._refuse(HTTPStatus.BAD_REQUEST, "A token does not belong in a URL: others log those. Use a header.\n")
         elif path != PATH and not is_visit:
             self._serve_http(head + rest)
@@ -136,7 +136,7 @@ class Handshake(asyncio.Protocol):
             assert isinstance(request, Request)
             token = bearer_token(request)
             if path != PATH:
-                token = token or offered_token(request) or next(iter(_secrets(query)), None)
+                token = token or offered_token(request) or next(iter(secrets(query)), None)
             protocol.send_response(hardened(protocol.accept(request)))
         answer = b"".join(protocol.data_to_send())
         if protocol.state is State.OPEN:
@@ -160,8 +160,8 @@ class Handshake(asyncio.Protocol):
         self._refuse(HTTPStatus.REQUEST_TIMEOUT, "No whole request came in time.\n")
 
     def _turn_away(self) -> None:
-        retry_after_s = 1 + self._shared.counters.connections_accepted % _RETRY_SPREAD_S
-        self._hang_up(refusal(HTTPStatus.SERVICE_UNAVAILABLE, "There is no room now.\n", retry_after_s))
+        after_s = retry_after_s(self._shared.counters)
+        self._hang_up(refusal(HTTPStatus.SERVICE_UNAVAILABLE, "There is no room now.\n", after_s))
 
     def _refuse(self, status: HTTPStatus, text: str) -> None:
         self._hang_up(refusal(status, text))
@@ -185,6 +185,11 @@ class Handshake(asyncio.Protocol):
             self._timer.cancel()
 
 
+def retry_after_s(counters: TransportCounters) -> int:
+    """When somebody whom there is no room for comes back."""
+    return 1 + (counters.connections_accepted + counters.handshakes_refused) % _RETRY_SPREAD_S
+
+
 def _target(head: bytes) -> tuple[str, str]:
     """The path and the query of a request line. What is no request line has none; HTTP answers it."""
     match head.partition(b"\r\n")[0].split(b" "):
@@ -195,7 +200,7 @@ def _target(head: bytes) -> tuple[str, str]:
             return "", ""
 
 
-def _secrets(query: str) -> list[str]:
+def secrets(query: str) -> list[str]:
     """The tokens in a query."""
     if not query:
         return []

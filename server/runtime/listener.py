@@ -11,8 +11,7 @@ from starlette.applications import Starlette
 from server.runtime.acceptor import Acceptor, listening_sockets
 from server.runtime.handshake import Handshake
 from server.runtime.http import HttpServer
-from server.runtime.lobby import Lobby, Sockets
-from server.runtime.transport import Entrance, Flusher, Rounds, Shared, Sink, TransportCounters, TransportOptions
+from server.runtime.transport import Entrance, Shared, Sink, TransportCounters, TransportOptions
 
 
 class Listener:
@@ -42,13 +41,10 @@ class Listener:
         `app` serves every path but that of the protocol, and those that `entrance` takes. `on_error` is told what the
         sink raises.
         """
-        loop = asyncio.get_running_loop()
         options = options or TransportOptions()
         sockets = await listening_sockets(host, port, options.accept_backlog)
         address = sockets[0].getsockname()[:2]
-        lobby = Lobby(options.unverified_max, options.unverified_bytes_max)
-        census = Sockets(options.sockets_max, options.sockets_per_address_max, options.proxies)
-        shared = Shared(loop, sink, options, on_error, Flusher(loop), Rounds(loop), lobby, census, entrance)
+        shared = Shared.of(sink, options, on_error, entrance)
         http = HttpServer(app, shared)
         acceptor = Acceptor(sockets, shared, tls, lambda: Handshake(shared, http.protocol))
         return cls(acceptor, address, shared, http)

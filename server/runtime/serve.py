@@ -11,7 +11,6 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Final
 
@@ -20,17 +19,14 @@ import uvloop
 
 from crdt.protocol.codes import CLOSE, Code
 from server.config import BadSetting, ServeSettings, bad_setting
-from server.keys import JwksRefresher, load_authority
-from server.runtime.control import ControlServer, control_path
 from server.runtime.driver import Driver
 from server.runtime.http import probes
 from server.runtime.listener import Listener
-from server.runtime.operations import Operations
+from server.runtime.service import running_driver
 from server.runtime.telemetry import Telemetry, configure_logging
 from server.runtime.tls import server_tls
 from server.runtime.transport import TransportOptions
 from server.runtime.worker import prepare_workers
-from server.storage import database_file, open_storage
 
 GARBAGE_THRESHOLDS: Final = (2_000, 20, 500)
 """With 5,000 connections a full collection holds up everybody for 0.2 s; Python begins one at each quarter of growth.
@@ -67,18 +63,7 @@ async def serve(settings: ServeSettings, announce: Callable[[tuple[str, int]], N
     ready = False
     tls = server_tls(settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None
     options = within_descriptors(settings.transport_options(), raise_descriptor_limit())
-    async with AsyncExitStack() as stack:
-        storage = await stack.enter_async_context(open_storage(settings.database_url))
-        authority = load_authority(settings)
-        driver = await stack.enter_async_context(Driver.running(storage, authority, settings.core_options(), telemetry))
-        if settings.jwks is not None:
-            refresher = JwksRefresher(settings, driver.trust)
-            driver.on_doubt = refresher.wake
-            driver.keep_running(refresher.run())
-        file = database_file(settings.database_url)
-        operations = Operations(storage, driver.import_update, file, driver.worker.run, driver.devices.read_revocations)
-        if file is not None:
-            await stack.enter_async_context(ControlServer(control_path(file), operations))
+    async with running_driver(settings, telemetry) as driver:
         try:
             listener = await Listener.open(
                 settings.host,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol
@@ -67,13 +67,45 @@ class TransportOptions:
     """Connections that the kernel holds until we accept them: all devices return at once after a restart."""
 
 
+class Socket(Protocol):
+    """A WebSocket, as whoever uses it sees it: `Connection`, or one that another server accepted (`asgi_socket`)."""
+
+    ping_interval_s: float
+
+    def send(self, frames: bytes) -> None:
+        """Queue encoded frames of a server, one or several; dropped if it is closing."""
+        ...
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Send what is queued, then close. `reason` has at most 123 bytes of UTF-8."""
+        ...
+
+    def await_drain(self) -> None:
+        """Ask for one `Sink.outbox_drained`, in a later turn."""
+        ...
+
+    def pause_reading(self) -> None:
+        """Deliver nothing until `resume_reading`."""
+        ...
+
+    def resume_reading(self) -> None: ...
+
+    def give_back(self, messages: Sequence[bytes]) -> None:
+        """The sink paused and did not look at these: they are told again, before all else."""
+        ...
+
+    def accept_large_messages(self) -> None:
+        """The peer is known now."""
+        ...
+
+
 class Sink(Protocol):
-    """Who is told what happens to WebSockets. Called from the event loop, never from inside a call to a Connection.
+    """Who is told what happens to WebSockets. Called from the event loop, never from inside a call to a Socket.
 
     What a sink raises is a bug of ours: it is reported, and closes that one connection with 1011.
     """
 
-    def socket_opened(self, connection: Connection, bearer: str | None) -> SessionId:
+    def socket_opened(self, connection: Socket, bearer: str | None) -> SessionId:
         """A WebSocket is up; name it. `bearer` is the token of its Authorization header."""
         ...
 
@@ -231,3 +263,17 @@ class Shared:
     entrance: Entrance | None = None
     members: Members = field(default_factory=Members)
     counters: TransportCounters = field(default_factory=TransportCounters)
+
+    @classmethod
+    def of(
+        cls,
+        sink: Sink,
+        options: TransportOptions,
+        on_error: Callable[[Exception], None],
+        entrance: Entrance | None = None,
+    ) -> Shared:
+        """For one server, on the loop that runs."""
+        loop = asyncio.get_running_loop()
+        lobby = Lobby(options.unverified_max, options.unverified_bytes_max)
+        sockets = Sockets(options.sockets_max, options.sockets_per_address_max, options.proxies)
+        return cls(loop, sink, options, on_error, Flusher(loop), Rounds(loop), lobby, sockets, entrance)

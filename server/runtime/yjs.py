@@ -17,7 +17,7 @@ from server.core import events
 from server.core.effects import Publish
 from server.core.events import Event, SessionId
 from server.runtime.connection import Connection
-from server.runtime.transport import Shared
+from server.runtime.transport import Shared, Sink
 from server.runtime.wire import encode_message
 from server.runtime.yjs_socket import HocuspocusSocket, YjsMember, YjsSocket, YWebsocketSocket
 from server.yjs import messages
@@ -51,11 +51,15 @@ class Links:
         return path.startswith(YJS_PATH)
 
     def connection(self, path: str, shared: Shared, transport: asyncio.Transport, address: str) -> Connection:
+        sink = self.sink(unquote(path), shared.loop)
+        kind = _HocuspocusConnection if isinstance(sink, HocuspocusSocket) else _YWebsocketConnection
+        return kind(shared, transport, address, sink)
+
+    def sink(self, path: str, loop: asyncio.AbstractEventLoop) -> YjsSocket:
+        """For a WebSocket on such a path, percent-decoded, whoever accepted it."""
         if path in HOCUSPOCUS_PATHS:
-            hocuspocus = HocuspocusSocket(self, shared.loop, self._auth_timeout_s)
-            return _HocuspocusConnection(shared, transport, address, hocuspocus)
-        document = unquote(path.removeprefix(YJS_PATH))
-        return _YWebsocketConnection(shared, transport, address, YWebsocketSocket(self, shared.loop, document))
+            return HocuspocusSocket(self, loop, self._auth_timeout_s)
+        return YWebsocketSocket(self, loop, path.removeprefix(YJS_PATH))
 
     # --- sessions
 
@@ -167,7 +171,7 @@ class YjsConnection(Connection):
 
     def __init__(self, shared: Shared, transport: asyncio.Transport, address: str, sink: YjsSocket) -> None:
         super().__init__(shared, transport, address)
-        self._sink = sink
+        self._sink: Sink = sink
 
     def broken(self, error: Exception) -> None:
         """A bug of ours ends this connection, never the listener."""
@@ -175,10 +179,10 @@ class YjsConnection(Connection):
 
 
 class _YWebsocketConnection(YjsConnection):
-    PING: ClassVar[bytes] = Connection.PING + encode_message(messages.NOBODY_NEW)
+    PING: ClassVar[bytes] = Connection.PING + encode_message(YWebsocketSocket.SIGN_OF_LIFE)
     __slots__ = ()
 
 
 class _HocuspocusConnection(YjsConnection):
-    PING: ClassVar[bytes] = Connection.PING + encode_message(messages.PING)
+    PING: ClassVar[bytes] = Connection.PING + encode_message(HocuspocusSocket.SIGN_OF_LIFE)
     __slots__ = ()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol, cast
 
 from crdt.errors import PeerError
 from crdt.protocol.codes import CLOSE, Code
 from server.core import events
 from server.core.events import SessionId
-from server.runtime.connection import Connection
+from server.runtime.transport import Socket
 from server.runtime.wire import encode_fragment, encode_message
 from server.yjs import messages
 from server.yjs.dialect import Hocuspocus, YWebsocket, is_final, reason_of
@@ -18,7 +18,7 @@ from server.yjs.link import End, Link
 from server.yjs.messages import Fragment
 
 if TYPE_CHECKING:
-    from server.runtime.yjs import Links, YjsConnection
+    from server.runtime.yjs import Links
 
 DOCUMENTS_MAX: Final = 256
 """On one Hocuspocus socket."""
@@ -28,6 +28,14 @@ DENIED_MAX: Final = 100
 """Documents that a socket may ask for in vain: each time costs a look at a token."""
 STRAY_MAX: Final = 1_000
 """Messages for documents that are not open on the socket: some cross a refusal, more of them are an attack."""
+
+
+class YjsWire(Socket, Protocol):
+    """What carries a Yjs socket."""
+
+    def broken(self, error: Exception) -> None:
+        """A bug of ours ends it, and nothing else."""
+        ...
 
 
 class YjsMember:
@@ -64,10 +72,13 @@ class YjsSocket:
     """The sink of one connection (`transport.Sink`). What its links say to the hub is fed in a later turn of the loop,
     or at the end of a read: never while the hub's effects are executed."""
 
+    SIGN_OF_LIFE: ClassVar[bytes] = b""
+    """Clients end a socket on which no message comes for long."""
+
     def __init__(self, links: Links, loop: asyncio.AbstractEventLoop) -> None:
         self._links = links
         self._loop = loop
-        self._connection: YjsConnection | None = None
+        self._connection: YjsWire | None = None
         self._members: dict[SessionId, YjsMember] = {}
         self._paused: dict[SessionId, None] = {}
         """Documents that wait: while there are any nothing is read."""
@@ -81,8 +92,8 @@ class YjsSocket:
 
     # --- what the connection tells
 
-    def socket_opened(self, connection: Connection, bearer: str | None) -> SessionId:
-        self._connection = cast("YjsConnection", connection)  # `Links.connection` made it
+    def socket_opened(self, connection: Socket, bearer: str | None) -> SessionId:
+        self._connection = cast("YjsWire", connection)  # made for this sink
         self._opened(bearer)
         self._flush()
         return 0
@@ -276,6 +287,8 @@ class YjsSocket:
 class YWebsocketSocket(YjsSocket):
     """One document, named by the path."""
 
+    SIGN_OF_LIFE = messages.NOBODY_NEW
+
     def __init__(self, links: Links, loop: asyncio.AbstractEventLoop, document: str) -> None:
         super().__init__(links, loop)
         self._link = Link(document, YWebsocket())
@@ -294,6 +307,8 @@ class YWebsocketSocket(YjsSocket):
 
 class HocuspocusSocket(YjsSocket):
     """Several documents, each with a token of its own. Each message has the document's name in front."""
+
+    SIGN_OF_LIFE = messages.PING
 
     def __init__(self, links: Links, loop: asyncio.AbstractEventLoop, auth_timeout_s: float) -> None:
         super().__init__(links, loop)

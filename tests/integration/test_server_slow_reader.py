@@ -37,6 +37,7 @@ async def slow_reader(server: RunningServer, folder: Path) -> AsyncIterator[tupl
         document = await slow.open()
         await document.wait_current(WITHIN_S)
         connection = list(server.driver._sessions.values())[-1]
+        assert isinstance(connection, Connection)
         raw: socket.socket = connection._transport.get_extra_info("socket")
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * KIB)
         yield tap, document, connection

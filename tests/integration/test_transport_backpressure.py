@@ -11,7 +11,7 @@ import pytest
 from websockets.frames import Frame, Opcode
 
 from server.runtime.connection import Connection
-from server.runtime.transport import TransportOptions
+from server.runtime.transport import Socket, TransportOptions
 from server.runtime.wire import encode_message
 from tests.integration.transport_peers import Peer, RecordingSink, Served, close_frame, request, serving
 from tests.support import wait_until
@@ -210,7 +210,7 @@ async def test_what_the_sink_raises_about_a_full_outbox_closes_that_connection()
 
 async def test_messages_in_the_segment_of_the_request_wait_for_a_sink_that_pauses_at_once() -> None:
     class Shy(RecordingSink):
-        def socket_opened(self, connection: Connection, bearer: str | None) -> int:
+        def socket_opened(self, connection: Socket, bearer: str | None) -> int:
             connection.pause_reading()
             return super().socket_opened(connection, bearer)
 

@@ -21,6 +21,7 @@ from crdt.update import EMPTY_STATE_VECTOR
 from server.core.admission import AdmissionPolicy
 from server.core.options import CoreOptions
 from server.core.rates import Rates
+from server.runtime.connection import Connection
 from server.runtime.transport import TransportOptions
 from server.yjs import messages
 from server.yjs.messages import ClientState
@@ -379,7 +380,7 @@ async def test_a_reader_that_takes_nothing_is_brought_current_later(tmp_path: Pa
     ):
         await peer.sync()
         connection = next(iter(server.driver.links._members.values())).socket._connection
-        assert connection is not None
+        assert isinstance(connection, Connection)
         raw: socket.socket = connection._transport.get_extra_info("socket")
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 << 10)
         document = await device.open("main")

@@ -17,7 +17,7 @@ from crdt.protocol.frames import PATH
 from server.runtime.connection import Connection
 from server.runtime.http import probes
 from server.runtime.listener import Listener
-from server.runtime.transport import TransportOptions
+from server.runtime.transport import Socket, TransportOptions
 from server.runtime.wire import encode_message
 
 UPGRADE = {
@@ -41,7 +41,8 @@ class RecordingSink:
     overfull: list[int] = field(default_factory=list)
     drained: list[int] = field(default_factory=list)
 
-    def socket_opened(self, connection: Connection, bearer: str | None) -> int:
+    def socket_opened(self, connection: Socket, bearer: str | None) -> int:
+        assert isinstance(connection, Connection)
         session = len(self.connections) + 1
         self.connections[session] = connection
         self.bearers.append(bearer)

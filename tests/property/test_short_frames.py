@@ -17,7 +17,7 @@ from websockets.server import ServerProtocol
 from crdt.protocol.codes import CLOSE, Code
 from server.runtime.connection import Connection
 from server.runtime.lobby import Lobby, Sockets
-from server.runtime.transport import Flusher, Rounds, Shared, TransportOptions
+from server.runtime.transport import Flusher, Rounds, Shared, Socket, TransportOptions
 
 SOAK = "SYNCLINE_SOAK" in os.environ
 OPTIONS = TransportOptions(hello_bytes_max=300, message_bytes_max=70_000)
@@ -257,7 +257,8 @@ class Sink:
         self._pauses = pauses
         self.connection: Connection | None = None
 
-    def socket_opened(self, connection: Connection, bearer: str | None) -> int:
+    def socket_opened(self, connection: Socket, bearer: str | None) -> int:
+        assert isinstance(connection, Connection)
         self.connection = connection
         if not self._verified_after:
             connection.accept_large_messages()
