@@ -24,7 +24,7 @@ from server.core.options import CoreOptions
 from server.core.ports import StorageError
 from server.core.rates import Rates
 from server.runtime import visits
-from server.runtime.api import answers, batch
+from server.runtime.api import answers, batch, routes
 from tests.integration.openapi import checked
 from tests.integration.server_peers import WITHIN_S, new_device, put, text_updates, write
 from tests.server_fixture import RunningServer, make_token, running_server
@@ -363,6 +363,28 @@ async def test_a_batch_is_bounded_in_documents_and_bytes(tmp_path: Path, monkeyp
 
 
 # --- bounds
+
+
+async def test_a_body_has_so_long_to_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "BODY_S", 0.05)
+    async with running_server(tmp_path) as server, backend(server) as client:
+        reader, writer = await asyncio.open_connection(*server.address)
+        token = client.headers["Authorization"]
+        head = f"POST /v1/docs/main/updates HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\nContent-Length: 9\r\n\r\n"
+        writer.write(head.encode() + b"\x01")
+        assert (await asyncio.wait_for(reader.readline(), WITHIN_S)).split()[1] == b"408"
+        writer.close()
+
+
+async def test_a_client_that_goes_leaves_nothing_behind(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server, backend(server) as client:
+        _, writer = await asyncio.open_connection(*server.address)
+        token = client.headers["Authorization"]
+        head = f"POST /v1/docs/main/updates HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\nContent-Length: 9\r\n\r\n"
+        writer.write(head.encode())
+        await wait_until(lambda: len(server.driver.visits) == 1)
+        writer.close()
+        await wait_until(lambda: not server.driver.visits)
 
 
 async def test_a_client_that_takes_nothing_is_bounded_in_time_and_others_in_memory(

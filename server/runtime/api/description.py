@@ -19,6 +19,7 @@ _RESPONSES: Final = {
     400: "BadRequest",
     401: "Unauthorized",
     403: "Forbidden",
+    408: "TooSlow",
     409: "Conflict",
     413: "TooBig",
     415: "OtherType",
@@ -32,6 +33,7 @@ _TEXTS: Final = {
     400: "The request can not be read: bad_request, bad_state.",
     401: "No good token: bad_token, token_expired, replayed.",
     403: "The token grants no such thing, or its device is shut out: forbidden, device_revoked.",
+    408: "The body did not come in time: too_slow.",
     409: "The update builds on what the server lacks: missing_deps. `state_vector` tells what it has.",
     413: "Over a limit: too_big.",
     415: "The body is of another type: bad_request.",
@@ -116,7 +118,7 @@ def _post(*, has_owner: bool) -> dict[str, Any]:
                 "headers": _ETAG_HEADER,
                 "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Pushed"}}},
             },
-            **_problems(400, 401, 403, 409, 413, 415, 422, 423, 429, 500, 503),
+            **_problems(400, 401, 403, 408, 409, 413, 415, 422, 423, 429, 500, 503),
         },
     }  # fmt: skip
 
@@ -140,7 +142,7 @@ def _paths() -> dict[str, Any]:
                     "description": "An answer for each document, in order.",
                     "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Answers"}}},
                 },
-                **_problems(400, 401, 403, 413, 415, 429, 503),
+                **_problems(400, 401, 403, 408, 413, 415, 429, 503),
             },
         }
     }

@@ -29,6 +29,8 @@ UPDATE: Final = "application/octet-stream"
 STATE_VECTOR: Final = "Syncline-State-Vector"
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 KEY_CHARS_MAX: Final = 255
+BODY_S: Final = 20.0
+"""For the whole body of a request."""
 REQUEST_S: Final = 30.0
 """From the request's head to the answer's, with its body."""
 
@@ -175,16 +177,20 @@ def _check_type(request: Request, expected: str) -> None:
 
 
 async def _body_of(request: Request, bytes_max: int) -> bytes:
-    """Bounded while it is read. Raises Problem: the rest goes with the connection, in its time."""
+    """Bounded while it is read, in bytes and time. Raises Problem: the rest goes with the connection, in its time."""
     too_big = Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, Code.TOO_BIG, f"a body has at most {bytes_max} bytes")
     length = request.headers.get("Content-Length", "0")
     if length.isdecimal() and int(length) > bytes_max:
         raise too_big
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > bytes_max:
-            raise too_big
+    try:
+        async with asyncio.timeout(BODY_S):
+            async for part in request.stream():
+                body += part
+                if len(body) > bytes_max:
+                    raise too_big
+    except TimeoutError as exc:
+        raise Problem(HTTPStatus.REQUEST_TIMEOUT, "too_slow", f"a body has {BODY_S:g} s to come") from exc
     return bytes(body)
 
 
