@@ -34,8 +34,9 @@ class Limits:
 
 _DEFAULTS = asdict(Limits())
 
-DEFLATE_FROM_BYTES = 1024
-"""Lists of updates at least this long are deflated where both ends agreed to it."""
+DEFLATE_FROM_BYTES = 128
+"""Lists of updates at least this long are deflated where both ends agreed to it: what half a minute of typing makes,
+not a keystroke, of which nothing would be left out."""
 
 CHUNK_BYTES = 64 << 10
 """A catch-up answer longer than this travels in CHUNK frames of this size."""

@@ -8,7 +8,7 @@ from crdt.protocol.frames import Welcome
 GREETING_S = 15.0
 """WELCOME comes within this after HELLO."""
 NONCE_S = 1.5
-"""NONCE comes with the upgrade's answer, if at all: HELLO, which the server awaits for 5 s, waits no longer for it."""
+"""NONCE comes with the upgrade's answer, if at all: HELLO, which the server awaits for 10 s, waits no longer for it."""
 REFRESH_MARGIN_S = 60.0
 """A token is replaced this long before its end, or after four fifths of its life if that is later."""
 REFRESH_RETRY_S = 10.0

@@ -63,7 +63,7 @@ def read_frame(message: str | bytes) -> Frame | None:
 
 
 def write_updates(updates: list[bytes], *, deflate: bool) -> list[bytes] | bytes:
-    if not deflate or sum(map(len, updates)) < 1024:
+    if not deflate or sum(map(len, updates)) < 128:
         return updates
     stream = zlib.compressobj(wbits=-15)
     return stream.compress(msgpack.packb(updates)) + stream.flush()
