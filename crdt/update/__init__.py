@@ -8,7 +8,7 @@ is the first one that is missing.
 from __future__ import annotations
 
 from crdt.update.decoder import DEPTH_MAX
-from crdt.update.fitting import fitting
+from crdt.update.fitting import fitting, reach
 from crdt.update.keystrokes import Keystroke, take_keystroke, take_keystrokes
 from crdt.update.layout import NESTING_MAX, RANGES_MAX, STEPS_SMALL, Layout
 from crdt.update.model import (
@@ -21,6 +21,7 @@ from crdt.update.model import (
     Struct,
     Update,
 )
+from crdt.update.parts import parts
 from crdt.update.reader import (
     STRUCTS_MAX,
     continuation,
@@ -51,6 +52,8 @@ __all__ = [
     "Update",
     "continuation",
     "fitting",
+    "parts",
+    "reach",
     "read_state_vector",
     "read_update",
     "root_kinds",

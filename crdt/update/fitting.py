@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from crdt.errors import BadUpdate
 from crdt.update.decoder import write_uint
-from crdt.update.model import CLOCK_MAX, DeleteRange, Id, Struct
+from crdt.update.model import CLOCK_MAX, DeleteRange, Id, StateVector, Struct
 from crdt.update.reader import Reader
 
 LOOKS_MAX = 50_000
@@ -21,7 +21,7 @@ LOOKS_MAX = 50_000
 _SKIP = 10
 
 
-class _Piece(NamedTuple):
+class Piece(NamedTuple):
     """A struct, and its bytes."""
 
     struct: Struct
@@ -33,14 +33,9 @@ def fitting(update: bytes, known: Mapping[int, int]) -> bytes:
 
     Raises BadUpdate for bytes that are no update.
     """
-    reader = _Placing(update, bounded=True)
-    try:
-        sections = reader.sections_with_gaps()
-        deletes = reader.deletes()
-    except IndexError as exc:
-        raise BadUpdate("malformed", "the update is cut off") from exc
+    sections, deletes = pieces_of(update, bounded=True)
     have = dict(known)
-    taken: dict[int, list[_Piece]] = {client: [] for client in sections}
+    taken: dict[int, list[Piece]] = {client: [] for client in sections}
     ready, waiting = deque(sections), dict[int, list[int]]()
     for _ in range(LOOKS_MAX):
         if not ready:
@@ -51,15 +46,31 @@ def fitting(update: bytes, known: Mapping[int, int]) -> bytes:
             waiting.setdefault(blocked_by, []).append(client)
         if moved:
             ready.extend(waiting.pop(client, ()))
-    return _written({client: pieces for client, pieces in taken.items() if pieces}, deletes, have)
+    return written({client: pieces for client, pieces in taken.items() if pieces}, deletes, have)
 
 
-def _take(pieces: list[_Piece], taken: list[_Piece], have: dict[int, int]) -> tuple[int, int | None]:
+def reach(update: bytes) -> StateVector:
+    """Up to where each client's structs go, whether anybody can place them or not. Raises BadUpdate."""
+    sections, _ = pieces_of(update)
+    ends = {client: pieces[-1].struct for client, pieces in sections.items() if pieces}
+    return {client: last.clock + last.length for client, last in ends.items()}
+
+
+def pieces_of(update: bytes, *, bounded: bool = False) -> tuple[dict[int, list[Piece]], list[DeleteRange]]:
+    """Each client's structs, gaps left out, and what is deleted. Raises BadUpdate."""
+    reader = _Placing(update, bounded)
+    try:
+        return reader.sections_with_gaps(), reader.deletes()
+    except IndexError as exc:
+        raise BadUpdate("malformed", "the update is cut off") from exc
+
+
+def _take(pieces: list[Piece], taken: list[Piece], have: dict[int, int]) -> tuple[int, int | None]:
     """Move a client's next structs to those that are taken, as many as fit: how many, and whom the next awaits."""
     count, blocked_by = 0, None
     for piece in pieces:
         client, clock = piece.struct.client, piece.struct.clock
-        blocked_by = _missing(piece.struct, have)
+        blocked_by = missing(piece.struct, have)
         if blocked_by is not None:
             break
         if taken and clock != taken[-1].struct.clock + taken[-1].struct.length:  # what is before the gap is known
@@ -71,7 +82,7 @@ def _take(pieces: list[_Piece], taken: list[_Piece], have: dict[int, int]) -> tu
     return count, blocked_by
 
 
-def _missing(struct: Struct, have: Mapping[int, int]) -> int | None:
+def missing(struct: Struct, have: Mapping[int, int]) -> int | None:
     """A client of whom something is missing that this builds on."""
     if struct.clock > have.get(struct.client, 0):
         return struct.client
@@ -81,7 +92,7 @@ def _missing(struct: Struct, have: Mapping[int, int]) -> int | None:
     return None
 
 
-def _written(taken: dict[int, list[_Piece]], deletes: list[DeleteRange], have: Mapping[int, int]) -> bytes:
+def written(taken: dict[int, list[Piece]], deletes: list[DeleteRange], have: Mapping[int, int]) -> bytes:
     out = bytearray()
     write_uint(out, len(taken))
     for client, pieces in taken.items():
@@ -113,8 +124,8 @@ class _Placing(Reader):
 
     __slots__ = ()
 
-    def sections_with_gaps(self) -> dict[int, list[_Piece]]:
-        pieces_of: dict[int, list[_Piece]] = {}
+    def sections_with_gaps(self) -> dict[int, list[Piece]]:
+        pieces_of: dict[int, list[Piece]] = {}
         for _ in range(self.count()):
             client, start, struct_count = self.section()
             clock, pieces = start, pieces_of.setdefault(client, [])
@@ -126,7 +137,7 @@ class _Placing(Reader):
                     continue
                 struct = self.struct(client, clock)
                 clock += struct.length
-                pieces.append(_Piece(struct, self.data[at : self.at]))
+                pieces.append(Piece(struct, self.data[at : self.at]))
             if clock > CLOCK_MAX:
                 raise BadUpdate("limit", f"a clock is over {CLOCK_MAX}")
             self.sections[client] = (start, clock)

@@ -1,4 +1,4 @@
-"""The command line: `syncline serve`, `token`, `db ...`, `doc ...`, `device ...` and `version`.
+"""The command line: `syncline serve`, `token`, `import`, `db ...`, `doc ...`, `device ...` and `version`.
 
 Exit codes: 0 done; 1 a check found damage, or a server could not save everything; 2 it could not be done, and standard
 error has one line that says why.

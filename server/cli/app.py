@@ -16,6 +16,7 @@ from typer.exceptions import Abort, TyperException
 from crdt.ids import DocumentId
 from crdt.protocol.frames import PROTOCOL_VERSION, Access
 from server.cli import db, device, doc
+from server.cli.moving import import_store
 from server.cli.options import takes_settings
 from server.cli.welcome import announce
 from server.config import BadSetting, KeySettings, ServeSettings, StoreSettings, misspelled
@@ -51,6 +52,7 @@ app = typer.Typer(
 app.add_typer(db.app, name="db")
 app.add_typer(doc.app, name="doc")
 app.add_typer(device.app, name="device")
+app.command("import")(import_store)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,12 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from crdt.limits import Limits
 from server.config import StoreSettings
 from server.core.auth import Authority
 from server.core.options import CoreOptions
 from server.core.ports import Storage
-from server.runtime.control import REQUEST_BYTES_MAX, ControlUnavailable, call, control_path
+from server.runtime.control import ControlUnavailable, call, control_path
 from server.runtime.driver import Driver
 from server.runtime.operations import OperationRefused, Operations
 from server.runtime.telemetry import Telemetry
@@ -25,8 +24,6 @@ Perform: TypeAlias = Callable[..., Awaitable[Any]]
 """`await perform(command, **arguments)`, as `Operations.perform`."""
 
 _NOBODY = Authority((), audience="", issuer="")
-_OPTIONS = CoreOptions(limits=Limits(update_bytes=REQUEST_BYTES_MAX))
-"""An operator may import what is too large for a device."""
 
 
 def database_of(settings: StoreSettings) -> Path:
@@ -55,7 +52,7 @@ async def operations_on(settings: StoreSettings) -> AsyncIterator[Perform]:
 @asynccontextmanager
 async def _working_on(storage: Storage, file: Path) -> AsyncIterator[Perform]:
     """A hub without sockets, for imports go the way of every update."""
-    async with Driver.running(storage, _NOBODY, _OPTIONS, Telemetry()) as driver:
+    async with Driver.running(storage, _NOBODY, CoreOptions(), Telemetry()) as driver:
         operations = Operations(storage, driver.import_update, file)
 
         async def perform(command: str, **arguments: Any) -> Any:

@@ -1,0 +1,62 @@
+"""One large update in several, for a document to be taken in where an update has bounds."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+
+from crdt.update.fitting import Piece, missing, pieces_of, written
+from crdt.update.model import DeleteRange
+
+
+def parts(update: bytes, structs_max: int, bytes_max: int) -> Iterator[bytes]:
+    """A whole document's update as several, each of which builds on those before it.
+
+    They have at most so many structs and about so many bytes, or one struct that is longer. What builds on what is not
+    in the update is left out. Raises BadUpdate for bytes that are no update.
+    """
+    sections, deletes = pieces_of(update)
+    have: dict[int, int] = {}
+    begun: dict[int, int] = {}
+    part: list[Piece] = []
+    size = 0
+    for piece in _in_order(sections, have):
+        if len(part) == structs_max or (part and size + len(piece.data) > bytes_max):
+            yield _part(part, deletes, begun, have)
+            part, size, begun = [], 0, dict(have)
+        part.append(piece)
+        size += len(piece.data)
+        have[piece.struct.client] = piece.struct.clock + piece.struct.length
+    if part:
+        yield _part(part, deletes, begun, have)
+
+
+def _in_order(sections: Mapping[int, list[Piece]], have: Mapping[int, int]) -> Iterator[Piece]:
+    """Each after what it builds on, once the caller has noted in `have` that it took those."""
+    queues = {client: deque(pieces) for client, pieces in sections.items()}
+    ready, waiting = deque(queues), dict[int, list[int]]()
+    while ready:
+        client = ready.popleft()
+        queue = queues[client]
+        count = len(queue)
+        while queue:
+            blocked_by = missing(queue[0].struct, have)
+            if blocked_by is not None:
+                waiting.setdefault(blocked_by, []).append(client)
+                break
+            yield queue.popleft()
+        if len(queue) < count:
+            ready.extend(waiting.pop(client, ()))
+
+
+def _part(pieces: list[Piece], deletes: list[DeleteRange], begun: Mapping[int, int], have: Mapping[int, int]) -> bytes:
+    """These structs, with what of them is deleted."""
+    sections: dict[int, list[Piece]] = {}
+    for piece in pieces:
+        sections.setdefault(piece.struct.client, []).append(piece)
+    own = [
+        DeleteRange(client, max(start, begun.get(client, 0)), end)
+        for client, start, end in deletes
+        if client in sections and end > begun.get(client, 0)
+    ]
+    return written(sections, own, have)

@@ -1,0 +1,90 @@
+"""A large document in parts: each is an update as devices send them, and together they are the document."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycrdt import Array, Doc, Map, Text
+
+from crdt.errors import BadUpdate
+from crdt.replica import Replica
+from crdt.update import EMPTY_UPDATE, Layout, StateVector, fitting, parts, reach, read_update
+
+
+def edit(doc: Doc[Any], rng: Random) -> None:
+    text, values, tree = doc.get("t", type=Text), doc.get("v", type=Array), doc.get("m", type=Map)
+    match rng.randrange(6):
+        case 0 | 1:
+            text.insert(rng.randint(0, len(text)), rng.choice(("word ", "a")))
+        case 2 if len(text) > 3:
+            at = rng.randrange(len(text) - 2)
+            del text[at : at + 2]
+        case 3:
+            values.insert(rng.randint(0, len(values)), rng.randrange(100))
+        case 4:
+            tree[rng.choice("abc")] = Map({"in": Text("nested")})
+        case _:
+            tree[rng.choice("abc")] = rng.randrange(100)
+
+
+def written_together(seed: int, edits: int) -> Replica:
+    """Three who write, and hear of each other now and then."""
+    rng = Random(seed)
+    replicas = [Replica(client) for client in (5, 1 << 31, 7)]
+    for _ in range(edits):
+        one, other = rng.sample(replicas, 2)
+        one.edit(lambda doc: edit(doc, rng))
+        if rng.random() < 0.4:
+            other.apply([one.diff(other.state_vector_bytes())])
+    for other in replicas[1:]:
+        replicas[0].apply([other.state()])
+    return replicas[0]
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), edits=st.integers(1, 60), structs_max=st.integers(1, 9))
+def test_parts_are_taken_one_by_one_and_make_the_whole(seed: int, edits: int, structs_max: int) -> None:
+    whole = written_together(seed, edits)
+    layout, known, made = Layout(), dict[int, int](), Replica()
+    for part in parts(whole.state(), structs_max, 1 << 20):
+        update = read_update(part, bounded=True)
+        assert 0 < len(update.structs) <= structs_max
+        assert update.missing(known) is None
+        layout.admit(update, known)
+        update.advance(known)
+        made.apply((part,))
+    assert made.state_vector() == whole.state_vector() == known
+    assert made.values() == whole.values()
+    assert not made.apply_if_new(whole.state()), "all that is deleted came too"
+
+
+def test_parts_are_about_as_long_as_they_may_be() -> None:
+    author = Replica(7)
+    for word in ("a" * 100, "b" * 100, "c" * 1000, "d" * 100):
+        author.edit(lambda doc, word=word: doc.get("v", type=Array).append(word))  # type: ignore[misc]
+        author.edit(lambda doc: doc.get("t", type=Text).insert(0, "-"))
+    lengths = [len(part) for part in parts(author.state(), 100, 250)]
+    assert [length // 1000 for length in lengths] == [0, 1, 0]
+
+
+def test_nothing_has_no_parts_and_a_small_document_is_one() -> None:
+    assert list(parts(EMPTY_UPDATE, 10, 1000)) == []
+    state = written_together(1, 5).state()
+    (whole,) = parts(state, 1000, 1 << 20)
+    assert Replica.load([whole]).values() == Replica.load([state]).values()
+
+
+def test_what_is_no_update_has_no_parts() -> None:
+    with pytest.raises(BadUpdate):
+        list(parts(b"\x01\x01\x01", 10, 1000))
+
+
+def test_an_update_reaches_as_far_as_its_structs_do() -> None:
+    state = written_together(2, 30).state()
+    assert reach(state) == Replica.load([state]).state_vector()
+    known: StateVector = {}
+    assert reach(fitting(state, known)) == reach(state)
