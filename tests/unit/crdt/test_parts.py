@@ -88,3 +88,16 @@ def test_an_update_reaches_as_far_as_its_structs_do() -> None:
     assert reach(state) == Replica.load([state]).state_vector()
     known: StateVector = {}
     assert reach(fitting(state, known)) == reach(state)
+
+
+def test_what_is_deleted_but_kept_is_deleted_with_the_part_that_brings_it() -> None:
+    keeper: Doc[Any] = Doc(client_id=7, skip_gc=True)
+    body = keeper.get("t", type=Text)
+    for at in range(6):
+        body.insert(0, f"{at} ")
+    del body[3:9]
+    state = keeper.get_update()
+    assert b"3 " in state
+    found = list(parts(state, 2, 1 << 20))
+    assert Replica.load(found).values() == {"t": str(body)}
+    assert [bool(read_update(part).deletes) for part in found].count(True) > 1
