@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import logging
+import os
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -16,6 +19,7 @@ import pytest
 
 from crdt.ids import DeviceId, DocumentId
 from crdt.limits import Limits
+from crdt.protocol.codes import Code
 from crdt.replica import Replica, values_of
 from crdt.update import EMPTY_UPDATE
 from server.core import events
@@ -25,6 +29,8 @@ from server.core.ports import StorageError
 from server.core.rates import Rates
 from server.runtime import visits
 from server.runtime.api import answers, batch, routes
+from server.runtime.api.description import DESCRIPTION
+from server.runtime.api.problems import STATUS
 from tests.integration.openapi import checked
 from tests.integration.server_peers import WITHIN_S, new_device, put, text_updates, write
 from tests.server_fixture import RunningServer, make_token, running_server
@@ -416,3 +422,46 @@ async def test_the_description_is_there_for_everybody(tmp_path: Path) -> None:
         assert answer.json()["openapi"] == "3.1.0"
         assert (await client.get("/v1/docs")).status_code == 404
         assert (await client.delete("/v1/docs/main")).status_code == 405
+
+
+# --- docs/HTTP.md
+
+
+async def test_the_documents_commands_run(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "HTTP.md").read_text()
+    read, versions, push, several = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "update.bin").write_bytes(text_updates(7, ["the text of a note"])[0])
+    async with running_server(tmp_path) as server:
+        host, port = server.address
+        environment = {"PATH": os.environ["PATH"], "SERVER": f"http://{host}:{port}"}
+        environment["TOKEN"] = make_token("bob", "backend")
+
+        async def shell(commands: str) -> str:
+            process = await asyncio.create_subprocess_exec(
+                "bash", "-euc", commands, cwd=tmp_path, env=environment, stdout=asyncio.subprocess.PIPE
+            )
+            told, _ = await asyncio.wait_for(process.communicate(), WITHIN_S)
+            assert process.returncode == 0, commands
+            return told.decode()
+
+        assert json.loads(await shell(push))["seq"] == 1
+        assert await shell(read) == '{"body":"the text of a note"}' * 2
+        assert values_of((tmp_path / "notes.bin").read_bytes()) == {"body": "the text of a note"}
+        assert await shell(versions) == "304\n"
+        assert [one["status"] for one in json.loads(await shell(several))["docs"]] == [200, 403]
+
+
+def test_every_code_and_status_is_in_the_table() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "HTTP.md").read_text()
+    table = dict(re.findall(r"^\| (\d{3}) \| (.*?) \|", text, re.MULTILINE))
+    for code, status in STATUS.items():
+        if code not in (Code.AUTH_TIMEOUT, Code.OP_GAP):  # a request says HELLO at once, and is told of no ops
+            assert f"`{code}`" in table[str(int(status))], code
+    described = {
+        status
+        for path in DESCRIPTION["paths"].values()
+        for one in path.values()
+        if isinstance(one, dict)
+        for status in one.get("responses", ())
+    }
+    assert described - {"200", "304"} == set(table)
