@@ -25,7 +25,7 @@ from client_sim.core.presence import Presence
 from client_sim.core.reasons import STORE_FAILED, UNREADABLE
 from client_sim.core.roots import Roots
 from client_sim.core.sending import Sender
-from client_sim.core.status import PHASES, Phase, State, Status, move, standing
+from client_sim.core.status import AWAITING, PHASES, Phase, State, Status, move, standing
 from crdt.chain import OpState
 from crdt.errors import BadUpdate, ReplicaBroken
 from crdt.protocol import frames
@@ -106,6 +106,10 @@ class Document:
             return Status(State.BLOCKED, STORE_FAILED)
         blocked = self._blocked if self.phase is Phase.BLOCKED or pending else None
         return standing(self.phase, held or blocked, is_pending=bool(pending))
+
+    @property
+    def awaits_answer(self) -> bool:
+        return self.phase in AWAITING or (self.phase is Phase.LIVE and self._holder.awaits_ack)
 
     # --- what the app does
 

@@ -12,7 +12,7 @@ from client_sim.core.context import Context
 from client_sim.core.document import Document
 from client_sim.core.pending import Pending
 from client_sim.core.prefetch import Prefetch
-from client_sim.core.status import Phase, State
+from client_sim.core.status import AWAITING, Phase, State
 from crdt.ids import DocumentId
 
 
@@ -126,7 +126,11 @@ class Documents:
         return min(times, default=None)
 
     def is_receiving(self) -> bool:
-        return any(document.phase in (Phase.OPENING, Phase.RECEIVING, Phase.RESYNCING) for document in self)
+        return any(document.phase in AWAITING for document in self)
+
+    def await_answers(self) -> bool:
+        """The server has something to say to one of them, if it lives."""
+        return any(document.awaits_answer for document in self.all())
 
     def next_retry(self) -> float | None:
         return min((document.retry_at for document in self.all() if document.retry_at is not None), default=None)

@@ -27,6 +27,11 @@ class Holder:
             self.window.loaded(self._copy)
         return self._copy
 
+    @property
+    def awaits_ack(self) -> bool:
+        """Something of it is on its way to the server."""
+        return self._copy is not None and self.window.awaits_ack(self._copy)
+
     def drop(self) -> None:
         """What the store has counts."""
         self._copy = None

@@ -13,7 +13,7 @@ new connection would stall with them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 START_S = 45.0
 FLOOR_S = 20.0
@@ -50,7 +50,7 @@ class _Lesson:
     interval_s: float = START_S
     answered_s: float = 0.0
     fatal_s: float = CEILING_S / SAFE_FRACTION
-    answer_s: float = ANSWER_S
+    answer_s: float = field(default_factory=lambda: ANSWER_S)
     answers: int = 0
     doubts_after: int = PINGS_TO_DOUBT
 

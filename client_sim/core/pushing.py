@@ -51,6 +51,9 @@ class Window:
         """What an earlier connection sent may be acknowledged before it was sent again on this one."""
         self._sent_op = max(self._sent_op, copy.progress.acked.op)
 
+    def awaits_ack(self, copy: LocalCopy) -> bool:
+        return self._in_flight(copy) > 0
+
     def is_open(self, copy: LocalCopy) -> bool:
         """True if an edit made now would be framed at once."""
         in_flight = self._in_flight(copy)

@@ -48,5 +48,6 @@ class Radio:
             pacing.traffic(now)
         if is_up and self._context.errand is None and self._reporter.is_due(now):
             self._context.report(self._reporter.report(self._documents.backlog(now), now))
-        if asked := self._context.take_asked():
+        asked = self._context.take_asked()
+        if asked or self._documents.await_answers():  # which nothing else that was heard meanwhile answers
             self.keepalive.asked(asked, now)

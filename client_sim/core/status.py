@@ -85,6 +85,9 @@ LINKS: dict[Link, tuple[Link, ...]] = {
     Link.STOPPED: (Link.FETCHING, Link.CONNECTING, Link.IDLE),
 }
 
+AWAITING = (Phase.OPENING, Phase.RECEIVING, Phase.RESYNCING)
+"""The server has an OPENED to send, or the rest of an answer."""
+
 _ANSWERED = (Phase.LIVE, Phase.RECEIVING, Phase.RESYNCING, Phase.CLOSED, Phase.BLOCKED)
 
 PHASES: dict[Phase, tuple[Phase, ...]] = {

@@ -13,6 +13,7 @@ from random import Random
 import pytest
 
 from client_sim.core import device as device_core
+from client_sim.core import keepalive
 from client_sim.live import AsyncDevice, AsyncDocument, Problem, Roots
 from client_sim.live import connection as device_connection
 from tests.crash.proxy import KINDS, FaultProxy, Frames, fault_proxy, troubles
@@ -42,6 +43,9 @@ def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_connection, "OPEN_S", OPEN_S)
     monkeypatch.setattr(device_connection, "CLOSE_S", OPEN_S)
     monkeypatch.setattr(device_core, "GREETING_S", OPEN_S)
+    monkeypatch.setattr(keepalive, "PROBE_S", HEARTBEAT_S)
+    monkeypatch.setattr(keepalive, "ANSWER_S", OPEN_S)
+    monkeypatch.setattr(keepalive, "ANSWER_S_MAX", 2 * OPEN_S)
 
 
 class Editor:

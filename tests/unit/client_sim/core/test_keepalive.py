@@ -150,6 +150,24 @@ def test_a_half_open_connection_is_noticed_soon_after_an_edit() -> None:
     assert rig.device.link is Link.WAITING
 
 
+def test_what_others_say_is_no_answer_to_an_edit() -> None:
+    """The connection dies behind another's edit, while the edit of this device is on its way."""
+    server = FakeServer()
+    rig = Rig(server).start()
+    rig.type("a")
+    rig.up.clear()
+    rig.now = 5.0
+    Rig(server, "laptop", seed=2).start().type("b").settle()
+    rig.settle()
+    assert (sorted(rig.text), rig.status.state) == (["a", "b"], State.SYNCING)
+    rig.wait()
+    assert isinstance(rig.sent[-1], Ping)
+    rig.up.clear()
+    rig.wait()
+    assert rig.now <= 5.0 + PROBE_S + ANSWER_S + 1
+    assert rig.device.link is Link.WAITING
+
+
 def test_a_slow_uplink_is_not_taken_for_dead() -> None:
     rig = Rig(FakeServer()).start().type(Random(1).randbytes(200_000).hex())
     sent = rig.device.counters.bytes_up
