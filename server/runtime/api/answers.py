@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -32,8 +33,9 @@ class Answers:
         self._unsent_bytes += len(body)
         return _Answer(self, body, media_type, headers)
 
-    def sent(self, body: bytes) -> None:
-        self._unsent_bytes -= len(body)
+    def sent(self, size: int) -> None:
+        """An answer of so many bytes is out, or given up."""
+        self._unsent_bytes -= size
 
 
 class _Answer(Response):
@@ -42,14 +44,16 @@ class _Answer(Response):
         self._answers = answers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Half of an answer ends the connection."""
         try:
             async with asyncio.timeout(SENDING_S):
                 await self._send(send)
+        except TimeoutError:
+            structlog.get_logger("syncline").info("answer_given_up", bytes=len(self.body))
         finally:
-            self._answers.sent(bytes(self.body))
+            self._answers.sent(len(self.body))
 
     async def _send(self, send: Send) -> None:
-        """Raises TimeoutError, which ends the connection: half of the answer is out."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         body = memoryview(self.body)
         for at in range(0, len(body), SLICE_BYTES):
