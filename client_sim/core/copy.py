@@ -60,6 +60,10 @@ class LocalCopy:
         self._state_bytes = len(stored.state or b"")
         self._cached = len(stored.updates)
         self._cached_bytes = sum(map(len, stored.updates))
+        self.partial_id = stored.partial.payload_id if stored.partial else None
+        """Of an answer that comes in chunks and is not complete: which payload; None if there is none."""
+        self.partial = bytearray(stored.partial.data if stored.partial else b"")
+        """What is here of it."""
         self.replica = _load_replica(name, stored, client_id)
         self._check_numbers()
 
@@ -277,6 +281,23 @@ class LocalCopy:
     def _advance(self, **changes: Any) -> None:
         self.progress = replace(self.progress, **changes)
         self._store.save_progress(self._name, self.progress)
+
+    # --- an answer in chunks
+
+    def keep_chunk(self, payload_id: bytes, offset: int, data: bytes) -> None:
+        """Keep the slice at `offset`, where what is kept of that payload ends; or the first one, of it alone."""
+        if offset == 0:
+            self.drop_partial()
+            self.partial_id = payload_id
+        assert (self.partial_id, len(self.partial)) == (payload_id, offset)
+        self.partial += data
+        self._store.append_chunk(self._name, payload_id, offset, data)
+
+    def drop_partial(self) -> None:
+        if self.partial_id is not None:
+            self._store.drop_chunks(self._name)
+            self.partial_id = None
+            self.partial.clear()
 
     # --- the cache
 

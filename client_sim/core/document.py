@@ -53,7 +53,7 @@ class Document:
         self._holder = Holder(context, name)
         self._exchange = Exchange.CATCH_UP
         self._refused_position = 0
-        self._download: Download | None = None
+        self._download = Download(self._holder)
         self._sender = Sender(context, self._holder)
         self._ages = Ages()
         self._blocked: str | None = None
@@ -161,7 +161,7 @@ class Document:
             return Open(self.ref, self.name, None, EMPTY_STATE_VECTOR)
         cursor = self.copy.cursor
         state_vector = self.copy.replica.state_vector_bytes() if cursor is None else None
-        return Open(self.ref, self.name, cursor, state_vector, self._download.resume if self._download else None)
+        return Open(self.ref, self.name, cursor, state_vector, self._download.resume)
 
     def disconnected(self) -> None:
         """Handles, refs and what peers said end with the connection; a download goes on in the next one."""
@@ -182,7 +182,6 @@ class Document:
     def lose_numbers(self) -> None:
         """The device has another name, under which the store has made no op yet: what it has now counts."""
         self._holder.drop()
-        self._download = None
 
     # --- catching up
 
@@ -195,29 +194,27 @@ class Document:
         judge(self.copy, opened)  # a fork shows before anything more is asked for
         self.handle, self.ref, self.access = opened.handle, None, opened.access
         if opened.mode is Mode.NEED_SV:
+            self._download.drop()
             self._resync(cursor=opened.cursor.epoch == self.copy.progress.epoch)
         elif opened.more:
-            self._download = Download.going_on(self._download, opened)
+            self._download.announced(opened)
             self._move(Phase.RECEIVING)
         else:
-            self._download = None
             self._settle(opened, opened.updates, now)
 
     def on_chunk(self, chunk: frames.Chunk, now: float) -> None:
         if self.phase is not Phase.RECEIVING:
             return
-        assert self._download is not None
         if not self._download.add(chunk):
-            self._download = None
             self._resync()
         elif self._download.is_complete(chunk.total):
-            done, self._download = self._download, None
-            self._settle(done.opened, done.updates(), now)
+            self._settle(*self._download.finished(), now)
 
     def _settle(self, opened: Opened, updates: tuple[bytes, ...], now: float) -> None:
         """Take in a catch-up whose updates are all there."""
         verdict = judge(self.copy, opened)
         if verdict is Verdict.WENT_BACK and opened.state_vector is None and self._exchange is not Exchange.REBUILD:
+            self._download.drop()
             self._resync(cursor=False)
         else:
             try:
@@ -259,11 +256,13 @@ class Document:
                 push = self.access is Access.WRITE or bool(copy.outbox)
                 copy.heal(OpState(opened.acked_op, opened.chain), opened.state_vector, client_id(), push=push)
             copy.reach(opened.cursor)
+            copy.drop_partial()
         self._context.counters.heals += healing
         self._count_acked(acked, opened.acked_op)
 
     def _misfit(self, exc: Exception) -> None:
         """What came does not fit what is here: ask for everything, once."""
+        self._download.drop()
         if self._exchange is Exchange.CATCH_UP:
             self._exchange = Exchange.FULL
             self._resync()
@@ -319,8 +318,7 @@ class Document:
         with self._holder.changing() as copy:
             if ack.op > copy.progress.acked.op:
                 acked = copy.acknowledge(OpState(ack.op, ack.chain))
-                if self._download is not None:
-                    self._download.acknowledged(ack)
+                self._download.acknowledged(ack)
             if moves:
                 copy.reach(self._live_cursor._replace(seq=ack.seq))
         self._holder.window.acknowledged(copy)

@@ -63,6 +63,13 @@ class OutboxEntry:
     heal: bool = False
 
 
+class Partial(NamedTuple):
+    """The beginning of an answer that comes in chunks: of which payload, and its bytes as they travel."""
+
+    payload_id: bytes
+    data: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class StoredDocument:
     """All that the store has of one document: `state` and then `updates`, in order, make the replica."""
@@ -71,6 +78,7 @@ class StoredDocument:
     state: bytes | None = None
     updates: tuple[bytes, ...] = ()
     outbox: tuple[OutboxEntry, ...] = ()
+    partial: Partial | None = None
 
 
 class Keeping(NamedTuple):
@@ -85,7 +93,7 @@ class Keeping(NamedTuple):
 
 
 class Holding(NamedTuple):
-    """What a store has of one document. `cache_bytes` are of state and log.
+    """What a store has of one document. `cache_bytes` are of state, log and what is on its way.
 
     `is_only_copy`: it has an outbox, something aside, or waits for the app: no server could give it back.
     """
@@ -136,7 +144,7 @@ class DeviceStore(Protocol):
     def change_identity(self, identity: Identity) -> None:
         """Be another device, which has made no op yet: nothing is acknowledged, and no entry has a number.
 
-        Epochs, cursors, and the entries with their places and bytes stay as they are.
+        Epochs, cursors, and the entries with their places and bytes stay as they are. Chunks were meant for the other.
         """
         ...
 
@@ -164,6 +172,14 @@ class DeviceStore(Protocol):
 
     def drop_outbox(self, document: str, first: int, last: int) -> None:
         """Forget the entries at positions `first` to `last`."""
+        ...
+
+    def append_chunk(self, document: str, payload_id: bytes, offset: int, data: bytes) -> None:
+        """Keep the next bytes of an answer, whose beginning up to `offset` is kept already."""
+        ...
+
+    def drop_chunks(self, document: str) -> None:
+        """Forget the answer whose beginning was kept."""
         ...
 
     def put_aside(self, document: str, updates: Sequence[bytes]) -> None:

@@ -12,6 +12,7 @@ from client_sim.core.ports import (
     Identity,
     Keeping,
     OutboxEntry,
+    Partial,
     Progress,
     Salvage,
     StoreDamaged,
@@ -113,6 +114,16 @@ class MemoryStore:
         kept = tuple(entry for entry in stored.outbox if not first <= entry.position <= last)
         self._save(document, replace(stored, outbox=kept))
 
+    def append_chunk(self, document: str, payload_id: bytes, offset: int, data: bytes) -> None:
+        stored = self.load(document)
+        kept = stored.partial.data if stored.partial else b""
+        assert len(kept) == offset
+        self._save(document, replace(stored, partial=Partial(payload_id, kept + data)))
+
+    def drop_chunks(self, document: str) -> None:
+        if (stored := self.load(document)).partial is not None:
+            self._save(document, replace(stored, partial=None))
+
     def put_aside(self, document: str, updates: Sequence[bytes]) -> None:
         aside = self._contents.aside
         if updates:
@@ -135,7 +146,8 @@ class MemoryStore:
 
     def _holding(self, document: str, keeping: Keeping) -> Holding:
         stored = self.load(document)
-        cache_bytes = len(stored.state or b"") + sum(map(len, stored.updates))
+        chunks = stored.partial.data if stored.partial else b""
+        cache_bytes = sum(map(len, (stored.state or b"", *stored.updates, chunks)))
         is_only_copy = bool(stored.outbox or document in self._contents.aside or stored.progress.held is not None)
         return Holding(document, keeping, cache_bytes, is_only_copy)
 
@@ -195,4 +207,4 @@ def _without(values: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _without_numbers(stored: StoredDocument) -> StoredDocument:
     outbox = tuple(replace(entry, number=None) for entry in stored.outbox)
-    return replace(stored, progress=replace(stored.progress, acked=OPS_START), outbox=outbox)
+    return replace(stored, progress=replace(stored.progress, acked=OPS_START), outbox=outbox, partial=None)

@@ -5,11 +5,12 @@ Those that can not do without their document's real name have it, should all els
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgpack
 
-from client_sim.core.ports import Identity, Keeping, OutboxEntry, Progress
+from client_sim.core.ports import Identity, Keeping, OutboxEntry, Partial, Progress, StoreDamaged
 from crdt.chain import OpState
 
 
@@ -37,6 +38,22 @@ def of_entry(document: str, entry: OutboxEntry) -> bytes:
 def entry(position: int, record: bytes) -> tuple[str, OutboxEntry]:
     document, update, op, chain, heal = _unpacked(record)
     return document, OutboxEntry(position, update, None if op is None else OpState(op, chain), heal)
+
+
+def of_chunk(payload_id: bytes, data: bytes) -> bytes:
+    return _packed(payload_id, data)
+
+
+def partial(chunks: Iterable[tuple[int, bytes]]) -> Partial | None:
+    """What chunks make, in the order of their offsets. Raises StoreDamaged if they do not follow one another."""
+    payload_id, data = None, bytearray()
+    for offset, record in chunks:
+        its_id, its_data = _unpacked(record)
+        if offset != len(data) or payload_id not in (None, its_id):
+            raise StoreDamaged("the chunks of an answer are not what was kept")
+        payload_id = its_id
+        data += its_data
+    return None if payload_id is None else Partial(payload_id, bytes(data))
 
 
 def of_aside(document: str, update: bytes) -> bytes:

@@ -25,6 +25,8 @@ class Table(StrEnum):
     """Where each stands with its server."""
     STATES = "states"
     UPDATES = "updates"
+    CHUNKS = "chunks"
+    """The beginning of an answer that is on its way, by offset."""
     OUTBOX = "outbox"
     ASIDE = "aside"
     KEEPINGS = "keepings"

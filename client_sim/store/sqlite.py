@@ -29,7 +29,7 @@ from client_sim.store.wreck import read_remains
 from crdt.chain import OPS_START
 
 _NOW_UNREADABLE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_CACHE = (Table.STATES, Table.UPDATES)
+_CACHE = (Table.STATES, Table.UPDATES, Table.CHUNKS)
 
 
 class SqliteStore:
@@ -122,6 +122,7 @@ class SqliteStore:
             stored = self.load(document)
             self.save_progress(document, replace(stored.progress, acked=OPS_START))
             self.save_outbox(document, [replace(entry, number=None) for entry in stored.outbox])
+            self.drop_chunks(document)
 
     def documents(self) -> list[str]:
         return sorted(self._progresses())
@@ -140,6 +141,7 @@ class SqliteStore:
                 self._rows.one(Table.STATES, document),
                 tuple(update for _, update in self._rows.of(Table.UPDATES, document)),
                 tuple(records.entry(at, record)[1] for at, record in self._rows.of(Table.OUTBOX, document)),
+                records.partial(self._rows.of(Table.CHUNKS, document)),
             )
 
     def save_progress(self, document: str, progress: Progress) -> None:
@@ -165,6 +167,15 @@ class SqliteStore:
     def drop_outbox(self, document: str, first: int, last: int) -> None:
         with self._writing():
             self._rows.drop(Table.OUTBOX, document, first, last)
+
+    def append_chunk(self, document: str, payload_id: bytes, offset: int, data: bytes) -> None:
+        with self._writing():
+            self._begin(document)
+            self._rows.put(Table.CHUNKS, document, [(offset, records.of_chunk(payload_id, data))])
+
+    def drop_chunks(self, document: str) -> None:
+        with self._writing():
+            self._rows.drop(Table.CHUNKS, document)
 
     def put_aside(self, document: str, updates: Sequence[bytes]) -> None:
         with self._writing():

@@ -7,7 +7,7 @@ import pytest
 from client_sim.core.effects import Problem
 from client_sim.core.status import Phase, State
 from crdt.protocol import codec
-from crdt.protocol.frames import Ack, Cursor, Delta, DeviceFrame, Hello, Mode, Opened, Push, Resync
+from crdt.protocol.frames import Ack, Cursor, Delta, DeviceFrame, Hello, Mode, Opened, Push, Resume, Resync
 from crdt.replica import Replica
 from crdt.update import EMPTY_STATE_VECTOR
 from tests.unit.client_sim.fake_server import FakeServer, Session
@@ -212,6 +212,49 @@ def test_a_cut_download_goes_on_where_it_was() -> None:
     resume = hello_of(rig).opens[0].resume
     assert resume is not None
     assert resume.offset == 80
+    assert (rig.text, rig.status.state) == (text, State.CURRENT)
+
+
+@pytest.mark.parametrize("chunks", range(1, 8))
+def test_of_a_download_the_rest_alone_comes_after_the_process_was_killed(chunks: int) -> None:
+    server = FakeServer()
+    text = long_document(server)
+    server.chunk_bytes = 10
+    whole = Rig(server, "tablet").start().device.counters.bytes_down
+    rig = Rig(server).begin()
+    rig.deliver_up()
+    for _ in range(2 + chunks):  # WELCOME, OPENED, some chunks
+        rig.deliver_down()
+    rig.kill().start()
+    assert hello_of(rig).opens[0].resume == Resume(next(reversed(server.payloads)), chunks * 10)
+    assert (rig.text, rig.status.state) == (text, State.CURRENT)
+    assert rig.device.counters.bytes_down <= whole - chunks * 10
+    assert rig.store.load("main").partial is None
+
+
+def test_what_was_typed_between_two_processes_does_not_hinder_a_download() -> None:
+    server = FakeServer()
+    text = long_document(server)
+    rig = Rig(server).begin()
+    rig.deliver_up()
+    for _ in range(4):
+        rig.deliver_down()
+    rig.kill().type("mine").start()
+    assert rig.pending_is_none_and_text_has(text, "mine")
+    assert rig.status.state is State.CURRENT
+
+
+def test_of_a_download_whose_last_chunk_was_not_synced_that_chunk_comes_again() -> None:
+    server = FakeServer()
+    text = long_document(server)
+    rig = Rig(server).begin()
+    rig.deliver_up()
+    for _ in range(4):
+        rig.deliver_down()
+    rig.kill(without_last_transaction=True).start()
+    resume = hello_of(rig).opens[0].resume
+    assert resume is not None
+    assert resume.offset == 40
     assert (rig.text, rig.status.state) == (text, State.CURRENT)
 
 

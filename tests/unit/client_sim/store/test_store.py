@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 from pycrdt import Doc, Text
 
-from client_sim.core.ports import DeviceStore, Holding, Identity, Keeping, OutboxEntry, Progress, StoredDocument
+from client_sim.core.ports import (
+    DeviceStore,
+    Holding,
+    Identity,
+    Keeping,
+    OutboxEntry,
+    Partial,
+    Progress,
+    StoredDocument,
+)
 from client_sim.store import MemoryStore, SqliteStore
 from crdt.chain import OPS_START, OpState
 from crdt.replica import Replica
@@ -107,6 +116,38 @@ def test_an_entry_gets_its_number_in_place(home: Home) -> None:
     write(store, lambda: store.save_outbox("main", [FIRST, SECOND]))
     write(store, lambda: store.save_outbox("main", [numbered]))
     assert home.again().load("main").outbox == (numbered, SECOND)
+
+
+def test_the_beginning_of_an_answer_is_kept_until_it_is_dropped(home: Home) -> None:
+    store = home.store
+    write(store, lambda: store.append_chunk("main", b"payload", 0, b"abc"))
+    write(store, lambda: store.append_chunk("main", b"payload", 3, b"de"))
+    write(store, lambda: store.append_chunk("other", b"another", 0, b"o"))
+    store = home.again()
+    assert store.load("main") == StoredDocument(partial=Partial(b"payload", b"abcde"))
+    assert holding(store, "main").cache_bytes >= 5
+    write(store, lambda: store.drop_chunks("main"))
+    store = home.again()
+    assert store.load("main") == StoredDocument()
+    assert store.load("other").partial == Partial(b"another", b"o")
+
+
+def test_the_beginning_of_an_answer_goes_with_the_document_and_with_the_name_it_was_for(home: Home) -> None:
+    store = home.store
+    for name in ("evicted", "kept"):
+        write(store, lambda name=name: store.append_chunk(name, b"payload", 0, b"abc"))  # type: ignore[misc]
+    write(store, lambda: store.evict("evicted"))
+    assert holding(store, "kept").cache_bytes
+    assert [found.document for found in store.holdings()] == ["kept"]
+    write(store, lambda: store.change_identity(Identity("phone-2", "alice")))
+    assert home.again().load("kept").partial is None
+
+
+def test_a_rebuilt_store_asks_for_the_whole_answer_again(home: Home) -> None:
+    store = home.store
+    write(store, lambda: store.append_chunk("main", b"payload", 0, b"abc"))
+    store.rebuild("somebody said so")
+    assert home.again().load("main").partial is None
 
 
 def test_outbox_entries_are_dropped_by_position(home: Home) -> None:
