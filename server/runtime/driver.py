@@ -91,7 +91,7 @@ class Driver:
         """Yjs documents, each a session as well."""
         self.visits = Visits(self.feed, lambda: next(self._session_ids))
         """HTTP requests, each one too."""
-        self.api = Api(self.visits, worker, options.limits)
+        self.api = Api(self.visits, worker, options.limits, telemetry.answered)
         self._imports: dict[int, asyncio.Future[int]] = {}
         self._import_ids = count(1)
         self._loads = asyncio.Semaphore(LOADS_MAX)

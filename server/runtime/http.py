@@ -16,8 +16,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from server.runtime.api.problems import Problem
-from server.runtime.api.routes import Api, problem_response
+from server.runtime.api.routes import Api
 from server.runtime.transport import Shared
 from server.runtime.wire import SECURITY_HEADERS
 
@@ -39,7 +38,7 @@ def probes(registry: CollectorRegistry, is_ready: Callable[[], bool], api: Api |
 
     routes = [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
     routes += api.routes() if api is not None else []
-    return Starlette(routes=routes, exception_handlers={Problem: problem_response})
+    return Starlette(routes=routes)
 
 
 class Hardened:

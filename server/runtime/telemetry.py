@@ -116,6 +116,9 @@ class Telemetry:
         self._hellos = Gauge("syncline_hellos_waiting", "HELLOs not looked at yet.", registry=self.registry)
         self._overloaded = Gauge("syncline_overloaded", "Nobody new is let in.", registry=self.registry)
         self._memory = Gauge("syncline_memory_bytes", "Of the process.", registry=self.registry)
+        self._answers = Counter(
+            "syncline_http_answers", "To requests for documents.", ["status"], registry=self.registry
+        )
         self._lag = Histogram(
             "syncline_loop_lag_seconds",
             "How late the loop is.",
@@ -144,6 +147,10 @@ class Telemetry:
         """How late the loop was, and what the process takes."""
         self._lag.observe(lag_s)
         self._memory.set(memory_bytes)
+
+    def answered(self, status: int) -> None:
+        """An HTTP request for documents was answered."""
+        self._answers.labels(str(status)).inc()
 
     def compacted(self, snapshot_bytes: int) -> None:
         self._snapshots.observe(snapshot_bytes)

@@ -62,7 +62,10 @@ async def test_all_ways_in_and_a_kill_between_them(tmp_path: Path) -> None:
     port, token = free_port(), make_token("alice", "web")
     (update,) = text_updates(7, ["by a backend. "])
     async with httpx.AsyncClient(
-        base_url=f"http://127.0.0.1:{port}", trust_env=False, headers={"Authorization": f"Bearer {token}"}
+        base_url=f"http://127.0.0.1:{port}",
+        trust_env=False,
+        timeout=WITHIN_S,
+        headers={"Authorization": f"Bearer {token}"},
     ) as client:
         async with running(tmp_path, port) as app, new_device(f"ws://127.0.0.1:{port}/live/v1/sync") as phone:
             first = (await post(client, update)).json()

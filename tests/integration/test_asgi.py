@@ -66,7 +66,11 @@ async def test_native_and_yjs_sockets_and_http_share_documents_under_a_path(tmp_
         async with (
             y_peer(at, f"?token={make_token('alice', 'web')}") as peer,
             httpx.AsyncClient(
-                base_url=f"http://{at}", headers=headers, trust_env=False, event_hooks={"response": [checked]}
+                base_url=f"http://{at}",
+                headers=headers,
+                trust_env=False,
+                timeout=WITHIN_S,
+                event_hooks={"response": [checked]},
             ) as client,
         ):
             await peer.sync()

@@ -49,7 +49,11 @@ async def backend(
     host, port = server.address
     auth = {"Authorization": f"Bearer {token or make_token('alice', 'backend')}"} if headers is None else headers
     async with httpx.AsyncClient(
-        base_url=f"http://{host}:{port}", headers=auth, trust_env=False, event_hooks={"response": [checked]}
+        base_url=f"http://{host}:{port}",
+        headers=auth,
+        trust_env=False,
+        timeout=WITHIN_S,
+        event_hooks={"response": [checked]},
     ) as client:
         yield client
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
 from typing import Final, TypeAlias
 
@@ -43,17 +43,19 @@ Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 class Api:
     """The endpoints, on the visits of one driver."""
 
-    def __init__(self, visits: Visits, worker: Worker, limits: Limits) -> None:
+    def __init__(self, visits: Visits, worker: Worker, limits: Limits, count: Callable[[int], None]) -> None:
+        """`count` is told the status of each answer."""
         self._visits = visits
+        self._count = count
         self._limits = limits
         self._documents = Documents(Values(worker))
         self._answers = Answers()
 
     def routes(self) -> list[Route]:
-        get, push = _bounded(self.get), _bounded(self.push)
+        get, push = self._bounded(self.get), self._bounded(self.push)
         return [
             Route("/v1/openapi.json", describe),
-            Route("/v1/docs:batch", _bounded(self.batch), methods=["POST"]),
+            Route("/v1/docs:batch", self._bounded(self.batch), methods=["POST"]),
             Route("/v1/docs/{name}/updates", push, methods=["POST"]),
             Route("/v1/docs/{owner}/{name}/updates", push, methods=["POST"]),
             Route("/v1/docs/{name}", get, methods=["GET"]),
@@ -96,39 +98,34 @@ class Api:
             body = await Asked(self._documents, visit).answers(asked)
         return self._answers.answer(body, JSON, {"Cache-Control": "no-store"})
 
-    @asynccontextmanager
-    async def _visit(self, request: Request) -> AsyncIterator[Visit]:
-        async with self._visits.visit(_token(request), "http") as visit:
-            yield visit
+    def _visit(self, request: Request) -> AbstractAsyncContextManager[Visit]:
+        return self._visits.visit(_token(request), "http")
+
+    def _bounded(self, endpoint: Endpoint) -> Endpoint:
+        """The endpoint, within `REQUEST_S`, and with an answer for whatever it raises of a request's own fault."""
+
+        async def bounded(request: Request) -> Response:
+            try:
+                async with asyncio.timeout(REQUEST_S):
+                    answer = await endpoint(request)
+            except TimeoutError:
+                answer = problem_of(refused(Code.OVERLOADED, "there was no answer in time").error).response()
+            except Refused as exc:
+                answer = problem_of(exc.error).response()
+            except Problem as exc:
+                answer = exc.response()
+            except ClientDisconnect:
+                answer = Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody gets it
+            self._count(answer.status_code)
+            return answer
+
+        return bounded
 
 
 async def describe(request: Request) -> Response:
     """The OpenAPI description, as seen from where the app is mounted."""
     servers = [{"url": request.scope.get("root_path", "") or "/"}]
     return JSONResponse(DESCRIPTION | {"servers": servers}, headers={"Cache-Control": "no-cache"})
-
-
-async def problem_response(request: Request, exc: Exception) -> Response:
-    """What the endpoints raise, told."""
-    assert isinstance(exc, Problem)
-    return exc.response()
-
-
-def _bounded(endpoint: Endpoint) -> Endpoint:
-    """The endpoint, within `REQUEST_S`; what it raises of a request's own fault is a Problem."""
-
-    async def bounded(request: Request) -> Response:
-        try:
-            async with asyncio.timeout(REQUEST_S):
-                return await endpoint(request)
-        except TimeoutError as exc:
-            raise problem_of(refused(Code.OVERLOADED, "there was no answer in time").error) from exc
-        except Refused as exc:
-            raise problem_of(exc.error) from exc
-        except ClientDisconnect:
-            return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody gets it
-
-    return bounded
 
 
 def _token(request: Request) -> str:
