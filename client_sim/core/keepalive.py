@@ -47,7 +47,7 @@ class _Lesson:
     answers as close to it as is dared, and twice as many for each time that it was fatal again.
     """
 
-    interval_s: float = START_S
+    interval_s: float = field(default_factory=lambda: START_S)
     answered_s: float = 0.0
     fatal_s: float = CEILING_S / SAFE_FRACTION
     answer_s: float = field(default_factory=lambda: ANSWER_S)

@@ -43,9 +43,10 @@ def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_connection, "OPEN_S", OPEN_S)
     monkeypatch.setattr(device_connection, "CLOSE_S", OPEN_S)
     monkeypatch.setattr(device_core, "GREETING_S", OPEN_S)
-    monkeypatch.setattr(keepalive, "PROBE_S", HEARTBEAT_S)
-    monkeypatch.setattr(keepalive, "ANSWER_S", OPEN_S)
-    monkeypatch.setattr(keepalive, "ANSWER_S_MAX", 2 * OPEN_S)
+    for name in ("START_S", "FLOOR_S", "CEILING_S", "PROBE_S"):
+        monkeypatch.setattr(keepalive, name, HEARTBEAT_S)
+    for name in ("ANSWER_S", "ANSWER_S_MAX"):
+        monkeypatch.setattr(keepalive, name, OPEN_S)
 
 
 class Editor:
