@@ -91,6 +91,7 @@ const doing = {
       closed: closed ?? null,
       denied,
       scopes,
+      asked: apps.get(app).asked ?? null,
       stateless,
       client: doc.clientID,
       states: Object.fromEntries(awareness.getStates())
