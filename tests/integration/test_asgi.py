@@ -139,24 +139,20 @@ async def test_the_lifespan_drains(tmp_path: Path) -> None:
 # --- who is let in
 
 
-@pytest.mark.parametrize(
-    ("path", "headers", "status"),
-    [
+async def test_what_the_own_port_refuses_is_refused_here(tmp_path: Path) -> None:
+    refusals: list[tuple[str, dict[str, str], int]] = [
         ("/v1/sync?token=x", {}, 400),
         ("/elsewhere", {}, 404),
         ("/v1/sync", {"Origin": "https://evil.example"}, 403),
         ("/yjs/main", {"Origin": "https://evil.example"}, 403),
         ("/hocuspocus?token=x", {}, 400),
         ("/v1/sync", {"Sec-WebSocket-Protocol": "other"}, 400),
-    ],
-)
-async def test_what_the_own_port_refuses_is_refused_here(
-    tmp_path: Path, path: str, headers: dict[str, str], status: int
-) -> None:
+    ]
     async with served(syncline(tmp_path, origins="https://app.example.com")) as at:
-        with pytest.raises(InvalidStatus) as refused:
-            await connect(f"ws://{at}{path}", additional_headers=headers, proxy=None)
-        assert refused.value.response.status_code == status
+        for path, headers, status in refusals:
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(f"ws://{at}{path}", additional_headers=headers, proxy=None)
+            assert refused.value.response.status_code == status, path
         allowed = {"Origin": "https://app.example.com"}
         async with connect(f"ws://{at}/v1/sync", additional_headers=allowed, proxy=None) as socket:
             await socket.send("text")

@@ -321,6 +321,13 @@ async def test_what_could_not_be_saved_is_never_called_so(tmp_path: Path, monkey
         assert (await post(client, update, key="k")).json()["seq"] == 1
 
 
+async def test_a_document_that_was_put_aside_is_told_of(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server, backend(server) as client:
+        await server.storage.quarantine(MAIN, "it makes no sense")
+        for answer in (await client.get("/v1/docs/main"), await post(client, EMPTY_UPDATE)):
+            assert (answer.status_code, answer.json()["code"]) == (423, "doc_quarantined")
+
+
 async def test_nothing_of_a_request_stays(tmp_path: Path) -> None:
     async with running_server(tmp_path) as server, backend(server) as client:
         for update in text_updates(7, ["first text", "second text"]):
@@ -373,6 +380,17 @@ async def test_a_batch_is_bounded_in_documents_and_bytes(tmp_path: Path, monkeyp
 
 
 # --- bounds
+
+
+async def test_a_body_that_does_not_end_is_refused_before_its_end(tmp_path: Path) -> None:
+    options = CoreOptions(limits=Limits(update_bytes=2_000))
+    async with running_server(tmp_path, options=options) as server, backend(server) as client:
+        reader, writer = await asyncio.open_connection(*server.address)
+        token = client.headers["Authorization"]
+        head = f"POST /v1/docs/main/updates HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\n"
+        writer.write(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + b"400\r\n%b\r\n" % bytes(1_024) * 2)
+        assert (await asyncio.wait_for(reader.readline(), WITHIN_S)).split()[1] == b"413"
+        writer.close()
 
 
 async def test_a_body_has_so_long_to_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
