@@ -13,6 +13,7 @@ from client_sim.core.copy import EditTooBig
 from client_sim.core.device import Device
 from client_sim.core.ports import StoreError
 from client_sim.core.reporting import About
+from client_sim.core.salvage import Remains
 from client_sim.core.status import Link as LinkState
 from client_sim.core.status import State, Status
 from client_sim.sim import editing
@@ -189,12 +190,27 @@ class Handset:
     def spoil(self, rng: Random) -> None:
         """Part of its store can not be read any more. That shows at work, or when the app is started next."""
         self.may_have_twin = True
-        self.store.damage(loss(Random(rng.getrandbits(32))))
+        lose, left = loss(Random(rng.getrandbits(32))), Remains()
+
+        def losing(remains: Remains) -> Remains:
+            nonlocal left
+            left = lose(remains)
+            return left
+
+        self.store.damage(losing)
         if rng.random() < 0.5:
             self.reopen(rng)
         if self.store.is_damaged:
             self.boot()
+        self._check_saved(left)
         self.world.lost_data()
+
+    def _check_saved(self, left: Remains) -> None:
+        """What could be read of the edits is in the store that took the damaged one's place."""
+        for name, stored in left.documents.items():
+            saved = [entry.update for entry in self.store.load(name).outbox] + self.store.aside(name)
+            gone = [entry.position for entry in stored.outbox if entry.update not in saved]
+            hold(not gone, "what can be read is saved", f"{self.label} had edits {gone} of {name}")
 
     def reinstall(self) -> None:
         """All that it had is gone, and the app is installed anew."""

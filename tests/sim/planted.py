@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,9 +10,12 @@ import pytest
 
 from client_sim.core import catchup as device_catchup
 from client_sim.core import document as device_document
+from client_sim.core import reasons, salvage
 from client_sim.core.context import Context
 from client_sim.core.copy import LocalCopy
+from client_sim.core.device import Device
 from client_sim.core.line import Line
+from client_sim.core.merging import merged
 from client_sim.core.pushing import Window
 from crdt import excise
 from crdt.chain import OpState
@@ -401,6 +404,52 @@ def healing_gives_nothing_back(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(LocalCopy, "push_missing", _nothing)
 
 
+def damage_is_not_noticed(patch: pytest.MonkeyPatch) -> None:
+    def restores(store: Any, name: str, stored: Any, *_: Any, **__: Any) -> None:
+        store.save_progress(name, stored.progress)
+        if stored.state is not None:
+            store.replace_state(name, stored.state)
+        store.append_updates(name, stored.updates)
+        store.save_outbox(name, stored.outbox)
+
+    patch.setattr(salvage, "_restore_document", restores)
+
+
+def salvage_drops_the_outbox(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(salvage, "_sorted_out", lambda outbox: ([], []))
+
+
+def what_has_a_number_is_merged_too(patch: pytest.MonkeyPatch) -> None:
+    merge = LocalCopy.merge_waiting
+
+    def merges(self: LocalCopy, bytes_max: int) -> int:
+        if 0 < self._numbered < len(self.outbox):
+            self._numbered -= 1
+            self.outbox[self._numbered] = replace(self.outbox[self._numbered], number=None)
+        return merge(self, bytes_max)
+
+    patch.setattr(LocalCopy, "merge_waiting", merges)
+
+
+def merging_drops_the_last_edit(patch: pytest.MonkeyPatch) -> None:
+    def merges(replica: Replica, updates: Sequence[bytes]) -> bytes | None:
+        return merged(replica, updates) and updates[0]
+
+    patch.setattr("client_sim.core.copy.merged", merges)
+
+
+def who_is_suspended_loses_what_waits(patch: pytest.MonkeyPatch) -> None:
+    stop = Device._stop
+
+    def stops(self: Device, reason: str | None) -> None:
+        stop(self, reason)
+        for document in self.documents.all() if reason == reasons.SUSPENDED else ():
+            with document._holder.changing() as copy:
+                copy._truncate_outbox(copy.numbered)
+
+    patch.setattr(Device, "_stop", stops)
+
+
 PLANTED = tuple(
     Planted(plant.__name__.replace("_", " "), seed, plant)
     for seed, plant in (
@@ -446,5 +495,10 @@ PLANTED = tuple(
         (13, excision_passes_over_an_edit),
         (44, who_is_sent_away_comes_at_once),
         (4, who_is_sent_away_never_comes_back),
+        (3, damage_is_not_noticed),
+        (3, salvage_drops_the_outbox),
+        (4, what_has_a_number_is_merged_too),
+        (1, merging_drops_the_last_edit),
+        (34, who_is_suspended_loses_what_waits),
     )
 )
