@@ -323,6 +323,8 @@ async def test_what_could_not_be_saved_is_never_called_so(tmp_path: Path, monkey
 
 async def test_a_document_that_was_put_aside_is_told_of(tmp_path: Path) -> None:
     async with running_server(tmp_path) as server, backend(server) as client:
+        await post(client, text_updates(7, ["some text"])[0])
+    async with running_server(tmp_path) as server, backend(server) as client:
         await server.storage.quarantine(MAIN, "it makes no sense")
         for answer in (await client.get("/v1/docs/main"), await post(client, EMPTY_UPDATE)):
             assert (answer.status_code, answer.json()["code"]) == (423, "doc_quarantined")
