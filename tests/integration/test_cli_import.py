@@ -29,6 +29,8 @@ from crdt.update import STRUCTS_MAX, read_update
 from server.cli import main
 from tests.integration.server_peers import converged, new_device
 from tests.integration.server_process import Outcome, ServerProcess, server_process
+from tests.server_fixture import make_token
+from tests.yjs.apps import node_apps
 from tests.yjs.packages import SCRIPTS
 
 NOTES: Final = {
@@ -176,6 +178,19 @@ async def test_pycrdt_store(tmp_path: Path) -> None:
             assert await shown(server, document) == {"body": "three two one ", "data": {"deep": {"in": 1}}}
         assert rows["/forgotten"]["missing"] == "edits of 1 clients lack what they build on"
         assert "is not a document" in rows["/not/a/name"]["refused"]
+
+
+async def test_an_app_that_has_the_document_goes_on_with_it(tmp_path: Path) -> None:
+    old = text("from the old server")
+    store = hocuspocus_store(tmp_path / "store.db", {"main": old})
+    async with server_process(tmp_path) as server, node_apps() as apps, new_device(server.url) as phone:
+        url = f"ws://127.0.0.1:{server.port}/yjs"
+        app = await apps.y_websocket("a", url, token=make_token("alice", "web"), connect=False)
+        await app.run(f"Y.applyUpdate(doc, new Uint8Array({list(old)})); doc.clientID = 7")
+        await app.type("typed offline, ")
+        await imported(server, "hocuspocus-sqlite", store, code=0)
+        await app.do("connect")
+        await converged(await phone.open("main"), to={"body": "typed offline, from the old server"})
 
 
 # --- what goes wrong, with stores that are made here
