@@ -7,14 +7,14 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
 import plyvel
 import pytest
-from pycrdt import Array, Text
+from pycrdt import Array, Doc, Text
 
 from benchmarks.peers.packages import (
     HOCUSPOCUS,
@@ -181,16 +181,20 @@ async def test_pycrdt_store(tmp_path: Path) -> None:
 
 
 async def test_an_app_that_has_the_document_goes_on_with_it(tmp_path: Path) -> None:
-    old = text("from the old server")
+    author = Replica(7)
+    old, offline = (author.edit(append) for append in (appending("Old. "), appending("Offline. ")))
+    assert old is not None
+    assert offline is not None
     store = hocuspocus_store(tmp_path / "store.db", {"main": old})
     async with server_process(tmp_path) as server, node_apps() as apps, new_device(server.url) as phone:
         url = f"ws://127.0.0.1:{server.port}/yjs"
         app = await apps.y_websocket("a", url, token=make_token("alice", "web"), connect=False)
-        await app.run(f"Y.applyUpdate(doc, new Uint8Array({list(old)})); doc.clientID = 7")
-        await app.type("typed offline, ")
+        for update in (old, offline):  # as a page loads it again, whose edits are of a client id that it had before
+            await app.run(f"Y.applyUpdate(doc, new Uint8Array({list(update)}))")
+        await app.type("New. ")
         await imported(server, "hocuspocus-sqlite", store, code=0)
         await app.do("connect")
-        await converged(await phone.open("main"), to={"body": "typed offline, from the old server"})
+        await converged(await phone.open("main"), to={"body": "New. Old. Offline. "})
 
 
 # --- what goes wrong, with stores that are made here
@@ -204,8 +208,12 @@ def hocuspocus_store(path: Path, documents: Mapping[str, bytes | str]) -> Path:
     return path
 
 
+def appending(words: str) -> Callable[[Doc[Any]], object]:
+    return lambda doc: doc.get("body", type=Text).insert(len(doc.get("body", type=Text)), words)
+
+
 def text(words: str) -> bytes:
-    update = Replica(7).edit(lambda doc: doc.get("body", type=Text).insert(0, words))
+    update = Replica(7).edit(appending(words))
     assert update is not None
     return update
 
