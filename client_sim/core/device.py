@@ -314,8 +314,7 @@ class Device:
         elif self._line.link is Link.OPEN:
             self._context.send(frames.Auth(token))
             for document in self.documents:
-                if document.awaits_grant:
-                    self._context.send(document.opening())
+                document.ask_again()
 
     def _on_token_failed(self, reason: str, now: float, *, refused: bool) -> None:
         self._context.emit(Problem(reasons.EXPIRED_LOGIN if refused else "token_failed", reason))

@@ -57,6 +57,7 @@ class Document:
         self._sender = Sender(context, self._holder)
         self._ages = Ages()
         self._blocked: str | None = None
+        self._asks_again = False
         self._backoff = Backoff(context.rng, cap_s=RESEND_CAP_S)
 
     # --- what the app reads
@@ -168,6 +169,7 @@ class Document:
         if self.phase not in (Phase.CLOSED, Phase.BLOCKED):
             self._move(Phase.CLOSED)
         self.handle = self.ref = self.retry_at = None
+        self._asks_again = False
         self.presence.disconnected()
 
     def forget(self) -> None:
@@ -234,6 +236,8 @@ class Document:
         if opened.ref != SERVER_REF:
             self.presence.tell_again(opened.handle)
         self._push_again(now)
+        if self._asks_again:
+            self.ask_again()
 
     def _integrate(self, opened: Opened, updates: tuple[bytes, ...], verdict: Verdict) -> None:
         client_id = self._context.next_client_id
@@ -468,10 +472,11 @@ class Document:
             self._exchange = Exchange.FULL
             self._resync()
 
-    @property
-    def awaits_grant(self) -> bool:
-        """True if another token may help it."""
-        return self._blocked == Code.FORBIDDEN or self.access is Access.READ
+    def ask_again(self) -> None:
+        """There is another token: ask for what the last one did not allow, once the answer that comes is in."""
+        self._asks_again = self.phase is Phase.RECEIVING
+        if not self._asks_again and (self._blocked == Code.FORBIDDEN or self.access is Access.READ):
+            self._context.send(self.opening())
 
     def is_answered_by(self, opened_or_error: Opened | Error) -> bool:
         """True if this document asked for it, or holds the handle that the server names of its own accord."""

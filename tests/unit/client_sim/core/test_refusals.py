@@ -238,6 +238,25 @@ def test_a_grant_that_is_lost_ends_membership_and_a_new_token_asks_again() -> No
     assert rig.status.state is State.CURRENT
 
 
+@pytest.mark.parametrize("wider", [Access.READ, Access.WRITE])
+def test_a_new_token_while_a_read_only_document_comes_in_chunks_asks_when_it_is_there(wider: Access) -> None:
+    server = FakeServer()
+    server.access, server.chunk_bytes = Access.READ, 10
+    server.write(server.room("main"), "bob/pc", (bytes_of("a text of more than one chunk"),))
+    rig = Rig(server).begin()
+    while rig.document.phase is not Phase.RECEIVING:
+        assert rig.deliver_up() or rig.deliver_down()
+    server.access = wider
+    rig.feed(events.TokenFetched("phone", "wider"))
+    assert not rig.frames(Open)
+    rig.settle()
+    assert len(rig.frames(Open)) == 1
+    assert rig.document.access is wider
+    assert rig.status.state is State.CURRENT
+    rig.lose().wait().settle()
+    assert len(rig.frames(Open)) == 1
+
+
 def refuse_open(code: str, retry: str, after_ms: int | None = None) -> Script:
     """The first open of `main` is refused, in HELLO or alone."""
     refused: list[int] = []
