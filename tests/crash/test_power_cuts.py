@@ -19,6 +19,7 @@ import pytest
 
 from client_sim.core.status import State
 from client_sim.live import AsyncDevice, AsyncDocument, Roots
+from crdt.replica import Replica, Values
 from server.core.records import StoredDocument
 from tests.crash.power.disk import Disk, Fate, beside, build_library
 from tests.crash.power.server import PoweredServer, powered_server
@@ -239,18 +240,20 @@ async def _check_disk(server: PoweredServer, people: list[Person]) -> list[Store
         documents = [await stored(database, f"alice/{name}") for name in DOCUMENTS]
     for index, document in enumerate(documents):
         check_gapless(document)
-        ops = _ops(document)
+        kept = _last_edits(document)
         told = {person.device.name: person.acknowledged_of(person.documents[index]) for person in people}
         for person in people:
             shown = person.documents[index].values().get("last", {})
             told |= {name: max(told[name], shown.get(name, 0)) for name in DEVICES if name != person.device.name}
-        lost = {name: (ops.get(name, 0), number) for name, number in told.items() if ops.get(name, 0) < number}
+        lost = {name: (kept.get(name, 0), number) for name, number in told.items() if kept.get(name, 0) < number}
         assert not lost, f"{LOST}: {lost}"
     return documents
 
 
-def _ops(document: StoredDocument) -> dict[str, int]:
-    return {device.name: state.op for device, state in document.ops().items()}
+def _last_edits(document: StoredDocument) -> Values:
+    """The number of each device's last edit. Ops tell less: edits that waited were merged."""
+    last: Values = Replica.load(document.state_updates()).values().get("last", {})
+    return last
 
 
 async def _settle(server: PoweredServer, people: list[Person]) -> None:
