@@ -101,6 +101,8 @@ class Link:
             case messages.Changes(update, is_answer):
                 self._changes(update, is_answer=is_answer)
             case messages.Awareness(states):
+                if len(states) > 1:  # one is paid for by its frame
+                    self._charge(size)
                 self._awareness(states)
             case messages.QueryAwareness():
                 self._tell(self._people.all())
@@ -156,20 +158,25 @@ class Link:
             self._tell(told)
 
     def _awareness(self, states: tuple[ClientState, ...]) -> None:
-        """The first client that a socket shows is its own. Clients repeat what others show, which is left out."""
+        """The first client that a socket shows is its own, and the last it shows of that one counts. Clients repeat
+        what others show, which is left out.
+        """
+        own = self._own
         for state in states:
-            own = self._own
-            if own is None and state.state != NULL:
-                self._show(state)
-            elif own is not None and state.client == own.client and state.clock >= own.clock:
-                if state.state == own.state:
-                    self._tell(self._people.renewed())
-                self._show(state)
+            if own is None:
+                own = None if state.state == NULL else state
+            elif state.client == own.client and state.clock >= own.clock:
+                own = state
+        if own is None or own is self._own:
+            return
+        if self._own is not None and own.state == self._own.state:
+            self._tell(self._people.renewed())
+        self._own = own
+        self._show(own)
 
-    def _show(self, state: ClientState) -> None:
-        self._own = state
+    def _show(self, own: ClientState) -> None:
         if self.handle is not None:
-            payload = None if state.state == NULL else payload_of(state)
+            payload = None if own.state == NULL else payload_of(own)
             self._say(frames.Presence(self.handle, payload))
 
     # --- what the hub says

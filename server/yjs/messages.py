@@ -19,6 +19,9 @@ _TOKEN, _DENIED, _AUTHENTICATED = range(3)
 Y_PROTOCOLS_KINDS: Final = range(_SYNC, _QUERY_AWARENESS + 1)
 HOCUSPOCUS_KINDS: Final = range(_SYNC, _PONG + 1)
 
+AWARENESS_STATES_MAX: Final = 1_000
+"""In one message from a client. Clients repeat what others show, mostly one by one; who repeats more is not heard."""
+
 NULL: Final = "null"
 """The state of a client that has gone."""
 PING: Final = bytes((_PING,))
@@ -150,9 +153,12 @@ def _read_sync(decoder: Decoder) -> Message:
 
 def _read_states(update: bytes) -> tuple[ClientState, ...]:
     decoder = Decoder(update)
+    count = decoder.count()
+    if count > AWARENESS_STATES_MAX:
+        return ()
     return tuple(
         ClientState(decoder.uint(CLIENT_MAX), decoder.uint(CLIENT_MAX), decoder.text())
-        for _ in range(decoder.count())
+        for _ in range(count)
     )  # fmt: skip
 
 

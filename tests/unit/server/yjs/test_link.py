@@ -8,7 +8,9 @@ import pytest
 
 from crdt.errors import PeerError
 from crdt.ids import DeviceId
-from crdt.protocol.frames import DevicePresence, Open, Opened
+from crdt.limits import Limits
+from crdt.protocol.codec import decode_device_frame
+from crdt.protocol.frames import DevicePresence, Open, Opened, Presence
 from crdt.replica import Replica
 from server.core import events
 from server.core.compaction import CompactionPolicy
@@ -16,7 +18,7 @@ from server.storage.authors import authorship
 from server.yjs import messages
 from server.yjs.dialect import YWebsocket
 from server.yjs.link import End
-from server.yjs.messages import ClientState
+from server.yjs.messages import AWARENESS_STATES_MAX, ClientState
 from tests.unit.server.core.lab import Lab, Writer, token, values
 from tests.unit.server.yjs.rig import Client
 
@@ -278,6 +280,34 @@ def test_what_an_app_shows_is_taken_back(end: str) -> None:
         app.say(messages.awareness([ClientState(9, 1, "null")]))
     lab.advance(1)
     assert [frame.payload for frame in lab.received(phone) if isinstance(frame, DevicePresence)] == [None]
+
+
+def test_of_what_an_app_shows_again_and_again_in_one_message_the_last_counts_once() -> None:
+    lab = Lab()
+    phone, _ = lab.join("alice", "phone")
+    app = Client(lab)
+    app.sync()
+    app.say(messages.awareness([ClientState(9, 1, '{"at":0}')]))
+    lab.advance(1)
+    lab.received(phone)
+    heard = len(app.heard)
+    again = [ClientState(9, 1, '{"at":0}')] * 500 + [ClientState(8, 7, "{}")] + [ClientState(9, 2, '{"at":1}')] * 400
+    message = messages.awareness(again)
+    app.link.receive(messages.read_message(message), len(message))
+    assert [decode_device_frame(frame, Limits()) for frame in app.link.frames[1:]] == [
+        Presence(app.link.handle or 0, b'{"clientID":9,"clock":2,"state":{"at":1}}')
+    ]
+    assert len(app.link.frames[0]) >= len(message), "all of it is paid for, before anything comes of it"
+    app.pump()
+    shown = [frame for frame in lab.received(phone) if isinstance(frame, DevicePresence)]
+    assert [frame.payload for frame in shown] == [b'{"clientID":9,"clock":2,"state":{"at":1}}']
+    assert len(app.heard) == heard
+
+
+def test_an_awareness_message_of_a_thousand_clients_is_heard_and_one_of_more_is_not() -> None:
+    states = [ClientState(client, 1, "{}") for client in range(AWARENESS_STATES_MAX + 1)]
+    assert messages.read_message(messages.awareness(states[1:])) == messages.Awareness(tuple(states[1:]))
+    assert messages.read_message(messages.awareness(states)) == messages.Awareness(())
 
 
 def test_a_native_device_may_ask_for_the_servers_state_vector_too() -> None:
