@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from random import Random
 
 import pytest
@@ -211,6 +212,23 @@ def test_a_token_that_allows_more_lets_a_reader_write() -> None:
     app.settle()
     assert values(lab.durable()) == {"t": "kept back"}
     assert messages.authenticated("read-write") in app.heard
+
+
+def test_a_readers_answer_is_not_read_to_see_whether_it_says_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be as long as a message, and nobody has paid for it."""
+    lab = Lab()
+    app = Client(lab, "alice/main", user="bob", docs={"alice/main": "r"})
+    app.answers = False
+    app.sync()
+
+    def no_reading(update: bytes, **_: bool) -> None:
+        raise AssertionError(f"{len(update)} bytes were read")
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith(("server.yjs", "crdt.")) and hasattr(module, "read_update"):
+            monkeypatch.setattr(module, "read_update", no_reading)
+    app.say(messages.step_2(b"\x01\x7f\x09\x00" + b"\x00\x01" * 127 + b"\x00"))
+    assert app.heard.count(b"\x08\x00") == 1, "content is not taken"
 
 
 def test_apps_of_one_user_may_send_each_others_edits_and_other_users_may_not() -> None:
