@@ -87,7 +87,7 @@ class Device:
         return self._line.status(syncing=self.documents.is_any(State.SYNCING))
 
     def document(self, name: str) -> Document:
-        """A document that was opened. Raises KeyError."""
+        """A document that was opened. Raises NotOpen."""
         return self.documents[name]
 
     def document_status(self, name: str) -> Status:
@@ -466,8 +466,9 @@ class Device:
             self._go_down(Link.STOPPED, reasons.OTHER_USER)
             return
         if self.user is None:
-            identity.adopt(self._store, Identity(self.name, welcome.user))
-            self.documents.user = welcome.user
+            renamed = identity.adopt(self._store, self.name, welcome.user)
+            self.documents.adopt(welcome.user, renamed)
+            self._teller.forget(renamed)
         self._line.opened()
         self._radio.keepalive.begin(welcome.heartbeat_ms / 1000, now)
         self._login.forgive()

@@ -7,6 +7,7 @@ from itertools import chain
 from typing import assert_never
 
 from client_sim.core import events
+from client_sim.core.aliases import own_name
 from client_sim.core.cache import Cache
 from client_sim.core.context import Context
 from client_sim.core.document import Document
@@ -14,6 +15,13 @@ from client_sim.core.pending import Pending
 from client_sim.core.prefetch import Prefetch
 from client_sim.core.status import AWAITING, Phase, State
 from crdt.ids import DocumentId
+
+
+class NotOpen(LookupError):
+    """The app has not opened the document, or has closed it: `open` it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is not open")
 
 
 class Documents:
@@ -35,15 +43,41 @@ class Documents:
         return chain(self, self.prefetch)
 
     def __getitem__(self, name: str) -> Document:
-        """Raises KeyError."""
-        return self.by_name[self.key(name)]
+        """Raises NotOpen."""
+        key = self.key(name)
+        if key not in self.by_name:
+            raise NotOpen(name)
+        return self.by_name[key]
+
+    def get(self, name: str) -> Document | None:
+        """None if it is not open."""
+        return self.by_name.get(self.key(name))
 
     def key(self, name: str) -> str:
         """One name for one document."""
-        if name in self.by_name:  # opened before the user was known
-            return name
-        owner, slash, rest = name.rpartition("/")
-        return rest if slash and owner == self.user else name
+        return own_name(name, self.user)
+
+    def adopt(self, user: str, renamed: list[str]) -> None:
+        """It is known whose device it is. `renamed` have other names in the store. Raises StoreError and StoreDamaged.
+
+        Those that were open under such a name are asked for anew, and so is what they were united with.
+        """
+        self.user = user
+        self.prefetch.rename(self.key)
+        if renamed:
+            self.cache.forget()
+        anew = {self.key(name) for name in (*renamed, *self.by_name) if self.key(name) != name}
+        by_name: dict[str, Document] = {}
+        for name, document in self.by_name.items():
+            key = self.key(name)
+            by_name[key] = self._anew(document, key) if key in anew else document
+        self.by_name = by_name
+
+    def _anew(self, document: Document, name: str) -> Document:
+        """Its successor, not open at the server yet."""
+        successor = Document(self._context, name)
+        successor.presence.own = document.presence.own
+        return successor
 
     def handle(self, event: events.DocumentEvent, now: float) -> None:
         """What the app wants of one document. Raises what `Device.handle` says."""
@@ -51,7 +85,8 @@ class Documents:
             case events.OpenRequested(name):
                 self._open(self.key(name), now)
             case events.CloseRequested(name):
-                self.by_name.pop(self.key(name)).leave()
+                self[name].leave()
+                del self.by_name[self.key(name)]
                 self.cache.look()
             case events.PrefetchRequested(names):
                 self.prefetch.want([self._checked(name) for name in names])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from client_sim.core import naming
-from client_sim.core.ports import DeviceStore, Identity, Randomness, StoreRefused
+from client_sim.core import aliases, naming
+from client_sim.core.ports import DeviceStore, Identity, Randomness, StoreDamaged, StoreRefused
 
 
 def claim(store: DeviceStore, name: str) -> Identity:
@@ -15,7 +15,20 @@ def claim(store: DeviceStore, name: str) -> Identity:
             store.save_identity(identity)
     if not naming.is_same_device(name, identity.device):
         raise StoreRefused(f"this store belongs to the device {identity.device!r}, not to {name!r}")
+    if identity.user is not None:
+        _unite(store, identity.user)
     return identity
+
+
+def _unite(store: DeviceStore, user: str) -> None:
+    """An earlier version kept documents under two names. Raises StoreError."""
+    try:
+        with store.transaction():
+            aliases.unite(store, user)
+    except StoreDamaged as exc:
+        store.rebuild(str(exc))
+        with store.transaction():
+            aliases.unite(store, user)
 
 
 def rename(store: DeviceStore, identity: Identity, rng: Randomness) -> str:
@@ -26,7 +39,8 @@ def rename(store: DeviceStore, identity: Identity, rng: Randomness) -> str:
     return device
 
 
-def adopt(store: DeviceStore, identity: Identity) -> None:
-    """The server has said whose device it is. Raises StoreError."""
+def adopt(store: DeviceStore, device: str, user: str) -> list[str]:
+    """The server has said whose device it is; names that documents have no more. Raises StoreError, StoreDamaged."""
     with store.transaction():
-        store.save_identity(identity)
+        store.save_identity(Identity(device, user))
+        return aliases.unite(store, user)

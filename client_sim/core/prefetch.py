@@ -6,7 +6,7 @@ the app opens something goes on; what is next waits. Over a lost connection the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from client_sim.core.cache import Cache
 from client_sim.core.context import Context
@@ -45,6 +45,11 @@ class Prefetch:
         if len(wanted) > NAMES_MAX:
             raise ValueError(f"{len(wanted)} documents to prefetch; {NAMES_MAX} may wait")
         self._wanted = wanted
+
+    def rename(self, name_of: Callable[[str], str]) -> None:
+        """It is known whose device it is. Nothing was fetched before."""
+        assert not self._fetching
+        self._wanted = {name_of(name): None for name in self._wanted}
 
     def hand_over(self, name: str) -> Document | None:
         """The app opens it: it is its own from now on, wherever it is."""

@@ -8,6 +8,7 @@ async with AsyncDevice(url, token=token, device="phone", store="phone.db") as ph
 """
 
 from client_sim.core.copy import EditTooBig
+from client_sim.core.documents import NotOpen
 from client_sim.core.effects import Problem
 from client_sim.core.errand import Done, Outcome
 from client_sim.core.pacing import Policy
@@ -23,6 +24,6 @@ from client_sim.live.keys import DeviceKey
 
 __all__ = [
     "AsyncDevice", "AsyncDocument", "Blocked", "Device", "DeviceEnded", "DeviceKey", "Document", "Done", "EditTooBig",
-    "Explanation", "LoginRefused", "Outcome", "Pending", "Policy", "Problem", "Roots", "State", "Status", "StoreError",
-    "StoreLocked", "StoreRefused", "explain",
+    "Explanation", "LoginRefused", "NotOpen", "Outcome", "Pending", "Policy", "Problem", "Roots", "State", "Status",
+    "StoreError", "StoreLocked", "StoreRefused", "explain",
 ]  # fmt: skip

@@ -19,6 +19,7 @@ from client_sim.core import effects, events
 from client_sim.core.cache import Cache
 from client_sim.core.counters import Counters
 from client_sim.core.device import Device
+from client_sim.core.document import Document
 from client_sim.core.effects import Effect, Problem
 from client_sim.core.errand import Done
 from client_sim.core.pacing import Policy
@@ -174,8 +175,7 @@ class AsyncDevice:
         TimeoutError after `within_s` seconds, and Blocked. The document is open then all the same.
         """
         self.feed(events.OpenRequested(name))
-        core = self._core.document(name)
-        document = self._documents.setdefault(core.name, AsyncDocument(self, core))
+        document = self._document(self.key_of(name)) or self._documents.setdefault(name, AsyncDocument(self, name))
         document.max_stale_s = max_stale_s
         if wait:
             await document.wait_fresh(within_s)
@@ -209,9 +209,23 @@ class AsyncDevice:
         return cache
 
     def close(self, name: str) -> None:
-        """Keep a document in sync no longer. What the store has of it stays; `open` begins again."""
-        self._documents.pop(name)
+        """Keep a document in sync no longer. What the store has of it stays; `open` begins again. Raises NotOpen."""
+        key = self.core_of(name).name
+        self._documents = {given: document for given, document in self._documents.items() if document.name != key}
         self.feed(events.CloseRequested(name))
+
+    def core_of(self, name: str) -> Document:
+        """What the core has of a document. Raises NotOpen."""
+        return self._core.document(name)
+
+    def key_of(self, name: str) -> str:
+        """What a document is called: one of the user's own goes without its owner."""
+        return self._core.documents.key(name)
+
+    def _document(self, key: str) -> AsyncDocument | None:
+        """The app's object; it may have opened it under another name, before the user was known."""
+        known = self._documents.get(key)
+        return known or next((document for document in self._documents.values() if document.name == key), None)
 
     def disconnect(self) -> None:
         """Be offline until `connect`. Edits go on, and wait in the store."""
@@ -373,7 +387,7 @@ class AsyncDevice:
                 self._tell_of(name, self.on_presence, device, payload)
             case effects.StatusChanged(name, status):
                 if self.on_status:
-                    self.on_status(self._documents.get(name) if name else None, self._dated(status))
+                    self.on_status(self._document(name) if name else None, self._dated(status))
             case effects.Problem():
                 if self.on_error:
                     self.on_error(effect)
@@ -386,7 +400,7 @@ class AsyncDevice:
                 assert_never(effect)
 
     def _tell_of(self, name: str, callback: Callable[..., object] | None, *news: object) -> None:
-        document = self._documents.get(name)
+        document = self._document(name)
         if callback is not None and document is not None:
             callback(document, *news)
 

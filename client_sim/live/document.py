@@ -24,6 +24,25 @@ class Blocked(Exception):
         self.status = status
 
 
+class Edits:
+    """The edits that a document has now. `find` says who has it then; None if nobody has to any more."""
+
+    def __init__(self, find: Callable[[], Document | None]) -> None:
+        self._find = find
+        self._look(find())
+
+    def _look(self, holder: Document | None) -> None:
+        self._holder = holder
+        self._last_position = holder.last_position if holder else 0
+
+    @property
+    def are_acknowledged(self) -> bool:
+        """Where another one has the document since, all that was made until then counts."""
+        if (holder := self._find()) is not self._holder:
+            self._look(holder)
+        return holder is None or holder.is_acknowledged(self._last_position)
+
+
 class Home(Protocol):
     """What a document needs of its device."""
 
@@ -33,6 +52,10 @@ class Home(Protocol):
     def feed(self, event: events.Event) -> None: ...
 
     def now(self) -> float: ...
+
+    def core_of(self, name: str) -> Document: ...
+
+    def key_of(self, name: str) -> str: ...
 
     def status_of(self, name: str) -> Status: ...
 
@@ -47,17 +70,28 @@ class Home(Protocol):
 
 
 class AsyncDocument:
-    """One document of an AsyncDevice. Reads and edits are local and immediate, online or not."""
+    """One document of an AsyncDevice. Reads and edits are local and immediate, online or not.
 
-    def __init__(self, device: Home, core: Document) -> None:
+    It works as long as the device has the document open, and again when it is opened again. Everything raises NotOpen
+    in between, and so do those who wait when it is closed.
+    """
+
+    def __init__(self, device: Home, name: str) -> None:
         self._device = device
-        self._core = core
+        self._name = name
         self.max_stale_s: float | None = None
         """How old what is here may be for the app, in seconds; None: any age will do."""
 
     @property
     def name(self) -> str:
-        return self._core.name
+        """A document of the user's own goes without its owner once it is known who the user is."""
+        self._name = self._device.key_of(self._name)
+        return self._name
+
+    @property
+    def _core(self) -> Document:
+        """Which the device has under this name now: after `close` and `open` another one. Raises NotOpen."""
+        return self._device.core_of(self.name)
 
     @property
     def status(self) -> Status:
@@ -177,9 +211,9 @@ class AsyncDocument:
 
         As `wait_current` it sends now what waits.
         """
-        last = self._core.last_position
+        edits = Edits(lambda: self._core)
         self._device.feed(events.Hurried())
-        await self._device.wait(lambda: bool(self._unblocked()) and self._core.is_acknowledged(last), within_s)
+        await self._device.wait(lambda: bool(self._unblocked()) and edits.are_acknowledged, within_s)
 
     def _unblocked(self) -> Status:
         for what, status in ((self.name, self.status), ("the device", self._device.status)):

@@ -6,6 +6,7 @@ import pytest
 
 from client_sim.core import events, prefetch
 from client_sim.core.cache import NOTE_S
+from client_sim.core.documents import NotOpen
 from client_sim.core.effects import StatusChanged
 from client_sim.core.status import Phase, State
 from client_sim.store import MemoryStore
@@ -149,7 +150,7 @@ def test_it_is_left_when_it_is_current_and_the_app_hears_nothing_of_it() -> None
         effect for effect in rig.told_of(StatusChanged) if isinstance(effect, StatusChanged) and effect.document
     ]
     assert list(rig.device.documents.prefetch) == []
-    with pytest.raises(KeyError):
+    with pytest.raises(NotOpen):
         rig.device.document("a")
 
 

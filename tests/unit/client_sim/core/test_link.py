@@ -6,6 +6,7 @@ import pytest
 
 from client_sim.core import events, greeting
 from client_sim.core.device import Device
+from client_sim.core.documents import NotOpen
 from client_sim.core.effects import (
     CloseConnection,
     Connect,
@@ -380,7 +381,7 @@ def test_documents_open_and_close_on_a_live_connection() -> None:
     rig.feed(events.CloseRequested("later"))
     assert isinstance(rig.sent[-1], Leave)
     rig.settle()
-    with pytest.raises(KeyError):
+    with pytest.raises(NotOpen):
         rig.device.document("later")
 
 
