@@ -10,6 +10,7 @@ from crdt.errors import PeerError
 from crdt.protocol.codes import CLOSE, Code
 from server.core import events
 from server.core.events import SessionId
+from server.core.rates import Bucket
 from server.runtime.transport import Socket
 from server.runtime.wire import encode_fragment, encode_message
 from server.yjs import messages
@@ -26,8 +27,11 @@ HELD_BYTES_MAX: Final = 1 << 20
 """What may wait on one socket for the end of a large message."""
 DENIED_MAX: Final = 100
 """Documents that a socket may ask for in vain: each time costs a look at a token."""
-STRAY_MAX: Final = 1_000
-"""Messages for documents that are not open on the socket: some cross a refusal, more of them are an attack."""
+ASIDE_PER_S: Final = 100
+"""Messages that are for no open document: tokens, closes, pings, and what crosses a refusal. More are an attack."""
+ASIDE_BYTES_PER_S: Final = 1 << 20
+ASIDE_BURST_S: Final = 10.0
+"""So many seconds' worth may come at once."""
 
 
 class YjsWire(Socket, Protocol):
@@ -313,7 +317,8 @@ class HocuspocusSocket(YjsSocket):
     def __init__(self, links: Links, loop: asyncio.AbstractEventLoop, auth_timeout_s: float) -> None:
         super().__init__(links, loop)
         self._by_name: dict[str, YjsMember] = {}
-        self._strays = self._denied = 0
+        self._denied = 0
+        self._aside = Bucket()
         self._timer = loop.call_later(auth_timeout_s, self._auth_is_due)
         self._bearer: str | None = None
 
@@ -332,26 +337,29 @@ class HocuspocusSocket(YjsSocket):
         self._fail(CLOSE[Code.AUTH_TIMEOUT], Code.AUTH_TIMEOUT)
 
     def _read(self, data: bytes) -> None:
-        if data == messages.PING:
-            self.send(encode_message(messages.PONG))
         if data in (messages.PING, messages.PONG):
+            self._charge(len(data))
+            if data == messages.PING:
+                self.send(encode_message(messages.PONG))
             return
         name, at = messages.read_name(data)
-        message = messages.read_message(data, at)
         member = self._by_name.get(name)
-        match message:
-            case messages.Token(token) if member is None:
-                self._open(name, token)
-            case messages.Token(token) if member is not None:
+        if member is None:
+            self._charge(len(data))
+            message = messages.read_message(data, at)
+            if isinstance(message, messages.Token):
+                self._open(name, message.token)
+            return
+        match messages.read_message(data, at):
+            case messages.Token(token):
                 member.link.renew(token)
                 self._wake(member)
-            case messages.CloseDocument() if member is not None:
+            case messages.CloseDocument():
+                self._charge(len(data))
                 self._drop(name, member)
-            case _ if member is not None:
+            case message:
                 member.link.receive(message, len(data))
                 self._wake(member)
-            case _:
-                self._stray()
 
     def _open(self, name: str, token: str) -> None:
         if len(self._by_name) >= DOCUMENTS_MAX:
@@ -366,9 +374,10 @@ class HocuspocusSocket(YjsSocket):
         self._by_name.pop(name, None)
         self._leave(member)
 
-    def _stray(self) -> None:
-        self._strays += 1
-        if self._strays > STRAY_MAX:
+    def _charge(self, size: int) -> None:
+        """What no document's session pays for. Raises PeerError."""
+        cost_s = 1 / ASIDE_PER_S + size / ASIDE_BYTES_PER_S
+        if self._aside.charge(cost_s, self._loop.time()) > ASIDE_BURST_S:
             raise PeerError(Code.BAD_FRAME, "messages for documents that are not open")
 
     def _ended(self, member: YjsMember, end: End) -> None:

@@ -22,6 +22,9 @@ HOCUSPOCUS_KINDS: Final = range(_SYNC, _PONG + 1)
 AWARENESS_STATES_MAX: Final = 1_000
 """In one message from a client. Clients repeat what others show, mostly one by one; who repeats more is not heard."""
 
+NAME_BYTES_MAX: Final = 512
+"""A document's name with its owner, at most 257, and what a Hocuspocus provider adds to it."""
+
 NULL: Final = "null"
 """The state of a client that has gone."""
 PING: Final = bytes((_PING,))
@@ -97,6 +100,9 @@ def read_name(data: bytes) -> tuple[str, int]:
     """The document's name in front of a Hocuspocus message, and where the rest begins. Raises PeerError."""
     try:
         decoder = Decoder(data)
+        if decoder.uint(len(data)) > NAME_BYTES_MAX:
+            raise PeerError(Code.BAD_FRAME, f"a document's name has at most {NAME_BYTES_MAX} bytes")
+        decoder.at = 0
         return decoder.text(), decoder.at
     except (IndexError, BadUpdate) as exc:
         raise _cut_off() from exc

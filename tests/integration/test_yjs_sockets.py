@@ -396,6 +396,40 @@ async def test_a_reader_that_takes_nothing_is_brought_current_later(tmp_path: Pa
             peer.take(await peer.hear())
 
 
+async def test_a_name_that_no_document_can_have_is_not_kept(tmp_path: Path) -> None:
+    longest = f"alice/{'a' * 128}\0".ljust(messages.NAME_BYTES_MAX, "s")
+    async with running_server(tmp_path) as server:
+        async with h_peer(server, longest) as peer:
+            await peer.sync()
+        async with h_peer(server, longest + "s") as peer:
+            assert await peer.closed_with() == (4400, "bad_frame")
+
+
+@pytest.mark.parametrize(
+    ("said", "count"),
+    [(b"\x03", 1_100), (b"\x03" + bytes(200_000), 60)],
+    ids=["small", "large"],
+)
+async def test_what_is_for_no_open_document_is_bounded(tmp_path: Path, said: bytes, count: int) -> None:
+    async with running_server(tmp_path) as server, y_peer(server) as bystander, h_peer(server, token="") as peer:
+        with suppress(ConnectionClosed):
+            for _ in range(count):
+                await peer.say(said)
+        assert (await peer.closed_with())[0] == 4400
+        await bystander.sync()
+
+
+async def test_pings_of_a_hocuspocus_socket_are_bounded(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server:
+        host, port = server.address
+        async with connect(f"ws://{host}:{port}/hocuspocus", proxy=None, ping_interval=None) as socket:
+            peer = Peer(socket)
+            with suppress(ConnectionClosed):
+                for _ in range(1_100):
+                    await peer.say(messages.PING)
+            assert await peer.closed_with() == (4400, "bad_frame")
+
+
 async def test_a_silent_client_hears_a_message_before_it_takes_the_server_for_dead(tmp_path: Path) -> None:
     transport = TransportOptions(ping_interval_s=0.05)
     async with running_server(tmp_path, transport=transport) as server, y_peer(server) as peer:
