@@ -22,6 +22,7 @@ SEEDS_MAX = 100
 """Within so many every one is found; `Planted.seed` was the first, and is tried first."""
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("bug", SAMPLE, ids=lambda bug: bug.name)
 def test_a_planted_bug_is_found(bug: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
     bug.plant(monkeypatch)
