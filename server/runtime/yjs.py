@@ -31,9 +31,14 @@ class Links:
     """All documents on all Yjs sockets of a driver, by session."""
 
     def __init__(
-        self, feed: Callable[[Event], None], new_session: Callable[[], SessionId], auth_timeout_s: float
+        self,
+        feed: Callable[[Event], None],
+        new_session: Callable[[], SessionId],
+        auth_timeout_s: float,
+        presence_bytes_max: int,
     ) -> None:
         self.feed = feed
+        self.presence_bytes_max = presence_bytes_max
         self._auth_timeout_s = auth_timeout_s
         self._new_session = new_session
         self._members: dict[SessionId, YjsMember] = {}

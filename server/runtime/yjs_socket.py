@@ -295,7 +295,7 @@ class YWebsocketSocket(YjsSocket):
 
     def __init__(self, links: Links, loop: asyncio.AbstractEventLoop, document: str) -> None:
         super().__init__(links, loop)
-        self._link = Link(document, YWebsocket())
+        self._link = Link(document, YWebsocket(), links.presence_bytes_max)
 
     def _opened(self, bearer: str | None) -> None:
         self._member = self._join(self._link)
@@ -350,23 +350,32 @@ class HocuspocusSocket(YjsSocket):
             if isinstance(message, messages.Token):
                 self._open(name, message.token)
             return
-        match messages.read_message(data, at):
+        try:
+            message = messages.read_message(data, at)
+            if not isinstance(message, messages.Token | messages.CloseDocument):
+                member.link.receive(message, len(data))
+        except PeerError as exc:
+            self._charge(len(data))
+            member.link.fail(exc)
+            message = None
+        match message:
             case messages.Token(token):
                 member.link.renew(token)
-                self._wake(member)
             case messages.CloseDocument():
                 self._charge(len(data))
                 self._drop(name, member)
-            case message:
-                member.link.receive(message, len(data))
-                self._wake(member)
+            case _:
+                pass
+        self._wake(member)
 
     def _open(self, name: str, token: str) -> None:
         if len(self._by_name) >= DOCUMENTS_MAX:
             prefix = messages.sized(name.encode())
             self.send(encode_message(prefix + messages.denied("too many documents are open on this socket")))
             return
-        link = Link(name.partition("\0")[0], Hocuspocus(), messages.sized(name.encode()))
+        link = Link(
+            name.partition("\0")[0], Hocuspocus(), self._links.presence_bytes_max, messages.sized(name.encode())
+        )  # fmt: skip
         member = self._by_name[name] = self._join(link)
         self._greet(member, token or self._bearer, "hocuspocus")
 

@@ -25,6 +25,9 @@ OPEN_REF = 1
 STATELESS_BYTES_MAX = 64 << 10
 """A stateless message goes to all who have the document open."""
 
+TOO_LARGE = ""
+"""Stands for a state that is not relayed."""
+
 RENEWED_S_MIN = 30
 """Tokens that are to be renewed more than once live longer than this."""
 
@@ -44,7 +47,7 @@ class Link:
     `prefix` comes before each message to the client.
     """
 
-    def __init__(self, document: str, dialect: Dialect, prefix: bytes = b"") -> None:
+    def __init__(self, document: str, dialect: Dialect, presence_bytes_max: int, prefix: bytes = b"") -> None:
         self.prefix = prefix
         self.dialect = dialect
         self.handle: int | None = None
@@ -75,6 +78,9 @@ class Link:
         self._people = People()
         self._own: ClientState | None = None
         """What the client shows of itself."""
+        self._payload: bytes | None = None
+        """What others are to see of it."""
+        self._presence_bytes_max = presence_bytes_max
         self._last_error = ""
         self._has_renewed = False
 
@@ -167,16 +173,19 @@ class Link:
                 own = None if state.state == NULL else state
             elif state.client == own.client and state.clock >= own.clock:
                 own = state
-        if own is None or own is self._own:
-            return
-        if self._own is not None and own.state == self._own.state:
-            self._tell(self._people.renewed())
-        self._own = own
-        self._show(own)
+        if own is not None and own is not self._own:
+            self._show(own)
 
     def _show(self, own: ClientState) -> None:
-        if self.handle is not None:
-            payload = None if own.state == NULL else payload_of(own)
+        """A state over the limit is left out: others see the one before. Raises PeerError for what is no JSON."""
+        fits = len(own.state) <= self._presence_bytes_max
+        payload = payload_of(own) if fits and own.state != NULL else None
+        if not fits or len(payload or b"") > self._presence_bytes_max:
+            own, payload = own._replace(state=TOO_LARGE), self._payload
+        if self._own is not None and own.state == self._own.state:
+            self._tell(self._people.renewed())
+        self._own, self._payload = own, payload
+        if self.handle is not None and own.state != TOO_LARGE:
             self._say(frames.Presence(self.handle, payload))
 
     # --- what the hub says
@@ -214,6 +223,10 @@ class Link:
             self._has_renewed = True
             self._tell(told)
 
+    def fail(self, error: PeerError) -> None:
+        """What the client said is not taken, and the document ends with it."""
+        self._finish(End(close_code_of(error.code), reason_of(error.code, error.message)))
+
     def closed(self, close_code: int, reason: str) -> None:
         """The hub has ended the session."""
         if close_code == CLOSE_RATE_LIMITED:
@@ -242,8 +255,8 @@ class Link:
             case Mode.TAIL | Mode.CURRENT:  # the server has brought a slow reader current
                 assert not opened.more, "a tail is shorter than a chunk"
                 self._tell_updates(opened.updates)
-        if is_first and self._own is not None:
-            self._show(self._own)
+        if is_first and self._payload is not None:
+            self._say(frames.Presence(self.handle, self._payload))
 
     def _chunk(self, chunk: frames.Chunk) -> None:
         if self._transfer is not None:

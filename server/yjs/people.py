@@ -103,4 +103,10 @@ def _no_json(name: str) -> None:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))
+    """In as few bytes of UTF-8 as it takes. Raises ValueError for numbers that JSON has not."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half an emoji has no UTF-8, but an escape
+        return json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return text

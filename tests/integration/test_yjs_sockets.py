@@ -290,11 +290,41 @@ async def test_a_malformed_update_is_answered_by_a_close_with_its_reason(tmp_pat
         assert await peer.closed_with() == (4400, "bad_update")
 
 
-async def test_a_presence_over_its_limit(tmp_path: Path) -> None:
-    async with running_server(tmp_path) as server, y_peer(server) as peer:
+async def test_a_presence_over_its_limit_is_not_relayed_and_nothing_ends(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server, y_peer(server) as peer, y_peer(server) as other:
+        await other.sync()
+        await peer.say(messages.step_1(EMPTY_STATE_VECTOR))
+        await peer.say(messages.awareness([ClientState(9, 1, f'"{"x" * 5_000}"')]))
         await peer.sync()
-        await peer.say(messages.awareness([ClientState(1, 1, '"' + "x" * 5000 + '"')]))
-        assert await peer.closed_with() == (4413, "too_big")
+        for clock, state in ((2, '"ж"'), (3, f'"{"x" * 5_000}"'), (4, f'"{"語" * 1_350}"'), (5, '"end"')):
+            await peer.say(messages.awareness([ClientState(9, clock, state)]))
+        for clock, state in ((2, '"ж"'), (4, f'"{"語" * 1_350}"'), (5, '"end"')):
+            assert await other.hear_of(1) == messages.awareness([ClientState(9, clock, state)])
+        await peer.sync()
+
+
+@pytest.mark.parametrize("state", ["{nope", "NaN", "1e999", "[" * 3_000])
+@pytest.mark.parametrize("is_open", [False, True], ids=["before it is open", "open"])
+async def test_awareness_that_is_no_json_ends_its_document(tmp_path: Path, state: str, is_open: bool) -> None:
+    said = messages.awareness([ClientState(9, 1, state)])
+    async with running_server(tmp_path) as server:
+        async with y_peer(server) as peer:
+            await (peer.sync() if is_open else peer.say(messages.step_1(EMPTY_STATE_VECTOR)))
+            await peer.say(said)
+            assert await peer.closed_with() == (4400, "bad_frame")
+        async with h_peer(server) as peer:
+            await (peer.sync() if is_open else peer.say(messages.step_1(EMPTY_STATE_VECTOR)))
+            await peer.say(said)
+            while (message := await peer.hear())[:2] != b"\x02\x01":
+                pass
+            assert message[3:].startswith(b"bad_frame")
+            socket = peer._socket
+            other = messages.sized(b"other")
+            await socket.send(other + b"\x02\x00" + messages.sized(make_token("alice", "web").encode()))
+            await socket.send(other + messages.step_1(EMPTY_STATE_VECTOR))
+            async with asyncio.timeout(WITHIN_S):
+                while not (await socket.recv(decode=False)).startswith(other + b"\x00\x01"):
+                    pass
 
 
 async def test_a_gap_is_answered_by_asking_for_the_clients_state(tmp_path: Path) -> None:

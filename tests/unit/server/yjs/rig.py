@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from crdt.limits import Limits
 from crdt.replica import Replica
 from server.core import events
 from server.yjs import messages
@@ -21,7 +22,7 @@ class Client:
         replica: Replica | None = None, dialect: Dialect | None = None, **claims: Any,
     ) -> None:  # fmt: skip
         self.lab = lab
-        self.link = Link(document, dialect or Hocuspocus())
+        self.link = Link(document, dialect or Hocuspocus(), Limits().presence_bytes)
         self.replica = replica or Replica()
         self.heard: list[bytes] = []
         self.answers = True

@@ -24,6 +24,14 @@ def test_what_a_yjs_client_shows_comes_through_devices_unchanged() -> None:
     assert payload_of(told) == payload_of(state)
 
 
+@pytest.mark.parametrize("state", ['"ж語😀"', '"a\\ud83d"'], ids=["beyond ASCII", "half an emoji"])
+def test_a_state_beyond_ascii_takes_the_bytes_that_it_has(state: str) -> None:
+    payload = payload_of(ClientState(17, 3, state))
+    assert payload == b'{"clientID":17,"clock":3,"state":%s}' % state.encode()
+    (told,) = states(People().told("bob/web!1", payload))
+    assert told.state == state
+
+
 def test_a_native_device_has_a_client_id_of_its_own_and_a_clock_that_goes_on() -> None:
     people = People()
     people.clock = 1_000
@@ -55,7 +63,7 @@ def test_who_leaves_is_gone_but_not_as_long_as_another_shows_the_same_client() -
     assert people.told("bob/web!new", None) is None
 
 
-@pytest.mark.parametrize("payload", [b"", b"\xff", b"{", b"NaN", b'{"a":1} x', b"[" * 5000])
+@pytest.mark.parametrize("payload", [b"", b"\xff", b"{", b"NaN", b"1e999", b'{"a":1} x', b"[" * 5000])
 def test_what_is_no_json_is_not_shown(payload: bytes) -> None:
     assert shown_by("bob/phone", payload) is None
     with pytest.raises(PeerError):
