@@ -74,10 +74,11 @@ class Context:
         if errand is not None:
             self.emit(WindowClosed(errand.report(outcome, pending, now)))
 
-    def rebuilt(self, salvage: Salvage) -> None:
-        """The store was damaged, and is another one now."""
-        self.counters.rebuilds += 1
-        self.emit(Problem(STORE_REBUILT, str(salvage)))
+    def rebuilt(self, salvage: Salvage | None) -> None:
+        """The store was damaged, and is another one now; None if it was not."""
+        if salvage is not None:
+            self.counters.rebuilds += 1
+            self.emit(Problem(STORE_REBUILT, str(salvage)))
 
     def emit(self, effect: Effect) -> None:
         self.counters.sync_failures += isinstance(effect, Problem)

@@ -18,7 +18,7 @@ from client_sim.core.effects import Connect, DataWiped, Effect, FetchToken, Prob
 from client_sim.core.errand import Errand, Outcome
 from client_sim.core.line import Line
 from client_sim.core.login import Login
-from client_sim.core.pacing import LEAD_S, REST_S_MIN, Policy
+from client_sim.core.pacing import LEAD_S, Policy
 from client_sim.core.pending import Pending
 from client_sim.core.ports import DeviceStore, Identity, Randomness, Signer, StoreDamaged, StoreError
 from client_sim.core.radio import Radio
@@ -61,8 +61,7 @@ class Device:
         self.name, user = identity.claim(store, name)
         self.documents = Documents(self._context, user)
         self._radio = Radio(self._context, self.documents, Reporter(about, self.counters))
-        if (salvage := store.salvage()) is not None:
-            self._context.rebuilt(salvage)
+        self._context.rebuilt(store.salvage())
 
     # --- what the app reads
 
@@ -105,9 +104,8 @@ class Device:
 
     def next_deadline(self) -> float | None:
         """When to feed TimePassed, by the clock of `now`; None if only something else can happen."""
-        deadlines = [self.documents.next_retry(), self._context.errand.deadline if self._context.errand else None]
-        if self._line.link is Link.WAITING:
-            deadlines.append(self._line.retry_at)
+        errand = self._context.errand
+        deadlines = [self.documents.next_retry(), errand.deadline if errand else None, self._line.deadline]
         if self._line.is_connected:
             deadlines += [self._session.deadline(), self._radio.keepalive.deadline()]
         if self._line.link is Link.OPEN:
@@ -121,38 +119,39 @@ class Device:
 
         Edited, OpenRequested, Pinned and Unblocked raise StoreError; for others it is a Problem. A damaged store is
         rebuilt, which is a Problem, too: then Edited, Pinned and Unblocked raise StoreError, and nothing is changed.
+        Whatever is raised, `take_effects` has what is to be done then.
         """
+        is_done = False
         try:
-            self._handle(event, now)
+            self._act(event, now)
+            is_done = True
+            self._follow(event, now)
         except StoreDamaged as exc:
-            if self._mend(exc, now) and isinstance(event, events.OpenRequested):
-                self._handle(event, now)
-            elif isinstance(event, events.Stored):
+            if self._mend(exc, now) and not is_done and isinstance(event, events.OpenRequested):
+                self._act(event, now)
+                self._follow(event, now)
+            elif not is_done and isinstance(event, events.Stored):
                 raise StoreError(f"the store was damaged: {exc}") from exc
+        return self.take_effects()
+
+    def take_effects(self) -> list[Effect]:
+        """What an event asks for that `handle` raised at. They are to be executed before anything else is handled."""
         return self._context.take_effects()
 
-    def _handle(self, event: events.Event, now: float) -> None:
+    def _act(self, event: events.Event, now: float) -> None:
         if isinstance(event, events.DocumentEvent):
-            self._handle_app(event, now)
+            self.documents.handle(event, now)
+            if isinstance(event, events.CloseRequested):
+                self._teller.forget([self.documents.key(event.document)])
         else:
             self._handle_driver(event, now)
-        self._look_after(now)
+
+    def _follow(self, event: events.Event, now: float) -> None:
+        self._look_after(event, now)
         self._tell(now)
         self._mind_errand(now)
         self._rest_if_done(now)
         self._tell(now)
-
-    def _handle_app(self, event: events.DocumentEvent, now: float) -> None:
-        self.documents.handle(event, now)
-        match event:
-            case events.OpenRequested() | events.Unblocked():
-                if self._line.link is Link.OPEN:
-                    self.documents.join()
-                self._rise(now)
-            case events.CloseRequested(name):
-                self._teller.forget([self.documents.key(name)])
-            case _:
-                pass
 
     def _handle_driver(self, event: events.LinkEvent, now: float) -> None:
         try:
@@ -266,10 +265,18 @@ class Device:
             if self._line.is_retry_due(now):
                 self._connect(now)
 
-    def _look_after(self, now: float) -> None:
-        """Send what it is time for, note how fresh documents are, and keep to the cache's budget."""
+    def _look_after(self, event: events.Event, now: float) -> None:
+        """Send what it is time for, note how fresh documents are, and keep to the cache's budget.
+
+        The event itself is over: a store that fails here is a Problem, never an edit that was not made.
+        """
         try:
+            if isinstance(event, events.OpenRequested | events.Unblocked):
+                self._rise(now)
             if self._line.link is Link.OPEN:
+                self.documents.join()
+                if isinstance(event, events.Edited | events.Unblocked):
+                    self._radio.send_edits(event.document, now)
                 self._radio.pace(now)
                 self.documents.prefetch.settle(self.documents, now)
             self.documents.cache.settle(self.documents.all(), now)
@@ -285,13 +292,9 @@ class Device:
                 self._stop(reasons.SUSPENDED)
 
     def _rest_if_done(self, now: float) -> None:
-        """A saver is connected only as long as there is something to send, or to wait for."""
-        pacing = self._context.pacing
-        rests = pacing.policy is Policy.SAVER and pacing.latency_s >= REST_S_MIN and not self._session.is_fetching
-        is_busy = self.documents.is_any(State.SYNCING) or self.documents.prefetch.is_busy
-        if rests and self._line.link is Link.OPEN and not is_busy:
+        if self._line.link is Link.OPEN and self._radio.rests and not self._session.is_fetching:
             self._line.hang_up(1000, reasons.RESTING)
-            self._line.rest(reasons.RESTING, now + pacing.latency_s - LEAD_S)
+            self._line.rest(reasons.RESTING, now + self._context.pacing.latency_s - LEAD_S)
             self._clear()
 
     def _connect(self, now: float) -> None:
@@ -459,8 +462,7 @@ class Device:
         if self._line.link is not Link.GREETING:
             raise codec.bad_frame("WELCOME twice")
         if self.user not in (None, welcome.user):
-            message = f"this device's data is {self.user}'s, not {welcome.user}'s"
-            self._context.emit(Problem(reasons.OTHER_USER, message))
+            self._context.emit(Problem(reasons.OTHER_USER, f"its data is {self.user}'s, not {welcome.user}'s"))
             self._line.hang_up(1000, reasons.OTHER_USER)
             self._login.forget()
             self._go_down(Link.STOPPED, reasons.OTHER_USER)
@@ -474,7 +476,6 @@ class Device:
         self._login.forgive()
         self._context.counters.connections += 1
         self._context.limits = self._session.welcomed(welcome, self._login.age_s(now), now)
-        self.documents.join()
 
     def _on_error(self, error: frames.Error, now: float) -> None:
         if error.code == Code.DEVICE_FORKED:

@@ -115,7 +115,7 @@ class Document:
     # --- what the app does
 
     def edit(self, change: Callable[[Roots], object], now: float) -> None:
-        """One op. Raises what `change` raises, EditTooBig and StoreError; then the document is as it was."""
+        """One op, for `flush` to send. Raises what `change` raises, EditTooBig and StoreError: then it is as it was."""
         at_once = self._may_push(now) and self._holder.window.is_open(self.copy)
         with self._holder.changing() as copy:
             update = copy.edit(change, bytes_max=self._context.limits.update_bytes, number=at_once)
@@ -123,7 +123,6 @@ class Document:
             self._context.counters.ops_made += 1
             self._ages.made(self.copy, now)
             self._context.emit(DocumentChanged(self.name, remote=False))
-            self.flush(now)
 
     def set_presence(self, payload: bytes | None) -> None:
         self.presence.set(payload, self.handle)
@@ -143,7 +142,6 @@ class Document:
         self._blocked = None
         if self.phase is Phase.BLOCKED:
             self._move(Phase.CLOSED)
-        self.flush(now)
 
     def leave(self) -> None:
         if self.handle is not None:

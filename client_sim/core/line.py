@@ -80,6 +80,11 @@ class Line:
         """Come back as soon as the server lets one."""
         self.retry_at = self._not_before
 
+    @property
+    def deadline(self) -> float | None:
+        """When to try again; None if it does not wait for that."""
+        return self.retry_at if self.link is Link.WAITING else None
+
     def is_retry_due(self, now: float) -> bool:
         return self.link is Link.WAITING and self.retry_at is not None and now >= self.retry_at
 

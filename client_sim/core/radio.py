@@ -5,7 +5,9 @@ from __future__ import annotations
 from client_sim.core.context import Context
 from client_sim.core.documents import Documents
 from client_sim.core.keepalive import KeepAlive
+from client_sim.core.pacing import REST_S_MIN, Policy
 from client_sim.core.reporting import Reporter
+from client_sim.core.status import State
 
 
 class Radio:
@@ -26,6 +28,13 @@ class Radio:
         since = self._documents.waits_since(self._looked_at)
         return None if since is None else since + self._context.pacing.latency_s
 
+    @property
+    def rests(self) -> bool:
+        """A saver is connected only as long as there is something to send, or to wait for."""
+        pacing = self._context.pacing
+        is_busy = self._documents.is_any(State.SYNCING) or self._documents.prefetch.is_busy
+        return pacing.policy is Policy.SAVER and pacing.latency_s >= REST_S_MIN and not is_busy
+
     def send_what_waits(self, now: float) -> None:
         """At once, and what is still on its way as soon as there is room."""
         self._context.pacing.release()
@@ -33,6 +42,11 @@ class Radio:
             document.flush(now)
         if self._documents.waits_since(now) is None:
             self._context.pacing.hold()
+
+    def send_edits(self, name: str, now: float) -> None:
+        """Of one document, unless they wait for others, or the app closed it in the midst of an edit."""
+        if (document := self._documents.by_name.get(self._documents.key(name))) is not None:
+            document.flush(now)
 
     def pace(self, now: float) -> None:
         self._looked_at = now

@@ -11,7 +11,7 @@ from client_sim.core import events
 from client_sim.core.device import Device
 from client_sim.core.document import Document
 from client_sim.core.effects import CloseConnection, Connect, Effect, FetchToken, Send
-from client_sim.core.ports import Signer
+from client_sim.core.ports import Signer, StoreError
 from client_sim.core.roots import Roots
 from client_sim.core.status import Status
 from client_sim.store import MemoryStore
@@ -96,7 +96,14 @@ class Rig:
         return self
 
     def feed(self, event: events.Event) -> None:
-        for effect in self.device.handle(event, self.now):
+        try:
+            self._do(self.device.handle(event, self.now))
+        except StoreError:
+            self._do(self.device.take_effects())
+            raise
+
+    def _do(self, effects: list[Effect]) -> None:
+        for effect in effects:
             self._execute(effect)
 
     def _execute(self, effect: Effect) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from client_sim.core import events
 from client_sim.core.effects import Problem
-from client_sim.core.ports import Identity, StoredDocument, StoreError
+from client_sim.core.ports import Holding, Identity, StoreDamaged, StoredDocument, StoreError
 from client_sim.core.salvage import Remains
 from client_sim.core.status import State, Status
 from client_sim.store import MemoryStore
@@ -148,6 +148,49 @@ def test_damage_that_shows_at_work_is_mended_and_nothing_else_is_needed() -> Non
     assert on(server) == rig.text == "<a><b>"
     assert problems(rig) == ["store_rebuilt"]
     assert rig.device.counters.rebuilds == 1
+
+
+def test_damage_that_an_edit_meets_while_others_write_on_is_mended() -> None:
+    server = FakeServer()
+    rig = Rig(server).start().type("<a>").settle()
+    laptop = Rig(server, "laptop", seed=2).start()
+    rig.store.damage(nothing)
+    with pytest.raises(StoreError, match="damaged"):
+        rig.type("<never>")
+    assert problems(rig) == ["store_rebuilt"]
+    assert rig.session is None
+    laptop.type("<b>").settle()
+    rig.wait().settle()
+    assert rig.text == on(server) == "<a><b>"
+
+
+class Failing(MemoryStore):
+    """Fails where the freshness of what is kept is noted, which follows an edit."""
+
+    failure: Exception | None = None
+
+    def holdings(self) -> list[Holding]:
+        if self.failure is not None:
+            failure, self.failure = self.failure, None
+            raise failure
+        return super().holdings()
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"), [(StoreError("full"), "store_failed"), (StoreDamaged("torn"), "store_rebuilt")]
+)
+def test_a_store_that_fails_after_the_edit_was_made_is_a_problem_and_the_edit_goes(
+    failure: Exception, code: str
+) -> None:
+    store = Failing()
+    rig = Rig(FakeServer(), store=store).start().type("<a>").settle()
+    rig.device.documents.cache.bytes_max = 1
+    rig.device.documents.cache.look()
+    store.failure = failure
+    rig.type("<b>")
+    assert problems(rig) == [code]
+    rig.wait().settle()
+    assert rig.text == on(rig.server) == "<a><b>"
 
 
 def test_damage_that_shows_when_something_comes_is_mended() -> None:
