@@ -14,6 +14,7 @@ from client_sim.live import (
     EditTooBig,
     Explanation,
     LoginRefused,
+    NotOpen,
     Outcome,
     Pending,
     Policy,
@@ -29,6 +30,6 @@ from client_sim.live import (
 
 __all__ = [
     "Array", "AsyncDevice", "AsyncDocument", "Blocked", "Device", "DeviceEnded", "DeviceKey", "Document", "Done",
-    "EditTooBig", "Explanation", "LoginRefused", "Map", "Outcome", "Pending", "Policy", "Problem", "Roots", "State",
-    "Status", "StoreError", "StoreLocked", "StoreRefused", "Text", "explain",
+    "EditTooBig", "Explanation", "LoginRefused", "Map", "NotOpen", "Outcome", "Pending", "Policy", "Problem", "Roots",
+    "State", "Status", "StoreError", "StoreLocked", "StoreRefused", "Text", "explain",
 ]  # fmt: skip

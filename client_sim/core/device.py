@@ -99,7 +99,7 @@ class Device:
         return self._teller.current_at(self.documents[name].name)
 
     def pending(self, now: float) -> Pending:
-        """What no server has acknowledged, of all documents that are open."""
+        """What no server has acknowledged, of all documents, open or closed."""
         return self.documents.backlog(now)
 
     def next_deadline(self) -> float | None:
@@ -278,8 +278,7 @@ class Device:
                 if isinstance(event, events.Edited | events.Unblocked):
                     self._radio.send_edits(event.document, now)
                 self._radio.pace(now)
-                self.documents.prefetch.settle(self.documents, now)
-            self.documents.cache.settle(self.documents.all(), now)
+            self.documents.settle(now, is_open=self._line.link is Link.OPEN)
         except StoreError as exc:
             self._on_store_failed(exc, now)
 
@@ -316,7 +315,7 @@ class Device:
             self._connect(now)
         elif self._line.link is Link.OPEN:
             self._context.send(frames.Auth(token))
-            for document in self.documents:
+            for document in self.documents.synced():
                 document.ask_again()
 
     def _on_token_failed(self, reason: str, now: float, *, refused: bool) -> None:
@@ -344,7 +343,7 @@ class Device:
         self._line.move(Link.GREETING)
         self._session = Session.greeting(now + GREETING_S)
         self._context.pushing = True
-        opens = greeting.opens(self.documents, self._context.limits)
+        opens = greeting.opens(self.documents.synced(), self._context.limits)
         self._context.send(greeting.hello(self._login, nonce, self.name, self._agent, opens))
 
     def _on_lost(self, code: int | None, reason: str, now: float) -> None:

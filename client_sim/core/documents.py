@@ -11,6 +11,7 @@ from client_sim.core.aliases import own_name
 from client_sim.core.cache import Cache
 from client_sim.core.context import Context
 from client_sim.core.document import Document
+from client_sim.core.outgoing import Outgoing
 from client_sim.core.pending import Pending
 from client_sim.core.prefetch import Prefetch
 from client_sim.core.status import AWAITING, Phase, State
@@ -33,14 +34,19 @@ class Documents:
         self.by_name: dict[str, Document] = {}
         self.cache = Cache(context)
         self.prefetch = Prefetch(context, self.cache)
+        self.outgoing = Outgoing(context)
         self._context = context
 
     def __iter__(self) -> Iterator[Document]:
         return iter(self.by_name.values())
 
+    def synced(self) -> Iterator[Document]:
+        """Those that are open, and those that were closed with edits that no server has."""
+        return chain(self, self.outgoing)
+
     def all(self) -> Iterator[Document]:
-        """Those that are open, and those that are fetched in the background."""
-        return chain(self, self.prefetch)
+        """Those, and those that are fetched in the background."""
+        return chain(self, self.outgoing, self.prefetch)
 
     def __getitem__(self, name: str) -> Document:
         """Raises NotOpen."""
@@ -52,6 +58,10 @@ class Documents:
     def get(self, name: str) -> Document | None:
         """None if it is not open."""
         return self.by_name.get(self.key(name))
+
+    def synced_one(self, name: str) -> Document | None:
+        """None if it is not among those of `synced`."""
+        return self.get(name) or self.outgoing.get(self.key(name))
 
     def key(self, name: str) -> str:
         """One name for one document."""
@@ -72,6 +82,9 @@ class Documents:
             key = self.key(name)
             by_name[key] = self._anew(document, key) if key in anew else document
         self.by_name = by_name
+        for name in (*renamed, *anew):
+            self.outgoing.hand_over(name)
+        self.outgoing.find(self.by_name)
 
     def _anew(self, document: Document, name: str) -> Document:
         """Its successor, not open at the server yet."""
@@ -85,9 +98,8 @@ class Documents:
             case events.OpenRequested(name):
                 self._open(self.key(name), now)
             case events.CloseRequested(name):
-                self[name].leave()
+                self.outgoing.keep(self[name])
                 del self.by_name[self.key(name)]
-                self.cache.look()
             case events.PrefetchRequested(names):
                 self.prefetch.want([self._checked(name) for name in names])
             case events.Pinned(name, pinned):
@@ -111,14 +123,15 @@ class Documents:
     def _open(self, name: str, now: float) -> None:
         if name not in self.by_name:
             self._checked(name)
-            document = self.prefetch.hand_over(name) or Document(self._context, name)
+            kept = self.outgoing.hand_over(name) or self.prefetch.hand_over(name)
+            document = kept or Document(self._context, name)
             assert document.copy is not None  # loads it: damage shows here
             self.by_name[name] = document
         self.cache.used(name, now)
 
     def join(self) -> None:
         """Ask the server for those that are not open there. The link must be open."""
-        for document in self:
+        for document in self.synced():
             if document.phase is Phase.CLOSED and document.retry_at is None:
                 self._context.send(document.opening())
 
@@ -136,6 +149,7 @@ class Documents:
         """The store was wiped, with who the user was. Raises StoreError and StoreDamaged."""
         self.user = None
         self.prefetch.forget()
+        self.outgoing.forget()
         self.cache.forget()
         for document in self:
             document.forget()
@@ -145,23 +159,32 @@ class Documents:
         for document in self.all():
             document.lose_numbers()
         self.cache.forget()
+        self.outgoing.find(self.by_name)
+
+    def settle(self, now: float, *, is_open: bool) -> None:
+        """After each event: leave what is done, ask for what is next, and see to the cache. Raises as `wipe`."""
+        if self.outgoing.settle():
+            self.cache.look()
+        if is_open:
+            self.prefetch.settle([*self.synced()], now)
+        self.cache.settle(self.all(), now)
 
     # --- all of them together
 
     def is_any(self, state: State) -> bool:
-        return any(document.status().state is state for document in self)
+        return any(document.status().state is state for document in self.synced())
 
     def backlog(self, now: float) -> Pending:
         """What is pending of all."""
-        return sum((document.backlog(now) for document in self), Pending())
+        return sum((document.backlog(now) for document in self.synced()), Pending())
 
     def waits_since(self, now: float) -> float | None:
         """When the oldest edit was made that could be sent and was not."""
-        times = [since for document in self if (since := document.waits_since(now)) is not None]
+        times = [since for document in self.synced() if (since := document.waits_since(now)) is not None]
         return min(times, default=None)
 
     def is_receiving(self) -> bool:
-        return any(document.phase in AWAITING for document in self)
+        return any(document.phase in AWAITING for document in self.synced())
 
     def await_answers(self) -> bool:
         """The server has something to say to one of them, if it lives."""

@@ -38,7 +38,7 @@ class Radio:
     def send_what_waits(self, now: float) -> None:
         """At once, and what is still on its way as soon as there is room."""
         self._context.pacing.release()
-        for document in self._documents:
+        for document in self._documents.synced():
             document.flush(now)
         if self._documents.waits_since(now) is None:
             self._context.pacing.hold()

@@ -7,7 +7,9 @@ import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random, SystemRandom
 from types import TracebackType
@@ -20,6 +22,7 @@ from client_sim.core.cache import Cache
 from client_sim.core.counters import Counters
 from client_sim.core.device import Device
 from client_sim.core.document import Document
+from client_sim.core.documents import NotOpen
 from client_sim.core.effects import Effect, Problem
 from client_sim.core.errand import Done
 from client_sim.core.pacing import Policy
@@ -28,7 +31,7 @@ from client_sim.core.ports import DeviceStore
 from client_sim.core.reporting import About
 from client_sim.core.status import Status
 from client_sim.live.connection import Connection, Dial
-from client_sim.live.document import AsyncDocument
+from client_sim.live.document import AsyncDocument, Edits, check_unblocked
 from client_sim.live.keys import DeviceKey
 from client_sim.live.lifemark import LifeMark
 from client_sim.store import MemoryStore, SqliteStore
@@ -209,7 +212,10 @@ class AsyncDevice:
         return cache
 
     def close(self, name: str) -> None:
-        """Keep a document in sync no longer. What the store has of it stays; `open` begins again. Raises NotOpen."""
+        """Keep a document in sync no longer. What the store has of it stays; `open` begins again. Raises NotOpen.
+
+        Edits that no server has are sent all the same, by this process or the next.
+        """
         key = self.core_of(name).name
         self._documents = {given: document for given, document in self._documents.items() if document.name != key}
         self.feed(events.CloseRequested(name))
@@ -297,7 +303,7 @@ class AsyncDevice:
 
     @property
     def pending(self) -> Pending:
-        """What the server has not acknowledged, of all documents that are open."""
+        """What the server has not acknowledged, of all documents: closed ones, too, and what an earlier run left."""
         return self._core.pending(self.now())
 
     def current_at(self, name: str) -> float | None:
@@ -329,16 +335,29 @@ class AsyncDevice:
                 await self._news.wait()
 
     async def wait_durable(self, within_s: float | None = None) -> None:
-        """Return once every edit made so far, in any document, is durable on the server. Raises as AsyncDocument's."""
-        async with asyncio.timeout(within_s):
-            for document in [*self._documents.values()]:
-                await document.wait_durable()
+        """Return once every edit made so far is durable on the server, in documents that are closed, too.
+
+        Raises as AsyncDocument's.
+        """
+        find = self._core.documents.synced_one
+        edits = {document.name: Edits(partial(find, document.name)) for document in self._core.documents.synced()}
+        self.feed(events.Hurried())
+        await self.wait(lambda: self._are_durable(edits), within_s)
+
+    def _are_durable(self, edits: dict[str, Edits]) -> bool:
+        """Raises Blocked if one of these documents is, whichever else has to be waited for."""
+        check_unblocked("the device", self.status)
+        for name in edits:
+            if document := self._core.documents.synced_one(name):
+                check_unblocked(name, document.status())
+        return all(its.are_acknowledged for its in edits.values())
 
     async def wait_current(self, within_s: float | None = None) -> None:
         """Return once all documents are current. Raises as AsyncDocument's."""
         async with asyncio.timeout(within_s):
             for document in [*self._documents.values()]:
-                await document.wait_current()
+                with suppress(NotOpen):  # it is closed meanwhile
+                    await document.wait_current()
 
     # --- the driver
 

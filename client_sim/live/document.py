@@ -24,6 +24,12 @@ class Blocked(Exception):
         self.status = status
 
 
+def check_unblocked(what: str, status: Status) -> None:
+    """Raises Blocked."""
+    if status.state is State.BLOCKED:
+        raise Blocked(what, status)
+
+
 class Edits:
     """The edits that a document has now. `find` says who has it then; None if nobody has to any more."""
 
@@ -217,6 +223,5 @@ class AsyncDocument:
 
     def _unblocked(self) -> Status:
         for what, status in ((self.name, self.status), ("the device", self._device.status)):
-            if status.state is State.BLOCKED:
-                raise Blocked(what, status)
+            check_unblocked(what, status)
         return self.status

@@ -17,7 +17,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
 from client_sim.core.ports import StoreError
-from client_sim.live import AsyncDevice, AsyncDocument, Blocked, LoginRefused, Problem, State, Status
+from client_sim.live import AsyncDevice, AsyncDocument, Blocked, LoginRefused, NotOpen, Problem, State, Status
 from crdt.protocol.frames import DeviceFrame, Hello, Push
 from tests.support import wait_until
 from tests.unit.client_sim.fake_server import FakeServer, Session
@@ -73,6 +73,59 @@ async def test_offline_edits_survive_the_process_and_arrive_later(tmp_path: Path
         assert notes.text("body") == "offline"
         await notes.wait_current(within_s=5)
     assert core.room("main").replica.values() == {"body": "offline"}
+
+
+async def test_what_was_typed_before_a_document_was_closed_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "phone.db"
+    async with AsyncDevice(NOWHERE, token="token", device="phone", store=path) as phone:
+        note = await phone.open("note")
+        note.edit(lambda roots: roots.text("body").append("typed"))
+        note.close()
+        assert phone.pending.count == 1
+        with pytest.raises(TimeoutError):
+            await phone.wait_durable(within_s=0.05)
+    fake = FakeServer()
+    async with serving(fake) as server, AsyncDevice(server.url, token="t", device="phone", store=path) as phone:
+        assert phone.pending.count == 1
+        await phone.wait_durable(within_s=5)
+        assert not phone.pending
+        assert fake.room("note").replica.values() == {"body": "typed"}
+
+
+async def test_an_object_of_a_document_that_is_closed_says_so_and_works_when_it_is_open_again() -> None:
+    async with AsyncDevice(NOWHERE, token="token", device="phone") as phone:
+        former = await phone.open("note")
+        former.edit(lambda roots: roots.text("body").append("a"))
+        waiting = asyncio.create_task(former.wait_durable())
+        await asyncio.sleep(0)
+        former.close()
+        with pytest.raises(NotOpen, match="note is not open"):
+            await waiting
+        for use in (former.values, former.close, former.unblock, lambda: former.status, lambda: former.pending):
+            with pytest.raises(NotOpen):
+                use()
+        present = await phone.open("note")
+        former.edit(lambda roots: roots.text("body").append("b"))
+        assert present.text("body") == former.text("body") == "ab"
+        for document in (former, present):
+            with pytest.raises(TimeoutError):
+                await document.wait_durable(within_s=0.05)
+
+
+async def test_either_name_opens_and_closes_a_document_of_the_users_own() -> None:
+    async with serving(FakeServer()) as server, AsyncDevice(server.url, token="t", device="phone") as phone:
+        heard: list[AsyncDocument] = []
+        early = await phone.open("alice/main")
+        early.edit(lambda roots: roots.text("body").append("a"))
+        await phone.wait_durable(within_s=5)
+        assert early.name == "main"
+        assert await phone.open("main") is await phone.open("alice/main") is early
+        phone.on_change = heard.append
+        early.edit(lambda roots: roots.text("body").append("b"))
+        assert heard == [early]
+        phone.close("alice/main")
+        with pytest.raises(NotOpen):
+            phone.close("main")
 
 
 async def test_a_closed_connection_comes_back() -> None:
