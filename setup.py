@@ -1,6 +1,6 @@
 """With SYNCLINE_COMPILE=1 the modules that every update passes through are compiled to C, from the same sources.
 
-docs/decisions/0018-compiled-modules.md says why, and what holds the two builds equal.
+An experiment, not for use yet: docs/decisions/0018-compiled-modules.md says why.
 """
 
 from __future__ import annotations
