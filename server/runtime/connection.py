@@ -86,7 +86,6 @@ class Connection(asyncio.Protocol):
         self.ping_interval_s = shared.options.ping_interval_s
         self._heard_at = shared.loop.time()
         self._idle_frames = self._late_bytes = 0
-
         self._fragments = bytearray()
         self._paused = False
         self._backlog: list[bytes] = []
@@ -474,6 +473,9 @@ class Connection(asyncio.Protocol):
             self._arm(self.ping_interval_s - silent_s, self._watch)
             return
         self._arm(self._shared.options.ping_timeout_s, self._judge_silence, now, self._taken_bytes())
+        self._ping()
+
+    def _ping(self) -> None:
         self._queue(self.PING)
 
     def _judge_silence(self, pinged_at: float, taken_bytes: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Final
+from typing import Final
 from urllib.parse import unquote
 
 from crdt.protocol.codec import decode_server_frame
@@ -56,9 +56,7 @@ class Links:
         return path.startswith(YJS_PATH)
 
     def connection(self, path: str, shared: Shared, transport: asyncio.Transport, address: str) -> Connection:
-        sink = self.sink(unquote(path), shared.loop)
-        kind = _HocuspocusConnection if isinstance(sink, HocuspocusSocket) else _YWebsocketConnection
-        return kind(shared, transport, address, sink)
+        return YjsConnection(shared, transport, address, self.sink(unquote(path), shared.loop))
 
     def sink(self, path: str, loop: asyncio.AbstractEventLoop) -> YjsSocket:
         """For a WebSocket on such a path, percent-decoded, whoever accepted it."""
@@ -172,22 +170,17 @@ def _updates_of(delta: bytes) -> tuple[bytes, ...]:
 class YjsConnection(Connection):
     """A connection whose sink is a Yjs socket."""
 
-    __slots__ = ()
+    __slots__ = ("_yjs",)
 
     def __init__(self, shared: Shared, transport: asyncio.Transport, address: str, sink: YjsSocket) -> None:
         super().__init__(shared, transport, address)
         self._sink: Sink = sink
+        self._yjs = sink
 
     def broken(self, error: Exception) -> None:
         """A bug of ours ends this connection, never the listener."""
         self._sink_failed(error)
 
-
-class _YWebsocketConnection(YjsConnection):
-    PING: ClassVar[bytes] = Connection.PING + encode_message(YWebsocketSocket.SIGN_OF_LIFE)
-    __slots__ = ()
-
-
-class _HocuspocusConnection(YjsConnection):
-    PING: ClassVar[bytes] = Connection.PING + encode_message(HocuspocusSocket.SIGN_OF_LIFE)
-    __slots__ = ()
+    def _ping(self) -> None:
+        super()._ping()
+        self._yjs.show_life()

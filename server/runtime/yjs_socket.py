@@ -139,6 +139,11 @@ class YjsSocket:
         elif self._connection is not None and framed:
             self._connection.send(framed)
 
+    def show_life(self) -> None:
+        """Send a message that says nothing, but never within a large one: whose parts are signs of life enough."""
+        if self._streaming is None:
+            self.send(encode_message(self.SIGN_OF_LIFE))
+
     def deliver(self, member: YjsMember) -> None:
         """Pass on what a link has to say, and what becomes of it."""
         link = member.link

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from random import Random
 
@@ -24,7 +24,7 @@ from server.core.rates import Rates
 from server.runtime.connection import Connection
 from server.runtime.transport import TransportOptions
 from server.yjs import messages
-from server.yjs.messages import ClientState
+from server.yjs.messages import ClientState, Fragment
 from tests.device_key import DeviceKey
 from tests.integration.server_peers import WITHIN_S, new_device, raw_socket, text_updates, write
 from tests.server_fixture import RunningServer, make_token, running_server
@@ -466,6 +466,26 @@ async def test_a_silent_client_hears_a_message_before_it_takes_the_server_for_de
         await peer.sync()
         await peer.hear_of(0)
         assert await peer.hear() == messages.NOBODY_NEW
+
+
+@pytest.mark.parametrize("join", [y_peer, h_peer])
+async def test_no_sign_of_life_comes_within_a_large_answer(
+    tmp_path: Path, join: Callable[[RunningServer], AbstractAsyncContextManager[Peer]]
+) -> None:
+    """It would be a message within a message, and such a client would never have its document."""
+    transport = TransportOptions(ping_interval_s=60)
+    async with running_server(tmp_path, transport=transport) as server, join(server) as peer:
+        await peer.sync()
+        (member,) = server.driver.links._members.values()
+        connection = member.socket._connection
+        assert isinstance(connection, Connection)
+        told = messages.stateless("in two parts")
+        member.socket._send_fragment(member, Fragment(member.link.prefix + told[:4], is_first=True, is_last=False))
+        connection._heard_at = float("-inf")
+        connection._watch()
+        member.socket._send_fragment(member, Fragment(told[4:], is_first=False, is_last=True))
+        assert await peer.hear_of(5) == told
+        await peer.sync()
 
 
 async def test_a_document_may_be_larger_than_what_may_wait_for_a_reader(tmp_path: Path) -> None:
