@@ -46,10 +46,12 @@ class Pacing:
         self._traffic_at: float | None = None
 
     def choose(self, policy: Policy | None, latency_s: float | None) -> None:
-        """Raises ValueError for a latency that is none."""
+        """Raises ValueError for a latency or a policy that is none."""
         if latency_s is not None and not 0.0 <= latency_s < float("inf"):
-            raise ValueError(f"{latency_s} s is no latency")
-        self._chosen, self._latency_s = policy, latency_s
+            raise ValueError(f"latency_s is {latency_s} s, which is no latency")
+        if policy is not None and policy not in [*Policy]:
+            raise ValueError(f"policy is {policy!r}, which is none of {', '.join(Policy)}")
+        self._chosen, self._latency_s = None if policy is None else Policy(policy), latency_s
 
     @property
     def policy(self) -> Policy:

@@ -10,7 +10,7 @@ from typing import Any
 from client_sim.fleet.habits import VISITS
 from client_sim.fleet.phone import DOCUMENT
 from client_sim.live import AsyncDevice, Blocked
-from client_sim.live.device import TokenSource
+from client_sim.live.tokens import TokenSource
 from crdt.update import StateVector
 
 NAME = "inspector"

@@ -21,7 +21,7 @@ from client_sim.fleet.habits import VISITS, Leaving, Person
 from client_sim.fleet.ledger import Ledger
 from client_sim.fleet.wire import Line
 from client_sim.live import AsyncDevice, AsyncDocument
-from client_sim.live.device import TokenSource
+from client_sim.live.tokens import TokenSource
 from client_sim.store import MemoryStore
 from crdt.update import StateVector
 

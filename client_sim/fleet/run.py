@@ -22,7 +22,7 @@ from client_sim.fleet.phone import Disk, Identity, Phone
 from client_sim.fleet.plan import Plan
 from client_sim.fleet.quantiles import percentile
 from client_sim.fleet.wire import Line
-from client_sim.live.device import TokenSource
+from client_sim.live.tokens import TokenSource
 from client_sim.tokens import mint
 
 SAMPLE_S: Final = 1.0

@@ -18,9 +18,10 @@ from client_sim.core.reasons import Explanation, explain
 from client_sim.core.roots import Roots
 from client_sim.core.status import State, Status
 from client_sim.live.blocking import Device, DeviceEnded, Document
-from client_sim.live.device import AsyncDevice, LoginRefused
+from client_sim.live.device import AsyncDevice
 from client_sim.live.document import AsyncDocument, Blocked
 from client_sim.live.keys import DeviceKey
+from client_sim.live.tokens import LoginRefused
 
 __all__ = [
     "AsyncDevice", "AsyncDocument", "Blocked", "Device", "DeviceEnded", "DeviceKey", "Document", "Done", "EditTooBig",

@@ -6,14 +6,14 @@ import asyncio
 import sys
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random, SystemRandom
 from types import TracebackType
-from typing import Self, TypeAlias, assert_never
+from typing import Self, assert_never
 
 from websockets.asyncio.client import connect
 
@@ -25,7 +25,7 @@ from client_sim.core.document import Document
 from client_sim.core.documents import NotOpen
 from client_sim.core.effects import Effect, Problem
 from client_sim.core.errand import Done
-from client_sim.core.pacing import Policy
+from client_sim.core.pacing import Pacing, Policy
 from client_sim.core.pending import Pending
 from client_sim.core.ports import DeviceStore
 from client_sim.core.reporting import About
@@ -34,20 +34,11 @@ from client_sim.live.connection import Connection, Dial
 from client_sim.live.document import AsyncDocument, Edits, check_unblocked
 from client_sim.live.keys import DeviceKey
 from client_sim.live.lifemark import LifeMark
+from client_sim.live.tokens import LoginRefused, TokenSource, always
 from client_sim.store import MemoryStore, SqliteStore
-
-TokenSource: TypeAlias = Callable[[str], Awaitable[str]]
-"""Called with the name that the token has to be made out to: the device's, which is a new one once it was cloned.
-
-OSError and TimeoutError mean that asking later may help.
-"""
 
 TOKEN_S = 30.0
 _PLATFORMS = {"linux": "linux", "darwin": "macos", "win32": "windows", "android": "android", "ios": "ios"}
-
-
-class LoginRefused(Exception):
-    """A token source raises this where the user has to log in again: the device is then blocked."""
 
 
 class AsyncDevice:
@@ -95,13 +86,17 @@ class AsyncDevice:
         rng: Random | None = None,
         dial: Dial = connect,
     ) -> None:
+        """Raises ValueError for a `policy`, `latency_s` or `cache_bytes_max` that is none."""
+        Pacing().choose(policy, latency_s)
+        if cache_bytes_max is not None and not 0 <= cache_bytes_max < float("inf"):
+            raise ValueError(f"cache_bytes_max is {cache_bytes_max!r}, which is no number of bytes")
         self.on_change = on_change
         self.on_status = on_status
         self.on_error = on_error
         self.on_presence = on_presence
         self._pace = events.PolicyChosen(policy, latency_s)
         self._url = url
-        self._source = _always(token, device) if isinstance(token, str) else token
+        self._source = always(token, device) if isinstance(token, str) else token
         self._name = device
         self._place = store
         self._about = About(platform or _PLATFORMS.get(sys.platform, "other"), version)
@@ -133,6 +128,8 @@ class AsyncDevice:
         self._windows: deque[asyncio.Future[Done]] = deque()
         self._since_1970_s = time.time() - self._loop.time()
         self._clock_task = self._group.create_task(self._clock())
+        self._failure: asyncio.Future[None] = self._loop.create_future()
+        self._group.create_task(_result_of(self._failure))
         self.feed(self._pace)
         self.feed(events.Started())
         return self
@@ -145,6 +142,7 @@ class AsyncDevice:
         try:
             self.feed(events.Stopped())
             self._clock_task.cancel()
+            self._failure.cancel()
             if self._token_task:
                 self._token_task.cancel()
         finally:
@@ -362,18 +360,34 @@ class AsyncDevice:
     # --- the driver
 
     def feed(self, event: events.Event) -> None:
-        """Let the core handle one event, and do what it asks. Effects of a nested call wait for those before them."""
+        """Let the core handle one event, and do what it asks. Effects of a nested call wait for those before them.
+
+        Raises what the core raises, once what it asks for even then is done; never what a callback raises.
+        """
         self._core.documents.cache.set_clock(time.time(), self._loop.time())
-        self._effects.extend(self._core.handle(event, self._loop.time()))
-        if self._executing:
-            return
+        try:
+            self._effects.extend(self._core.handle(event, self._loop.time()))
+        finally:
+            self._effects.extend(self._core.take_effects())
+            if not self._executing:
+                self._execute_all()
+
+    def _execute_all(self) -> None:
         self._executing = True
         try:
             while self._effects:
-                self._execute(self._effects.popleft())
+                try:
+                    self._execute(self._effects.popleft())
+                except Exception as exc:  # noqa: BLE001 - the task group raises it
+                    self._fail(exc)
         finally:
             self._executing = False
             self._wake()
+
+    def _fail(self, exc: Exception) -> None:
+        """The block ends with the first thing that a callback raised."""
+        if not self._failure.done():
+            self._failure.set_exception(exc)
 
     def _wake(self) -> None:
         news, self._news = self._news, asyncio.Event()
@@ -444,8 +458,8 @@ class AsyncDevice:
                 event = events.TokenFetched(device, await self._source(device))
         except LoginRefused as exc:
             event = events.TokenFailed(device, str(exc), refused=True)
-        except (OSError, TimeoutError) as exc:
-            event = events.TokenFailed(device, str(exc), refused=False)
+        except Exception as exc:  # noqa: BLE001 - of the app's function: a login page that is no JSON is not its end
+            event = events.TokenFailed(device, f"{type(exc).__name__}: {exc}", refused=False)
         self.feed(event)
 
 
@@ -459,19 +473,12 @@ def _open_store(place: str | Path | DeviceStore | None, key: bytes | None) -> De
             return place
 
 
+async def _result_of(future: asyncio.Future[None]) -> None:
+    await future
+
+
 def _only_one(failure: BaseException) -> BaseException:
     """What a task failed with, if nothing else did: a group of one says no more than its one."""
     while isinstance(failure, BaseExceptionGroup) and len(failure.exceptions) == 1:
         failure = failure.exceptions[0]
     return failure
-
-
-def _always(token: str, owner: str) -> TokenSource:
-    """The source of a token that is all there is."""
-
-    async def source(device: str) -> str:
-        if device != owner:
-            raise LoginRefused(f"the token is for {owner}, and this device is {device} since it was cloned")
-        return token
-
-    return source

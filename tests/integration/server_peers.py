@@ -17,7 +17,7 @@ from websockets.frames import CloseCode
 from websockets.typing import Subprotocol
 
 from client_sim.live import AsyncDevice, AsyncDocument, Roots
-from client_sim.live.device import TokenSource
+from client_sim.live.tokens import TokenSource
 from crdt.ids import DocumentId
 from crdt.limits import Limits
 from crdt.protocol import codec

@@ -8,6 +8,7 @@ import ssl
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -171,18 +172,26 @@ async def test_an_expired_token_is_fetched_anew_and_a_refused_login_blocks() -> 
             await notes.wait_current(within_s=5)
 
 
-async def test_a_token_source_that_fails_is_asked_again() -> None:
+@pytest.mark.parametrize("failure", [OSError("no network"), ValueError("a login page is no JSON")])
+async def test_a_token_source_that_fails_is_asked_again(failure: Exception) -> None:
+    problems: list[Problem] = []
     calls = []
 
     async def fetch(device: str) -> str:
         calls.append(device)
         if len(calls) == 1:
-            raise OSError("no network")
+            raise failure
         return "t"
 
-    async with serving(FakeServer()) as server, AsyncDevice(server.url, token=fetch, device="phone") as phone:
+    async with (
+        serving(FakeServer()) as server,
+        AsyncDevice(server.url, token=fetch, device="phone", on_error=problems.append) as phone,
+    ):
         await (await phone.open()).wait_current(within_s=5)
     assert calls == ["phone", "phone"]
+    assert [(problem.code, problem.message) for problem in problems] == [
+        ("token_failed", f"{type(failure).__name__}: {failure}")
+    ]
 
 
 async def test_the_app_is_told() -> None:
@@ -261,6 +270,61 @@ async def test_what_a_callback_raises_ends_the_block() -> None:
 
         with pytest.raises(KeyError, match="the app's mistake"):
             await use_phone()
+
+
+async def test_what_a_callback_raises_does_not_come_out_of_the_edit_that_was_made_and_goes() -> None:
+    told = []
+
+    def broken(document: AsyncDocument) -> None:
+        told.append(document.text("body"))
+        raise KeyError("the app's mistake")
+
+    core = FakeServer()
+    async with serving(core) as server:
+
+        async def use_phone() -> None:
+            async with AsyncDevice(server.url, token="t", device="phone") as phone:
+                notes = await phone.open()
+                await notes.wait_current(within_s=5)
+                phone.on_change = broken
+                notes.edit(lambda roots: roots.text("body").append("x"))
+                told.append("made")
+                await asyncio.Event().wait()
+
+        with pytest.raises(KeyError, match="the app's mistake"):
+            await use_phone()
+        assert told == ["x", "made"]
+        await wait_until(lambda: core.room("main").replica.values() == {"body": "x"})
+
+
+async def test_a_callback_that_raises_at_the_start_leaves_the_store_unlocked(tmp_path: Path) -> None:
+    def broken(document: AsyncDocument | None, status: Status) -> None:
+        raise KeyError("the app's mistake")
+
+    async def use_phone() -> None:
+        async with AsyncDevice(NOWHERE, token="t", device="phone", store=tmp_path / "phone.db", on_status=broken):
+            await asyncio.Event().wait()
+
+    with pytest.raises(KeyError, match="the app's mistake"):
+        await use_phone()
+    async with AsyncDevice(NOWHERE, token="t", device="phone", store=tmp_path / "phone.db"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("latency_s", -1.0),
+        ("latency_s", float("nan")),
+        ("policy", "fast"),
+        ("cache_bytes_max", -5),
+        ("cache_bytes_max", float("nan")),
+    ],
+)
+def test_an_option_that_is_none_is_named_before_anything_is_opened(tmp_path: Path, option: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=option):
+        AsyncDevice(NOWHERE, token="t", device="phone", store=tmp_path / "phone.db", **{option: value})
+    assert not [*tmp_path.iterdir()]
 
 
 async def test_a_store_has_one_device_at_a_time(tmp_path: Path) -> None:

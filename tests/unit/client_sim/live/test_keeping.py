@@ -68,6 +68,7 @@ async def test_damage_that_shows_at_work_costs_the_edit_that_met_it_alone(tmp_pa
         store._rows.put = corrupt  # type: ignore[attr-defined]
         with pytest.raises(StoreError, match="damaged"):
             notes.edit(lambda roots: roots.text("body").append("b"))
+        assert [problem.code for problem in problems] == ["store_rebuilt"]
         notes.edit(lambda roots: roots.text("body").append("c"))
         await notes.wait_durable(within_s=5)
         assert notes.text("body") == "ac"

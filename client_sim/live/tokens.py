@@ -1,0 +1,27 @@
+"""Where a device has its tokens from."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+TokenSource: TypeAlias = Callable[[str], Awaitable[str]]
+"""Called with the name that the token has to be made out to: the device's, which is a new one once it was cloned.
+
+LoginRefused blocks the device. Any other Exception is a Problem, `token_failed`, and it is asked again after a while.
+"""
+
+
+class LoginRefused(Exception):
+    """A token source raises this where the user has to log in again: the device is then blocked."""
+
+
+def always(token: str, owner: str) -> TokenSource:
+    """The source of a token that is all there is."""
+
+    async def source(device: str) -> str:
+        if device != owner:
+            raise LoginRefused(f"the token is for {owner}, and this device is {device} since it was cloned")
+        return token
+
+    return source
