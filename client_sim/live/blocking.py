@@ -16,7 +16,7 @@ from client_sim.core.pacing import Policy
 from client_sim.core.pending import Pending
 from client_sim.core.roots import Roots
 from client_sim.core.status import Status
-from client_sim.live.device import AsyncDevice
+from client_sim.live.device import AsyncDevice, DeviceEnded
 from client_sim.live.document import AsyncDocument
 from crdt.replica import Values
 
@@ -24,10 +24,6 @@ T = TypeVar("T")
 
 BlockingTokenSource = Callable[[str], str]
 """As TokenSource, but a plain function, which is called in a thread of its own: it may wait."""
-
-
-class DeviceEnded(RuntimeError):
-    """The device is not inside its `with` block, or a callback raised and ended it: `__cause__` says what."""
 
 
 class Device:

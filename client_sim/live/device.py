@@ -41,6 +41,10 @@ TOKEN_S = 30.0
 _PLATFORMS = {"linux": "linux", "darwin": "macos", "win32": "windows", "android": "android", "ios": "ios"}
 
 
+class DeviceEnded(RuntimeError):
+    """The device is not inside its `with` block, or a callback raised and ended it: `__cause__` says what."""
+
+
 class AsyncDevice:
     """An offline-first device. Inside `async with` it connects by itself, and again whenever it has to.
 
@@ -115,6 +119,7 @@ class AsyncDevice:
         """Raises StoreError, StoreRefused, StoreLocked, and ValueError for a store key that is none."""
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
+        self._has_ended = False
         self._store = _open_store(self._place, self._store_key)
         try:
             about = replace(self._about, crashes=self._lifemark.begin())
@@ -143,6 +148,8 @@ class AsyncDevice:
             self.feed(events.Stopped())
             self._clock_task.cancel()
             self._failure.cancel()
+            self._has_ended = True
+            self._wake()
             if self._token_task:
                 self._token_task.cancel()
         finally:
@@ -327,10 +334,16 @@ class AsyncDevice:
         return self._core.counters
 
     async def wait(self, done: Callable[[], bool], within_s: float | None = None) -> None:
-        """Return once `done()`, asked after all that happens. Raises TimeoutError, and what `done` raises."""
+        """Return once `done()`, asked after all that happens. Raises TimeoutError, and what `done` raises.
+
+        Raises DeviceEnded if the block is left first.
+        """
         async with asyncio.timeout(within_s):
-            while not done():
+            while not self._has_ended:
+                if done():
+                    return
                 await self._news.wait()
+        raise DeviceEnded("the device's block was left")
 
     async def wait_durable(self, within_s: float | None = None) -> None:
         """Return once every edit made so far is durable on the server, in documents that are closed, too.

@@ -18,7 +18,17 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
 from client_sim.core.ports import StoreError
-from client_sim.live import AsyncDevice, AsyncDocument, Blocked, LoginRefused, NotOpen, Problem, State, Status
+from client_sim.live import (
+    AsyncDevice,
+    AsyncDocument,
+    Blocked,
+    DeviceEnded,
+    LoginRefused,
+    NotOpen,
+    Problem,
+    State,
+    Status,
+)
 from crdt.protocol.frames import DeviceFrame, Hello, Push
 from tests.support import wait_until
 from tests.unit.client_sim.fake_server import FakeServer, Session
@@ -344,6 +354,17 @@ async def test_nothing_runs_on_after_the_block() -> None:
             await (await phone.open()).wait_current(within_s=5)
         await wait_until(lambda: not server.sockets)
         await wait_until(lambda: asyncio.all_tasks() == before)
+
+
+async def test_who_still_waits_when_the_block_is_left_is_told() -> None:
+    async with AsyncDevice(NOWHERE, token="t", device="phone") as phone:
+        notes = await phone.open()
+        notes.edit(lambda roots: roots.text("body").append("x"))
+        waiting = [asyncio.create_task(wait()) for wait in (notes.wait_durable, phone.wait_current)]
+        await asyncio.sleep(0)
+    for waiter in waiting:
+        with pytest.raises(DeviceEnded):
+            await asyncio.wait_for(waiter, 5)
 
 
 async def test_what_the_body_raises_comes_out_as_it_is() -> None:
