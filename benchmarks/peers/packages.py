@@ -79,9 +79,25 @@ def _mark(folder: Path, wanted: Mapping[str, object]) -> None:
     (folder / "installed.json").write_text(json.dumps(wanted))
 
 
+def _headers() -> dict[str, str]:
+    """Packages that are compiled take Node's headers from where it is installed, if it has them, not from its site."""
+    node = shutil.which("node")
+    prefix = Path(node).resolve().parents[1] if node else None
+    has_headers = prefix is not None and (prefix / "include" / "node" / "node.h").exists()
+    return {"npm_config_nodedir": str(prefix)} if has_headers else {}
+
+
 def _run(command: list[str], folder: Path) -> None:
     try:
-        subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=INSTALL_WITHIN_S)
+        subprocess.run(
+            command,
+            cwd=folder,
+            env={**os.environ, **_headers()},
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=INSTALL_WITHIN_S,
+        )
     except FileNotFoundError as exc:
         raise NotInstalled(f"{command[0]} is not there") from exc
     except subprocess.CalledProcessError as exc:
