@@ -89,11 +89,19 @@ def _troubles(world: World) -> list[str]:
 
 
 def _sign_off(world: World) -> None:
-    """An edit of everybody in each document: two that go by one name find out about each other at the latest now."""
+    """An edit of everybody in each document: two that go by one name find out about each other at the latest now.
+
+    And a process learns at its next append what another has written: where nobody is left to cause one, an operator is.
+    """
+    signed = set()
     for handset in _present(world):
         if handset.may_write:
             for document in handset.documents:
                 handset.sign(document)
+                signed.add(document)
+    for document in world.truth.chronicles:
+        if document not in signed:
+            world.import_note(document)
 
 
 def _audit(world: World) -> None:

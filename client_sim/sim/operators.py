@@ -1,9 +1,12 @@
-"""What operators do by hand with one document: release it from quarantine, take out what one device did."""
+"""What operators do by hand with one document: release it from quarantine, take out what one device did, add a word."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
+from typing import Any
+
+from pycrdt import Doc, Text
 
 from client_sim.sim.truth import hold
 from crdt.excise import Step, undo
@@ -45,6 +48,15 @@ def excision(history: History, culprit: DeviceId, rng: Random) -> bytes | None:
         left = own - Ranges.deleted_by(read_update(replica.state()))
         hold(not left, "excision takes all", f"{culprit} wrote {left}, which is still there")
     return undone.update
+
+
+def note(history: History, rng: Random) -> bytes:
+    """An update that adds a word of an operator's."""
+    base = history.base.state if history.base else EMPTY_UPDATE
+    steps = [Step(update, read_update(update)) for entry in history.entries for update in entry.updates]
+    doc: Doc[Any] = Doc(client_id=_fresh(base, steps, rng))
+    doc.get("body", type=Text).insert(0, "noted ")
+    return doc.get_update()
 
 
 def _fresh(base: bytes, steps: Sequence[Step], rng: Random) -> int:

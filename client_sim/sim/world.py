@@ -309,6 +309,13 @@ class World:
             event = ImportRequested(rng.getrandbits(32), document, update)
             self.timetable.after(REFLECTION.draw(rng), lambda: process.feed(event))
 
+    def import_note(self, document: DocumentId) -> None:
+        """An operator adds a word, by the first process."""
+        rng = self.random(f"note {document}")
+        update = operators.note(at_once(self.database.disk.history(document)), rng)
+        self.history.note("operator", "note", str(document))
+        self.processes[0].feed(ImportRequested(rng.getrandbits(32), document, update))
+
 
 def _cut(handset: Handset, rng: Random) -> None:
     if handset.link is None:
