@@ -15,6 +15,7 @@ from crdt.protocol.codes import CLOSE, Code
 from server.core.events import SessionId
 from server.runtime.parsers import lent_parser, takes_back
 from server.runtime.transport import Shared
+from server.runtime.unsent import unsent_bytes
 from server.runtime.wire import SHORT_BYTES, frame_bytes, short_messages
 
 TURN_FRAMES: Final = 64
@@ -472,26 +473,25 @@ class Connection(asyncio.Protocol):
         if silent_s < self.ping_interval_s:
             self._arm(self.ping_interval_s - silent_s, self._watch)
             return
-        self._arm(self._shared.options.ping_timeout_s, self._judge_silence, now, self._taken_bytes())
+        stuck_bytes = unsent_bytes(self._transport)
+        taken_bytes = self._written_bytes - stuck_bytes
+        self._arm(self._shared.options.ping_timeout_s, self._judge_silence, now, taken_bytes, stuck_bytes)
         self._ping()
 
     def _ping(self) -> None:
         self._queue(self.PING)
 
-    def _judge_silence(self, pinged_at: float, taken_bytes: int) -> None:
+    def _judge_silence(self, pinged_at: float, taken_bytes: int, stuck_bytes: int) -> None:
         """Anything from the peer is life; so is taking bytes that were stuck: then the ping waits behind them.
         While we do not read, silence proves nothing.
 
         The loop's clock stands still within a turn, so an answer may be as old as its ping, but nothing before it.
         """
-        taking = self._congested and self._taken_bytes() > taken_bytes
+        taking = stuck_bytes and self._written_bytes - unsent_bytes(self._transport) > taken_bytes
         if self._paused or self._heard_at >= pinged_at or taking:
             self._watch()
         else:
             self._cut()
-
-    def _taken_bytes(self) -> int:
-        return self._written_bytes - self._transport.get_write_buffer_size()
 
     def _arm(self, delay_s: float, callback: Callable[..., None], *args: float) -> None:
         """Replace the connection's one timer."""

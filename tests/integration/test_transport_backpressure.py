@@ -24,8 +24,11 @@ FRAME = encode_message(bytes(16 * KIB))
 
 
 @asynccontextmanager
-async def deaf_peer(served: Served) -> AsyncIterator[Peer]:
-    """A WebSocket whose peer reads nothing until it is told to, behind a small receive buffer."""
+async def deaf_peer(served: Served, kernel_bytes: int = 16 * KIB) -> AsyncIterator[Peer]:
+    """A WebSocket whose peer reads nothing until it is told to, behind a small receive buffer.
+
+    The kernel holds about `kernel_bytes` on our side.
+    """
     raw = socket.socket()
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * KIB)
     raw.setblocking(False)
@@ -34,7 +37,7 @@ async def deaf_peer(served: Served) -> AsyncIterator[Peer]:
     peer = Peer(reader, writer)
     try:
         await peer.upgrade()
-        _server_buffer(served.sink.connections[1]).setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * KIB)
+        _server_buffer(served.sink.connections[1]).setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, kernel_bytes)
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         yield peer
     finally:
@@ -134,6 +137,33 @@ async def test_a_slow_reader_that_takes_bytes_outlives_a_ping_stuck_behind_them(
             connection.send(FRAME)
             await wait_until(lambda at=at: loop.time() - at > 0.02)  # type: ignore[misc]
         assert served.sink.closed == []
+
+
+async def test_a_slow_reader_outlives_a_ping_behind_what_the_kernel_holds_for_it() -> None:
+    """Nothing waits with us, so nobody calls it slow."""
+    options = TransportOptions(ping_interval_s=0.05, ping_timeout_s=0.2)
+    async with serving(options) as served, deaf_peer(served, 1024 * KIB) as peer:
+        connection, loop = served.sink.connections[1], asyncio.get_running_loop()
+        for _ in range(40):
+            connection.send(FRAME)
+        await wait_until(lambda: connection.buffered_bytes == 0)
+        peer.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        frames = 0
+        while frames < 40:
+            at = loop.time()
+            frame = await peer.frame()
+            frames += frame.opcode is Opcode.BINARY
+            await wait_until(lambda at=at: loop.time() - at > 0.02)  # type: ignore[misc]
+        assert served.sink.closed == []
+
+
+async def test_a_reader_that_takes_nothing_is_gone_however_much_the_kernel_holds_for_it() -> None:
+    options = TransportOptions(ping_interval_s=0.05, ping_timeout_s=0.1)
+    async with serving(options) as served, deaf_peer(served, 1024 * KIB):
+        connection = served.sink.connections[1]
+        for _ in range(40):
+            connection.send(FRAME)
+        await wait_until(lambda: served.sink.closed == [1])
 
 
 # --- reading
