@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from functools import partial
+from pathlib import Path
+from random import Random
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypedDict, TypeVar, Unpack
 
+from client_sim.core.cache import Cache
 from client_sim.core.counters import Counters
-from client_sim.core.errand import Done
+from client_sim.core.effects import Problem
 from client_sim.core.pacing import Policy
 from client_sim.core.pending import Pending
-from client_sim.core.roots import Roots
+from client_sim.core.ports import DeviceStore
 from client_sim.core.status import Status
+from client_sim.live import arguments
+from client_sim.live.connection import Dial
 from client_sim.live.device import AsyncDevice, DeviceEnded
 from client_sim.live.document import AsyncDocument
-from crdt.replica import Values
+from client_sim.live.keys import DeviceKey
+from client_sim.live.twins import Twin, awaited, called
 
 T = TypeVar("T")
 
@@ -26,7 +32,23 @@ BlockingTokenSource = Callable[[str], str]
 """As TokenSource, but a plain function, which is called in a thread of its own: it may wait."""
 
 
-class Device:
+class Options(TypedDict, total=False):
+    """What AsyncDevice takes beside, and Device alike."""
+
+    store: str | Path | DeviceStore | None
+    store_key: bytes | None
+    cache_bytes_max: int | None
+    key: DeviceKey | None
+    policy: Policy | None
+    latency_s: float | None
+    on_error: Callable[[Problem], object] | None
+    platform: str | None
+    version: str
+    rng: Random | None
+    dial: Dial
+
+
+class Device(Twin[AsyncDevice]):
     """AsyncDevice for threads: the same options, methods and errors, and they wait where those are awaited.
 
     All methods may be called from any thread. The callbacks are called in the device's own thread, one at a time; in
@@ -43,10 +65,12 @@ class Device:
         on_change: Callable[[Document], object] | None = None,
         on_status: Callable[[Document | None, Status], object] | None = None,
         on_presence: Callable[[Document, str, bytes | None], object] | None = None,
-        **options: Any,
+        **options: Unpack[Options],
     ) -> None:
-        """`options` are AsyncDevice's others."""
+        """`options` are AsyncDevice's others. Raises as that does."""
+        arguments.check_callbacks(on_change=on_change, on_status=on_status, on_presence=on_presence)
         self._make = partial(AsyncDevice, url, token=_awaitable(token), device=device, **options)
+        super().__init__(self, self._make())
         self._on_change = on_change
         self._on_status = on_status
         self._on_presence = on_presence
@@ -141,42 +165,49 @@ class Device:
 
     # --- for the app: as AsyncDevice has it
 
-    def open(self, name: str = "main", **options: Any) -> Document:
+    def open(
+        self,
+        name: str = "main",
+        *,
+        max_stale_s: float | None = None,
+        wait: bool = False,
+        within_s: float | None = None,
+    ) -> Document:
         """As AsyncDevice.open."""
-        return self._twin(self.wait_for(self.asynchronous.open(name, **options)))
+        opening = self.asynchronous.open(name, max_stale_s=max_stale_s, wait=wait, within_s=within_s)
+        return self._twin(self.wait_for(opening))
 
-    def close(self, name: str) -> None:
-        self.call(lambda: self.asynchronous.close(name))
+    prefetch = called(AsyncDevice.prefetch)
+    pin = called(AsyncDevice.pin)
+    unpin = called(AsyncDevice.unpin)
+    close = called(AsyncDevice.close)
 
-    def connect(self) -> None:
-        self.call(self.asynchronous.connect)
+    connect = called(AsyncDevice.connect)
+    disconnect = called(AsyncDevice.disconnect)
+    reconnect = called(AsyncDevice.reconnect)
+    suspend = called(AsyncDevice.suspend)
+    resume = called(AsyncDevice.resume)
+    background_sync = awaited(AsyncDevice.background_sync)
+    network_is_back = called(AsyncDevice.network_is_back)
+    network = called(AsyncDevice.network)
+    set_policy = called(AsyncDevice.set_policy)
+    flush = called(AsyncDevice.flush)
 
-    def disconnect(self) -> None:
-        self.call(self.asynchronous.disconnect)
+    status_of = called(AsyncDevice.status_of)
+    current_at = called(AsyncDevice.current_at)
+    now = called(AsyncDevice.now)
+    wait = awaited(AsyncDevice.wait)
+    wait_durable = awaited(AsyncDevice.wait_durable)
+    wait_current = awaited(AsyncDevice.wait_current)
 
-    def suspend(self) -> None:
-        self.call(self.asynchronous.suspend)
-
-    def resume(self) -> None:
-        self.call(self.asynchronous.resume)
-
-    def background_sync(self, within_s: float, bytes_max: int) -> Done:
-        return self.wait_for(self.asynchronous.background_sync(within_s, bytes_max))
-
-    def network_is_back(self) -> None:
-        self.call(self.asynchronous.network_is_back)
-
-    def network(self, name: str | None, *, metered: bool = False) -> None:
-        self.call(lambda: self.asynchronous.network(name, metered=metered))
-
-    def set_policy(self, policy: Policy | None, latency_s: float | None = None) -> None:
-        self.call(lambda: self.asynchronous.set_policy(policy, latency_s))
-
-    def flush(self) -> None:
-        self.call(self.asynchronous.flush)
+    @property
+    def cache(self) -> DeviceCache:
+        """What is kept, and how fresh it is, by name."""
+        return DeviceCache(self, self.call(lambda: self.asynchronous.cache))
 
     @property
     def status(self) -> Status:
+        """As AsyncDevice's; so are the others."""
         return self.call(lambda: self.asynchronous.status)
 
     @property
@@ -195,19 +226,33 @@ class Device:
     def counters(self) -> Counters:
         return self.call(lambda: self.asynchronous.counters)
 
-    def wait_durable(self, within_s: float | None = None) -> None:
-        self.wait_for(self.asynchronous.wait_durable(within_s))
 
-    def wait_current(self, within_s: float | None = None) -> None:
-        self.wait_for(self.asynchronous.wait_current(within_s))
+class DeviceCache(Twin[Cache]):
+    """What AsyncDevice.cache tells."""
+
+    as_of = called(Cache.as_of)
+    is_stale = called(Cache.is_stale)
+    is_pinned = called(Cache.is_pinned)
 
 
-class Document:
+class Document(Twin[AsyncDocument]):
     """AsyncDocument for threads. `change` of `edit` runs in the device's thread, while the caller waits."""
 
-    def __init__(self, device: Device, twin: AsyncDocument) -> None:
-        self._device = device
-        self.asynchronous = twin
+    values = called(AsyncDocument.values)
+    text = called(AsyncDocument.text)
+    map = called(AsyncDocument.map)
+    list = called(AsyncDocument.list)
+    version = called(AsyncDocument.version)
+
+    edit = called(AsyncDocument.edit)
+    set_presence = called(AsyncDocument.set_presence)
+    audit = called(AsyncDocument.audit)
+    unblock = called(AsyncDocument.unblock)
+    close = called(AsyncDocument.close)
+
+    wait_durable = awaited(AsyncDocument.wait_durable)
+    wait_current = awaited(AsyncDocument.wait_current)
+    wait_fresh = awaited(AsyncDocument.wait_fresh)
 
     @property
     def name(self) -> str:
@@ -215,50 +260,42 @@ class Document:
 
     @property
     def status(self) -> Status:
-        return self._device.call(lambda: self.asynchronous.status)
+        """As AsyncDocument's; so are the others."""
+        return self._runner.call(lambda: self.asynchronous.status)
 
     @property
     def pending(self) -> Pending:
-        return self._device.call(lambda: self.asynchronous.pending)
+        return self._runner.call(lambda: self.asynchronous.pending)
 
     @property
     def peers(self) -> dict[str, bytes]:
-        return self._device.call(lambda: self.asynchronous.peers)
+        return self._runner.call(lambda: self.asynchronous.peers)
 
-    def values(self) -> Values:
-        return self._device.call(self.asynchronous.values)
+    @property
+    def aside(self) -> Sequence[bytes]:
+        return self._runner.call(lambda: self.asynchronous.aside)
 
-    def text(self, root: str) -> str:
-        return self._device.call(lambda: self.asynchronous.text(root))
+    @property
+    def as_of(self) -> float | None:
+        return self._runner.call(lambda: self.asynchronous.as_of)
 
-    def map(self, root: str) -> dict[str, Any]:
-        return self._device.call(lambda: self.asynchronous.map(root))
+    @property
+    def stale(self) -> bool:
+        return self._runner.call(lambda: self.asynchronous.stale)
 
-    def list(self, root: str) -> list[Any]:
-        return self._device.call(lambda: self.asynchronous.list(root))
+    @property
+    def max_stale_s(self) -> float | None:
+        return self.asynchronous.max_stale_s
 
-    def edit(self, change: Callable[[Roots], object]) -> None:
-        self._device.call(lambda: self.asynchronous.edit(change))
-
-    def set_presence(self, payload: bytes | None) -> None:
-        self._device.call(lambda: self.asynchronous.set_presence(payload))
-
-    def unblock(self) -> None:
-        self._device.call(self.asynchronous.unblock)
-
-    def close(self) -> None:
-        self._device.call(self.asynchronous.close)
-
-    def wait_durable(self, within_s: float | None = None) -> None:
-        self._device.wait_for(self.asynchronous.wait_durable(within_s))
-
-    def wait_current(self, within_s: float | None = None) -> None:
-        self._device.wait_for(self.asynchronous.wait_current(within_s))
+    @max_stale_s.setter
+    def max_stale_s(self, seconds: float | None) -> None:
+        self.asynchronous.max_stale_s = seconds
 
 
 def _awaitable(token: str | BlockingTokenSource) -> str | Callable[[str], Awaitable[str]]:
     if isinstance(token, str):
         return token
+    arguments.check_function("token", token)
     source = token
 
     async def fetch(device: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -25,20 +24,18 @@ from client_sim.core.document import Document
 from client_sim.core.documents import NotOpen
 from client_sim.core.effects import Effect, Problem
 from client_sim.core.errand import Done
-from client_sim.core.pacing import Pacing, Policy
+from client_sim.core.pacing import Policy
 from client_sim.core.pending import Pending
 from client_sim.core.ports import DeviceStore
-from client_sim.core.reporting import About
 from client_sim.core.status import Status
+from client_sim.live import arguments
 from client_sim.live.connection import Connection, Dial
 from client_sim.live.document import AsyncDocument, Edits, check_unblocked
 from client_sim.live.keys import DeviceKey
 from client_sim.live.lifemark import LifeMark
-from client_sim.live.tokens import LoginRefused, TokenSource, always
-from client_sim.store import MemoryStore, SqliteStore
+from client_sim.live.tokens import LoginRefused, TokenSource, always, fetched
 
 TOKEN_S = 30.0
-_PLATFORMS = {"linux": "linux", "darwin": "macos", "win32": "windows", "android": "android", "ios": "ios"}
 
 
 class DeviceEnded(RuntimeError):
@@ -90,10 +87,13 @@ class AsyncDevice:
         rng: Random | None = None,
         dial: Dial = connect,
     ) -> None:
-        """Raises ValueError for a `policy`, `latency_s` or `cache_bytes_max` that is none."""
-        Pacing().choose(policy, latency_s)
-        if cache_bytes_max is not None and not 0 <= cache_bytes_max < float("inf"):
-            raise ValueError(f"cache_bytes_max is {cache_bytes_max!r}, which is no number of bytes")
+        """Raises TypeError and ValueError, which name the argument, before anything is opened."""
+        arguments.check_device(url, token, device, key)
+        arguments.check_storage(store, store_key, cache_bytes_max)
+        arguments.check_policy(policy, latency_s)
+        arguments.check_callbacks(
+            on_change=on_change, on_status=on_status, on_error=on_error, on_presence=on_presence, dial=dial
+        )
         self.on_change = on_change
         self.on_status = on_status
         self.on_error = on_error
@@ -103,7 +103,7 @@ class AsyncDevice:
         self._source = always(token, device) if isinstance(token, str) else token
         self._name = device
         self._place = store
-        self._about = About(platform or _PLATFORMS.get(sys.platform, "other"), version)
+        self._about = arguments.about(platform, version)
         self._lifemark = LifeMark(Path(store) if isinstance(store, str | Path) else None)
         self._store_key = store_key
         self._cache_bytes_max = cache_bytes_max
@@ -120,7 +120,7 @@ class AsyncDevice:
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
         self._has_ended = False
-        self._store = _open_store(self._place, self._store_key)
+        self._store = arguments.open_store(self._place, self._store_key)
         try:
             about = replace(self._about, crashes=self._lifemark.begin())
             self._core = Device(self._name, self._store, self._rng, key=self._key, about=about)
@@ -182,6 +182,9 @@ class AsyncDevice:
         `name` is the user's own document, `owner/name` a granted one. Raises StoreError and ValueError; while it waits
         TimeoutError after `within_s` seconds, and Blocked. The document is open then all the same.
         """
+        arguments.check_type("name", name, str)
+        arguments.check_number("max_stale_s", max_stale_s)
+        arguments.check_limit(within_s)
         self.feed(events.OpenRequested(name))
         document = self._document(self.key_of(name)) or self._documents.setdefault(name, AsyncDocument(self, name))
         document.max_stale_s = max_stale_s
@@ -194,15 +197,16 @@ class AsyncDevice:
 
         A few at a time, on no metered network; each is left when it is current, and counts against `cache_bytes_max`.
         What a lost connection interrupts goes on; what is not fetched when the app ends is forgotten. Raises ValueError
-        for names that are none, and for more than 1,000 that wait.
+        for names that are none, and for more than 1,000 that wait; TypeError for one name that is no list.
         """
-        self.feed(events.PrefetchRequested(tuple(names)))
+        self.feed(events.PrefetchRequested(arguments.check_names("names", names)))
 
     def pin(self, name: str, *, pinned: bool = True) -> None:
         """Keep a document on the device whatever `cache_bytes_max`, over restarts too. Raises StoreError, ValueError.
 
         It does not fetch it: that is `prefetch`.
         """
+        arguments.check_type("name", name, str)
         self.feed(events.Pinned(name, pinned))
 
     def unpin(self, name: str) -> None:
@@ -227,10 +231,11 @@ class AsyncDevice:
 
     def core_of(self, name: str) -> Document:
         """What the core has of a document. Raises NotOpen."""
-        return self._core.document(name)
+        return self._core.document(self.key_of(name))
 
     def key_of(self, name: str) -> str:
-        """What a document is called: one of the user's own goes without its owner."""
+        """What a document is called: one of the user's own goes without its owner. Raises TypeError."""
+        arguments.check_type("name", name, str)
         return self._core.documents.key(name)
 
     def _document(self, key: str) -> AsyncDocument | None:
@@ -268,6 +273,8 @@ class AsyncDevice:
         It takes at most `within_s` seconds, and `bytes_max` bytes of messages both ways together (TLS and TCP come on
         top). A kill at any moment is safe. The device is suspended afterwards.
         """
+        arguments.check_type("within_s", within_s, int, float)
+        arguments.check_type("bytes_max", bytes_max, int, float)
         window: asyncio.Future[Done] = self._loop.create_future()
         self._windows.append(window)
         self.feed(events.WindowOpened(within_s, bytes_max))
@@ -282,10 +289,12 @@ class AsyncDevice:
 
         On a metered one a device without a policy is a saver, and fetches nothing that is not open.
         """
+        arguments.check_type("name", name, str, None)
         self.feed(events.NetworkChanged(name, metered))
 
     def set_policy(self, policy: Policy | None, latency_s: float | None = None) -> None:
         """How edits are sent from now on; see the class. Raises ValueError for a latency that is none."""
+        arguments.check_policy(policy, latency_s)
         self.feed(events.PolicyChosen(policy, latency_s))
 
     def flush(self) -> None:
@@ -301,7 +310,7 @@ class AsyncDevice:
 
     def status_of(self, name: str) -> Status:
         """The same of one document."""
-        return self._dated(self._core.document_status(name))
+        return self._dated(self._core.document_status(self.key_of(name)))
 
     def _dated(self, status: Status) -> Status:
         return status if status.since is None else status.began(status.since + self._since_1970_s)
@@ -338,6 +347,7 @@ class AsyncDevice:
 
         Raises DeviceEnded if the block is left first.
         """
+        arguments.check_limit(within_s)
         async with asyncio.timeout(within_s):
             while not self._has_ended:
                 if done():
@@ -365,6 +375,7 @@ class AsyncDevice:
 
     async def wait_current(self, within_s: float | None = None) -> None:
         """Return once all documents are current. Raises as AsyncDocument's."""
+        arguments.check_limit(within_s)
         async with asyncio.timeout(within_s):
             for document in [*self._documents.values()]:
                 with suppress(NotOpen):  # it is closed meanwhile
@@ -468,22 +479,12 @@ class AsyncDevice:
         event: events.TokenFetched | events.TokenFailed
         try:
             async with asyncio.timeout(TOKEN_S):
-                event = events.TokenFetched(device, await self._source(device))
+                event = events.TokenFetched(device, await fetched(self._source, device))
         except LoginRefused as exc:
             event = events.TokenFailed(device, str(exc), refused=True)
         except Exception as exc:  # noqa: BLE001 - of the app's function: a login page that is no JSON is not its end
             event = events.TokenFailed(device, f"{type(exc).__name__}: {exc}", refused=False)
         self.feed(event)
-
-
-def _open_store(place: str | Path | DeviceStore | None, key: bytes | None) -> DeviceStore:
-    match place:
-        case None:
-            return MemoryStore()
-        case str() | Path():
-            return SqliteStore(Path(place), key)
-        case _:
-            return place
 
 
 async def _result_of(future: asyncio.Future[None]) -> None:

@@ -12,6 +12,7 @@ from client_sim.core.document import Document
 from client_sim.core.pending import Pending
 from client_sim.core.roots import Roots
 from client_sim.core.status import State, Status
+from client_sim.live import arguments
 from crdt.replica import Values
 from crdt.update import StateVector
 
@@ -141,15 +142,18 @@ class AsyncDocument:
 
     def text(self, root: str) -> str:
         """A text root's characters; empty if there are none."""
+        arguments.check_type("root", root, str)
         return str(self.values().get(root, ""))
 
     def map(self, root: str) -> dict[str, Any]:
         """A map root's values by key, as JSON has them; empty if there are none."""
+        arguments.check_type("root", root, str)
         value = self.values().get(root, {})
         return value if isinstance(value, dict) else {}
 
     def list(self, root: str) -> list[Any]:
         """A list root's elements, as JSON has them; empty if there are none."""
+        arguments.check_type("root", root, str)
         value = self.values().get(root, [])
         return value if isinstance(value, list) else []
 
@@ -161,10 +165,12 @@ class AsyncDocument:
         It goes to the server as the device's policy says. Raises what `change` raises, EditTooBig (over the server's
         `update_bytes`: split it) and StoreError (the disk is full): then the document is as it was.
         """
+        arguments.check_function("change", change)
         self._device.feed(events.Edited(self.name, change))
 
     def set_presence(self, payload: bytes | None) -> None:
         """Tell the others on the document something ephemeral, of at most 4,096 bytes; None takes it back."""
+        arguments.check_type("payload", payload, bytes, None)
         self._device.feed(events.PresenceSet(self.name, payload))
 
     def audit(self) -> None:

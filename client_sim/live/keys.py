@@ -20,7 +20,9 @@ class DeviceKey:
     """An ES256 key pair. Whoever issues the device's tokens puts `thumbprint` into `cnf.jkt`."""
 
     def __init__(self, private: ec.EllipticCurvePrivateKey) -> None:
-        """Raises ValueError for a key of another curve than P-256."""
+        """Raises TypeError, and ValueError for a key of another curve than P-256."""
+        if not isinstance(private, ec.EllipticCurvePrivateKey):
+            raise TypeError(f"private has to be an EllipticCurvePrivateKey, not {type(private).__name__}")
         if not isinstance(private.curve, ec.SECP256R1):
             raise ValueError(f"a key on {private.curve.name}, not on P-256")
         self._private = private

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from inspect import isawaitable
 from typing import TypeAlias
 
 TokenSource: TypeAlias = Callable[[str], Awaitable[str]]
@@ -25,3 +26,12 @@ def always(token: str, owner: str) -> TokenSource:
         return token
 
     return source
+
+
+async def fetched(source: TokenSource, device: str) -> str:
+    """What a source gives. Raises what it raises, and TypeError where it gives no token."""
+    answer: object = source(device)
+    token = await answer if isawaitable(answer) else answer
+    if not isinstance(token, str) or token is answer:
+        raise TypeError(f"token has to be an async function that returns a str; what came is {type(answer).__name__}")
+    return token

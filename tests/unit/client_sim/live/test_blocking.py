@@ -5,11 +5,25 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from client_sim import Blocked, Device, DeviceEnded, Document, LoginRefused, Outcome, State, Status
+from client_sim import (
+    AsyncDevice,
+    AsyncDocument,
+    Blocked,
+    Device,
+    DeviceEnded,
+    Document,
+    LoginRefused,
+    Outcome,
+    State,
+    Status,
+)
+from client_sim.live.blocking import Options
 from tests.unit.client_sim.fake_server import FakeServer
 from tests.unit.client_sim.live.socket_server import serving
 
@@ -146,3 +160,67 @@ def test_a_store_that_is_in_use_is_an_error_at_the_start(tmp_path: Path) -> None
         second = Device(NOWHERE, token="t", device="phone", store=tmp_path / "phone.db")
         with pytest.raises(Exception, match=r"phone\.db"):
             second.__enter__()
+
+
+DRIVER = {"feed", "core_of", "key_of"}
+"""What documents and the driver need of an AsyncDevice; not for apps."""
+
+
+def _public(kind: type) -> set[str]:
+    return {name for name in dir(kind) if not name.startswith("_")}
+
+
+@pytest.mark.parametrize(("asynchronous", "blocking"), [(AsyncDevice, Device), (AsyncDocument, Document)])
+def test_threads_have_all_that_an_event_loop_has(asynchronous: type, blocking: type) -> None:
+    assert _public(asynchronous) - DRIVER <= _public(blocking)
+
+
+def test_the_options_are_those_of_the_other_one() -> None:
+    named = set(signature(Device.__init__).parameters) - {"options"}
+    assert named | set(Options.__annotations__) == set(signature(AsyncDevice.__init__).parameters)
+
+
+def test_a_method_says_what_its_twin_says() -> None:
+    assert Device.prefetch.__doc__ == AsyncDevice.prefetch.__doc__
+    assert signature(Device.background_sync) == signature(AsyncDevice.background_sync)
+
+
+def test_what_is_kept_and_how_fresh_it_is(place: Place) -> None:
+    with Device(place.url, token="t", device="writer") as writer:
+        writer.open("later").edit(lambda roots: roots.text("body").append("x"))
+        writer.wait_durable(within_s=10)
+    with Device(place.url, token="t", device="phone") as phone:
+        document = phone.open(max_stale_s=60, wait=True, within_s=10)
+        assert (document.stale, document.aside, document.max_stale_s) == (False, [], 60)
+        document.wait_fresh(within_s=10)
+        phone.prefetch(["later"])
+        phone.wait(lambda: phone.cache.as_of("later") is not None, within_s=10)
+        phone.pin("later")
+        assert phone.cache.is_pinned("later")
+        phone.unpin("later")
+        assert not phone.cache.is_pinned("later")
+        assert phone.status_of("main") == document.status
+        assert document.as_of is not None
+        assert document.version() == {}
+        document.audit()
+        phone.disconnect()
+        phone.reconnect()
+        phone.wait_current(within_s=10)
+
+
+@pytest.mark.parametrize(
+    ("argument", "options"),
+    [
+        ("url", {"url": None}),
+        ("token", {"token": None}),
+        ("token", {"token": asyncio.sleep}),
+        ("device", {"device": 7}),
+        ("on_change", {"on_change": "print"}),
+        ("on_error", {"on_error": asyncio.sleep}),
+        ("store", {"store": 7}),
+    ],
+)
+def test_a_wrong_argument_is_named_before_the_block(argument: str, options: dict[str, Any]) -> None:
+    given: dict[str, Any] = {"url": NOWHERE, "token": "t", "device": "phone"} | options
+    with pytest.raises(TypeError, match=f"^{argument} "):
+        Device(given.pop("url"), **given)

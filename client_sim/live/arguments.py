@@ -1,0 +1,117 @@
+"""What an app hands in, looked at where it does: TypeError for what is of another type, ValueError for what is no such
+thing. Both name the argument; neither repeats a value that may be secret.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from client_sim.core.pacing import Pacing
+from client_sim.core.ports import DeviceStore
+from client_sim.core.reporting import About
+from client_sim.live.keys import DeviceKey
+from client_sim.store import MemoryStore, SqliteStore
+from crdt.ids import is_name
+
+_PLATFORMS = {"linux": "linux", "darwin": "macos", "win32": "windows", "android": "android", "ios": "ios"}
+
+
+def check_type(argument: str, value: object, *types: type | None) -> None:
+    """None among the types is None itself. Raises TypeError; also for a bool where a number is asked for."""
+    if value is None and None in types:
+        return
+    kinds = tuple(kind for kind in types if kind is not None)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        expected = " or ".join("None" if kind is None else kind.__name__ for kind in types)
+        raise TypeError(f"{argument} has to be {expected}, not {type(value).__name__}")
+
+
+def check_number(argument: str, value: object) -> None:
+    """Of seconds or bytes, or None. Raises TypeError and ValueError."""
+    check_type(argument, value, int, float, None)
+    if isinstance(value, int | float) and not value >= 0:  # NaN is none, either
+        raise ValueError(f"{argument} is {value!r}, which is no length")
+
+
+def check_limit(within_s: object) -> None:
+    """How long to wait, in seconds; None: for ever. What is over already is a time, too. Raises TypeError."""
+    check_type("within_s", within_s, int, float, None)
+
+
+def check_names(argument: str, names: Iterable[str]) -> tuple[str, ...]:
+    """Several names. One alone is made of letters, which are names as well. Raises TypeError."""
+    if isinstance(names, str | bytes) or not isinstance(names, Iterable):
+        raise TypeError(f"{argument} has to be a list of str, not {type(names).__name__}")
+    found = tuple(names)
+    for name in found:
+        check_type(f"each of {argument}", name, str)
+    return found
+
+
+def check_function(argument: str, value: object) -> None:
+    """A function that does its work when it is called. Raises TypeError."""
+    if not callable(value):
+        raise TypeError(f"{argument} has to be a function, not {type(value).__name__}")
+    if inspect.iscoroutinefunction(value):
+        raise TypeError(f"{argument} has to be a plain function, not async: nobody would await it")
+
+
+def check_device(url: object, token: object, device: object, key: object) -> None:
+    """Where a device connects, and as whom. Raises TypeError and ValueError.
+
+    An address where nobody can be is found when it connects: what is here can be read and edited all the same.
+    """
+    check_type("url", url, str)
+    if not isinstance(token, str) and not callable(token):
+        raise TypeError(f"token has to be str or a function, not {type(token).__name__}")
+    check_type("device", device, str)
+    if not is_name(str(device)):
+        raise ValueError(f"device is {device!r}, which is no name: 1 to 128 of A-Z a-z 0-9 . _ - ~ @ : +")
+    check_type("key", key, DeviceKey, None)
+
+
+def check_storage(store: object, store_key: object, cache_bytes_max: object) -> None:
+    """Where a device keeps things, and how much. Raises TypeError and ValueError."""
+    check_type("store_key", store_key, bytes, None)
+    check_number("cache_bytes_max", cache_bytes_max)
+    if isinstance(store, bytes | bytearray | int | float):
+        raise TypeError(f"store has to be a path or a store, not {type(store).__name__}")
+    if isinstance(store, str | Path) and not Path(store).name:
+        raise ValueError(f"store is {str(store)!r}, which is no file")
+    if store_key is not None and not isinstance(store, str | Path):
+        raise ValueError("store_key is for a store that is a file")
+
+
+def check_policy(policy: object, latency_s: object) -> None:
+    """Raises TypeError and ValueError."""
+    check_type("policy", policy, str, None)
+    check_type("latency_s", latency_s, int, float, None)
+    Pacing().choose(policy, latency_s)  # type: ignore[arg-type]  # it knows what is none
+
+
+def check_callbacks(**callbacks: Callable[..., object] | None) -> None:
+    """Raises TypeError."""
+    for name, callback in callbacks.items():
+        if callback is not None:
+            check_function(name, callback)
+
+
+def about(platform: str | None, version: str) -> About:
+    """What the device reports itself as. Raises TypeError."""
+    check_type("platform", platform, str, None)
+    check_type("version", version, str)
+    return About(platform or _PLATFORMS.get(sys.platform, "other"), version)
+
+
+def open_store(place: str | Path | DeviceStore | None, key: bytes | None) -> DeviceStore:
+    """Raises as SqliteStore does."""
+    match place:
+        case None:
+            return MemoryStore()
+        case str() | Path():
+            return SqliteStore(Path(place), key)
+        case _:
+            return place
