@@ -87,9 +87,7 @@ class Driver:
         self._log = structlog.get_logger("syncline")
         self._sessions: dict[SessionId, Socket] = {}
         self._session_ids = count(1)
-        self.links = Links(
-            self.feed, lambda: next(self._session_ids), options.hello_timeout_s, options.limits.presence_bytes
-        )  # fmt: skip
+        self.links = Links(self.feed, lambda: next(self._session_ids), options.limits.presence_bytes)
         """Yjs documents, each a session as well."""
         self.visits = Visits(self.feed, lambda: next(self._session_ids))
         """HTTP requests, each one too."""

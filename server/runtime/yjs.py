@@ -34,12 +34,10 @@ class Links:
         self,
         feed: Callable[[Event], None],
         new_session: Callable[[], SessionId],
-        auth_timeout_s: float,
         presence_bytes_max: int,
     ) -> None:
         self.feed = feed
         self.presence_bytes_max = presence_bytes_max
-        self._auth_timeout_s = auth_timeout_s
         self._new_session = new_session
         self._members: dict[SessionId, YjsMember] = {}
         self._by_handle: dict[int, dict[SessionId, YjsMember]] = {}
@@ -61,7 +59,7 @@ class Links:
     def sink(self, path: str, loop: asyncio.AbstractEventLoop) -> YjsSocket:
         """For a WebSocket on such a path, percent-decoded, whoever accepted it."""
         if path in HOCUSPOCUS_PATHS:
-            return HocuspocusSocket(self, loop, self._auth_timeout_s)
+            return HocuspocusSocket(self, loop)
         return YWebsocketSocket(self, loop, path.removeprefix(YJS_PATH))
 
     # --- sessions

@@ -25,6 +25,9 @@ DOCUMENTS_MAX: Final = 256
 """On one Hocuspocus socket."""
 HELD_BYTES_MAX: Final = 1 << 20
 """What may wait on one socket for the end of a large message."""
+TOKEN_WITHIN_S: Final = 60.0
+"""For a Hocuspocus socket, which an app may open well before its first document; so long Hocuspocus's own server waits.
+Until then it is in the lobby, and gives way to others."""
 DENIED_MAX: Final = 100
 """Documents that a socket may ask for in vain: each time costs a look at a token."""
 ASIDE_PER_S: Final = 100
@@ -319,12 +322,12 @@ class HocuspocusSocket(YjsSocket):
 
     SIGN_OF_LIFE = messages.PING
 
-    def __init__(self, links: Links, loop: asyncio.AbstractEventLoop, auth_timeout_s: float) -> None:
+    def __init__(self, links: Links, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(links, loop)
         self._by_name: dict[str, YjsMember] = {}
         self._denied = 0
         self._aside = Bucket()
-        self._timer = loop.call_later(auth_timeout_s, self._auth_is_due)
+        self._timer = loop.call_later(TOKEN_WITHIN_S, self._auth_is_due)
         self._bearer: str | None = None
 
     def _opened(self, bearer: str | None) -> None:

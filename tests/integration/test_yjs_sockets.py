@@ -21,6 +21,7 @@ from crdt.update import EMPTY_STATE_VECTOR
 from server.core.admission import AdmissionPolicy
 from server.core.options import CoreOptions
 from server.core.rates import Rates
+from server.runtime import yjs_socket
 from server.runtime.connection import Connection
 from server.runtime.transport import TransportOptions
 from server.yjs import messages
@@ -366,10 +367,27 @@ async def test_what_is_known_already_is_not_written_again(tmp_path: Path) -> Non
 # --- bounds
 
 
-async def test_who_says_nothing_is_not_waited_for(tmp_path: Path) -> None:
-    options = CoreOptions(hello_timeout_s=0.1)
-    async with running_server(tmp_path, options=options) as server, h_peer(server, token="") as peer:
+async def test_who_opens_no_document_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(yjs_socket, "TOKEN_WITHIN_S", 0.1)
+    async with running_server(tmp_path) as server, h_peer(server, token="") as peer:
         assert await peer.closed_with() == (4401, "auth_timeout")
+
+
+async def test_a_hocuspocus_socket_may_be_there_long_before_its_first_document(tmp_path: Path) -> None:
+    options, transport = CoreOptions(hello_timeout_s=0.1), TransportOptions(ping_interval_s=0.05, ping_timeout_s=0.5)
+    async with running_server(tmp_path, options=options, transport=transport) as server:
+        host, port = server.address
+        async with connect(f"ws://{host}:{port}/hocuspocus", proxy=None, ping_interval=None) as socket:
+            async with asyncio.timeout(WITHIN_S):
+                for _ in range(2):  # more than any device has for its HELLO
+                    assert await socket.recv(decode=False) == messages.PING
+            peer = Peer(socket, messages.sized(b"main"))
+            await peer.say(b"\x02\x00" + messages.sized(make_token("alice", "web").encode()))
+            await socket.send(messages.sized(b"main") + messages.step_1(EMPTY_STATE_VECTOR))
+            while (await socket.recv(decode=False))[:7] != messages.sized(b"main") + b"\x00\x01":
+                pass
 
 
 async def test_an_overloaded_server_sends_apps_away_for_a_while(tmp_path: Path) -> None:
