@@ -36,7 +36,7 @@ def make_token(
     now_s = time.time()
     payload = {
         "sub": user, "did": device, "iat": now_s, "exp": now_s + ttl_s,
-        "aud": AUDIENCE, "iss": ISSUER, "jti": f"{user}.{device}.{now_s:.6f}", "docs": dict(docs or {}),
+        "aud": AUDIENCE, "iss": ISSUER, "jti": f"{now_s:.6f}", "docs": dict(docs or {}),
     }  # fmt: skip
     return remember_token(jwt.encode(payload | claims, SECRET, algorithm="HS256"))
 

@@ -202,7 +202,7 @@ def _key_for(header: Mapping[str, Any], authority: Authority) -> VerificationKey
 def _check_name(payload: Mapping[str, Any], claim: str) -> None:
     value = payload.get(claim)
     if not isinstance(value, str) or not is_name(value):
-        raise bad_token(f"the token's {claim} is missing or is not a name")
+        raise bad_token(f"the token's {claim} is missing, or is no name: 1 to 128 of A-Z a-z 0-9 . _ - ~ @ : +")
 
 
 def _time(payload: Mapping[str, Any], claim: str) -> float:

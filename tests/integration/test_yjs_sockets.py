@@ -78,7 +78,11 @@ class Peer:
         with suppress(ConnectionClosed):
             while True:
                 await self.hear()
-        return self._socket.close_code, (self._socket.close_reason or "").partition(":")[0]
+        return self._socket.close_code, self.close_reason.partition(":")[0]
+
+    @property
+    def close_reason(self) -> str:
+        return self._socket.close_reason or ""
 
 
 @asynccontextmanager
@@ -164,6 +168,20 @@ async def test_a_token_that_is_bound_to_a_key_is_no_good_here(tmp_path: Path) ->
         bound = make_token("alice", "web", cnf=DeviceKey().bound)
         async with y_peer(server, token=bound) as peer:
             assert await peer.closed_with() == (4401, "replayed")
+
+
+async def test_names_are_as_long_as_anywhere(tmp_path: Path) -> None:
+    user, device, name = "u" * 128, "d" * 128, "n" * 128
+    async with running_server(tmp_path) as server:
+        for document in (name, f"{user}/{name}"):
+            async with y_peer(server, document, token=make_token(user, device)) as peer:
+                await peer.sync()
+            async with h_peer(server, document, token=make_token(user, device)) as peer:
+                await peer.sync()
+        for claim in ("sub", "did", "jti"):
+            async with y_peer(server, token=make_token("alice", "web", **{claim: "x" * 129})) as peer:
+                assert await peer.closed_with() == (4401, "bad_token")
+                assert f"{claim} is missing, or is no name: 1 to 128 of" in peer.close_reason
 
 
 async def test_no_native_device_can_take_an_ephemeral_name(tmp_path: Path) -> None:
