@@ -1,4 +1,4 @@
-"""The peers' packages: pinned, installed by name into a cache folder that is no part of the repository."""
+"""Packages of others, pinned and installed by name into a cache folder that is no part of the repository."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
+from hashlib import blake2b
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 HERE = Path(__file__).parent
 INSTALL_WITHIN_S = 1200
@@ -37,46 +40,57 @@ PYCRDT_WEBSOCKET = {
 
 
 class NotInstalled(Exception):
-    """A peer's packages could not be installed; the text is the end of what the installer said."""
+    """Packages could not be installed; the text says why, or is the end of what the installer said."""
 
 
 def node_folder(name: str, packages: Mapping[str, str]) -> Path:
-    """A folder with these npm packages, installed on first use, and our server scripts beside them."""
-    folder = _cache() / name
-    wanted = {"private": True, "type": "module", "dependencies": dict(packages)}
-    if not _has(folder, wanted):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "package.json").write_text(json.dumps(wanted, indent=1))
-        _run(["npm", "install", "--no-package-lock", "--no-audit", "--no-fund"], folder)
-        _mark(folder, wanted)
+    """A folder with these npm packages, and our server scripts beside them. Raises NotInstalled."""
+    folder = installed(name, packages)
     for script in HERE.glob("*.mjs"):  # a module finds its imports from where it is
         shutil.copy(script, folder)
     return folder
 
 
+def installed(name: str, packages: Mapping[str, str]) -> Path:
+    """A folder with these npm packages, installed on first use: whole or not there, for several processes may want it.
+
+    Raises NotInstalled.
+    """
+    if shutil.which("node") is None:
+        raise NotInstalled("node is not there")
+    manifest = json.dumps({"private": True, "type": "module", "dependencies": dict(packages)}, indent=1)
+    folder = _cache() / "syncline-node" / f"{name}-{blake2b(manifest.encode(), digest_size=6).hexdigest()}"
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder.parent) as fresh:
+            made = Path(fresh, "made")
+            made.mkdir()
+            (made / "package.json").write_text(manifest)
+            _run(["npm", "install", "--no-package-lock", "--no-audit", "--no-fund"], made)
+            with suppress(OSError):  # another process was first
+                made.rename(folder)
+    return folder
+
+
 def python_of(name: str, packages: Mapping[str, str]) -> Path:
-    """The interpreter of an environment with these packages, made on first use."""
-    folder = _cache() / name
+    """The interpreter of an environment with these packages, made on first use. Raises NotInstalled."""
+    folder = _cache() / "syncline-bench" / "peers" / name
     if not _has(folder, packages):
         _run([sys.executable, "-m", "venv", "--clear", str(folder)], HERE)
         pins = [f"{package}=={version}" for package, version in packages.items()]
         _run([str(folder / "bin" / "pip"), "install", "--quiet", *pins], HERE)
-        _mark(folder, packages)
+        (folder / "installed.json").write_text(json.dumps(packages))
     return folder / "bin" / "python"
 
 
 def _cache() -> Path:
-    named = os.environ.get("SYNCLINE_BENCH_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "syncline-bench" / "peers"
+    named = os.environ.get("SYNCLINE_PACKAGES_CACHE")
+    return Path(named) if named else Path.home() / ".cache"
 
 
-def _has(folder: Path, wanted: Mapping[str, object]) -> bool:
+def _has(folder: Path, wanted: Mapping[str, str]) -> bool:
     mark = folder / "installed.json"
     return mark.exists() and json.loads(mark.read_text()) == wanted
-
-
-def _mark(folder: Path, wanted: Mapping[str, object]) -> None:
-    (folder / "installed.json").write_text(json.dumps(wanted))
 
 
 def _headers() -> dict[str, str]:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
@@ -179,7 +180,8 @@ async def test_names_are_as_long_as_anywhere(tmp_path: Path) -> None:
             async with h_peer(server, document, token=make_token(user, device)) as peer:
                 await peer.sync()
         for claim in ("sub", "did", "jti"):
-            async with y_peer(server, token=make_token("alice", "web", **{claim: "x" * 129})) as peer:
+            too_long: dict[str, Any] = {claim: "x" * 129}
+            async with y_peer(server, token=make_token("alice", "web", **too_long)) as peer:
                 assert await peer.closed_with() == (4401, "bad_token")
                 assert f"{claim} is missing, or is no name: 1 to 128 of" in peer.close_reason
 

@@ -1,6 +1,6 @@
 // Browser windows that do what they are told: one JSON command a line comes in, one JSON answer a line goes out.
-import { createInterface } from 'node:readline'
 import { createRequire } from 'node:module'
+import { obey } from './commands.mjs'
 
 const require = createRequire(process.cwd() + '/')
 const { chromium } = require('playwright-core')
@@ -37,14 +37,5 @@ const doing = {
   screenshot: async ({ window, path }) => { await pages.get(window).screenshot({ path }) }
 }
 
-for await (const line of createInterface({ input: process.stdin })) {
-  const { doing: name, ...args } = JSON.parse(line)
-  let answer
-  try {
-    answer = { value: (await doing[name](args)) ?? null }
-  } catch (error) {
-    answer = { error: String(error.stack ?? error) }
-  }
-  process.stdout.write(JSON.stringify(answer) + '\n')
-}
+await obey(doing)
 await browser.close()

@@ -1,7 +1,7 @@
 // A Yjs app that does what it is told: one JSON command a line comes in, one JSON answer a line goes out.
-import { createInterface } from 'node:readline'
 import { createRequire } from 'node:module'
 import { pathToFileURL } from 'node:url'
+import { obey } from './commands.mjs'
 
 const require = createRequire(process.cwd() + '/')
 const load = name => import(pathToFileURL(require.resolve(name)).href)
@@ -100,14 +100,5 @@ const doing = {
   closes: ({ socket }) => apps.get(socket).closes
 }
 
-for await (const line of createInterface({ input: process.stdin })) {
-  const { doing: name, ...args } = JSON.parse(line)
-  let answer
-  try {
-    answer = { value: (await doing[name](args)) ?? null }
-  } catch (error) {
-    answer = { error: String(error.stack ?? error) }
-  }
-  process.stdout.write(JSON.stringify(answer) + '\n')
-}
+await obey(doing)
 process.exit(0)
