@@ -22,6 +22,7 @@ from client_sim.live import (
     Roots,
     State,
     Status,
+    StoreDamaged,
     StoreError,
     StoreLocked,
     StoreRefused,
@@ -31,5 +32,5 @@ from client_sim.live import (
 __all__ = [
     "Array", "AsyncDevice", "AsyncDocument", "Blocked", "Device", "DeviceEnded", "DeviceKey", "Document", "Done",
     "EditTooBig", "Explanation", "LoginRefused", "Map", "NotOpen", "Outcome", "Pending", "Policy", "Problem", "Roots",
-    "State", "Status", "StoreError", "StoreLocked", "StoreRefused", "Text", "explain",
+    "State", "Status", "StoreDamaged", "StoreError", "StoreLocked", "StoreRefused", "Text", "explain",
 ]  # fmt: skip

@@ -50,8 +50,12 @@ async def show(console: Console, url: str, tokens: Sequence[str]) -> int:
 
 def read_url(url: str) -> str:
     """The address of the server's WebSocket; the path may be left out. Raises NotPossible."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("ws", "wss") or not parts.netloc:
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port or an IPv6 address that is none
+        is_address = False
+    if not is_address:
         raise NotPossible(f"{url} is no address of a server: write ws://host:port, or wss://host")
     return parts._replace(path=PATH).geturl() if parts.path in ("", "/") else url
 

@@ -13,7 +13,7 @@ from client_sim.core.effects import Problem
 from client_sim.core.errand import Done, Outcome
 from client_sim.core.pacing import Policy
 from client_sim.core.pending import Pending
-from client_sim.core.ports import StoreError, StoreLocked, StoreRefused
+from client_sim.core.ports import StoreDamaged, StoreError, StoreLocked, StoreRefused
 from client_sim.core.reasons import Explanation, explain
 from client_sim.core.roots import Roots
 from client_sim.core.status import State, Status
@@ -26,5 +26,5 @@ from client_sim.live.tokens import LoginRefused
 __all__ = [
     "AsyncDevice", "AsyncDocument", "Blocked", "Device", "DeviceEnded", "DeviceKey", "Document", "Done", "EditTooBig",
     "Explanation", "LoginRefused", "NotOpen", "Outcome", "Pending", "Policy", "Problem", "Roots", "State", "Status",
-    "StoreError", "StoreLocked", "StoreRefused", "explain",
+    "StoreDamaged", "StoreError", "StoreLocked", "StoreRefused", "explain",
 ]  # fmt: skip

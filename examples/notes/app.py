@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,17 @@ from textual.app import App, ComposeResult
 from textual.containers import Horizontal
 from textual.widgets import Footer, ListItem, ListView, Static, TextArea
 
-from client_sim import AsyncDevice, AsyncDocument, Problem, Status
+from client_sim import (
+    AsyncDevice,
+    AsyncDocument,
+    EditTooBig,
+    Problem,
+    Status,
+    StoreDamaged,
+    StoreError,
+    StoreRefused,
+    explain,
+)
 from examples.notes.notebook import Notebook
 from examples.notes.splice import difference, location
 
@@ -25,8 +36,11 @@ class Settings:
     store: Path | None = None
 
 
-class NotesApp(App[None]):
-    """Two of these, side by side, show each other's notes as they are typed; F4 takes one of them offline."""
+class NotesApp(App[str]):
+    """Two of these, side by side, show each other's notes as they are typed; F4 takes one of them offline.
+
+    What it returns is why it could not go on; None if its user left.
+    """
 
     CSS = """
     #notes { width: 28; border-right: solid $primary; }
@@ -50,6 +64,7 @@ class NotesApp(App[None]):
         self._is_writing = False
         self._listed: list[tuple[str, str]] = []
         self._problem: str | None = None
+        self._unkept: str | None = None
         self._leaving = asyncio.Event()
         self.list_view = ListView(id="notes")
         self.area = TextArea(id="text", disabled=True)
@@ -67,7 +82,16 @@ class NotesApp(App[None]):
         self.run_worker(self._keep_in_sync(), name="device", exit_on_error=True)
 
     async def _keep_in_sync(self) -> None:
-        """The device's life. What it tells comes in on this event loop, so widgets may be touched at once."""
+        """The device's life. A store that can not be used ends the app, in words."""
+        try:
+            await self._live()
+        except (StoreError, StoreRefused, StoreDamaged) as exc:
+            self.exit(f"what this device keeps can not be used now: {exc}")
+        else:
+            self.exit()
+
+    async def _live(self) -> None:
+        """What the device tells comes in on this event loop, so widgets may be touched at once."""
         settings = self._settings
         async with AsyncDevice(
             settings.url, token=settings.token, device=settings.device, store=settings.store,
@@ -80,7 +104,6 @@ class NotesApp(App[None]):
             self._show_status()
             await self._leaving.wait()
         self._device = None
-        self.exit()
 
     async def action_quit(self) -> None:
         """Hang up, and leave."""
@@ -89,8 +112,8 @@ class NotesApp(App[None]):
     # --- what the user does
 
     async def action_begin(self) -> None:
-        if self.notebook is not None:
-            self._open(self.notebook.begin())
+        if self.notebook is not None and (note := self._kept(self.notebook.begin)) is not None:
+            self._open(note)
             await self._show_notes()
             self.area.focus()
 
@@ -125,17 +148,30 @@ class NotesApp(App[None]):
 
     def _reconcile(self) -> None:
         """Give the note what was typed, and the editor what others did, wherever the cursor is."""
-        if self.notebook is None or self._note is None or self._is_writing:
+        notebook, note, shadow, shown = self.notebook, self._note, self._shadow, self.area.text
+        if notebook is None or note is None or self._is_writing:
             return
-        shown = self.area.text
         self._is_writing = True  # the device tells of this edit too, before it returns
         try:
-            merged = self.notebook.write(self._note, self._shadow, shown)
+            merged = self._kept(lambda: notebook.write(note, shadow, shown))
         finally:
             self._is_writing = False
+        if merged is None:
+            return
         self._shadow = merged
         if (splice := difference(shown, merged)) is not None:
             self.area.replace(splice.insert, location(shown, splice.start), location(shown, splice.stop))
+
+    def _kept(self, write: Callable[[], str]) -> str | None:
+        """What `write` gives; None where the device could not keep it: it is tried again with the next letter."""
+        try:
+            kept = write()
+        except (EditTooBig, StoreError) as exc:
+            self._unkept, kept = f"NOT KEPT: {exc}", None
+        else:
+            self._unkept = None
+        self._show_status()
+        return kept
 
     # --- what the device tells
 
@@ -168,9 +204,18 @@ class NotesApp(App[None]):
         if self._device is None or self.notebook is None or not self.is_running:
             return
         pending = self._device.pending.count
-        parts = [f"{self._settings.device}: {'offline, as you wish' if self.is_offline else self._device.status}"]
+        parts = [f"{self._settings.device}: {'offline, as you wish' if self.is_offline else self._stands()}"]
         parts += [f"{pending} edits wait"] if pending else []
         titles = dict(self._listed)
         parts += [f"{who.device} reads {titles.get(who.note, 'a note')!r}" for who in self.notebook.visitors()]
-        parts += [self._problem] if self._problem else []
+        parts += [news for news in (self._unkept, self._problem) if news]
         self.status_line.update(" | ".join(parts))
+
+    def _stands(self) -> str:
+        """How the device or the note stands, in words where it is not as it should be."""
+        assert self._device is not None
+        assert self.notebook is not None
+        for status in (self._device.status, self.notebook.document.status):
+            if status.reason is not None:
+                return f"{status.state}. {' '.join(explain(status.reason))}"
+        return str(self._device.status.state)

@@ -13,14 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import jwt
 import typer
 from typer.exceptions import TyperException
 
-from client_sim import AsyncDevice, AsyncDocument, Blocked, Problem
-from client_sim.core.ports import StoreDamaged, StoreError
-from client_sim.core.reasons import explain
-from client_sim.pair import read_url
+from client_sim import (
+    AsyncDevice,
+    AsyncDocument,
+    Blocked,
+    EditTooBig,
+    Problem,
+    StoreDamaged,
+    StoreError,
+    StoreRefused,
+    explain,
+)
+from client_sim.pair import NotPossible, read_url
+from examples.account import read_device
 from examples.todo_cli import tasks
 
 MOMENT_S = 2.0
@@ -31,14 +39,11 @@ MOMENT_BYTES = 1 << 20
 app = typer.Typer(help="A to-do list that needs no network.", add_completion=False, pretty_exceptions_enable=False)
 
 
-class NotDone(Exception):
-    """In one line, for the user."""
-
-
 @dataclass(frozen=True, slots=True)
 class Settings:
     url: str
     token: str
+    device: str
     store: Path
 
 
@@ -47,10 +52,12 @@ def settings(
     context: typer.Context,
     token: Annotated[str, typer.Option(envvar="TODO_TOKEN", help="This device's token.")],
     url: Annotated[str, typer.Option(envvar="TODO_URL", help="The server.")] = "ws://127.0.0.1:8787",
-    store: Annotated[Path, typer.Option(envvar="TODO_STORE", help="Where this device keeps all.")] = Path("todo.db"),
+    store: Annotated[
+        Path, typer.Option(envvar="TODO_STORE", dir_okay=False, help="Where this device keeps all.")
+    ] = Path("todo.db"),
 ) -> None:
     """A to-do list that needs no network."""
-    context.obj = Settings(read_url(url), token, store)
+    context.obj = Settings(read_url(url), token, read_device(token), store)
 
 
 @app.command()
@@ -119,9 +126,11 @@ async def _sync(settings: Settings) -> None:
         try:
             await document.wait_current(SYNC_S)
         except Blocked as exc:
-            raise NotDone(_why(exc.status.reason)) from exc
+            raise NotPossible(_why(exc.status.reason)) from exc
         except TimeoutError as exc:
-            raise NotDone(f"{_why(device.status.reason)} {device.pending.count} edits wait on this device.") from exc
+            raise NotPossible(
+                f"{_why(device.status.reason)} {device.pending.count} edits wait on this device."
+            ) from exc
         typer.echo(f"all {len(tasks.tasks(document))} tasks are on the server")
 
 
@@ -134,30 +143,30 @@ def _why(reason: str | None) -> str:
 
 @asynccontextmanager
 async def _device(settings: Settings) -> AsyncIterator[tuple[AsyncDevice, AsyncDocument]]:
-    """This device with the user's document, read from its own store. Raises NotDone if that can not be."""
-    try:
-        name = str(jwt.decode(settings.token, options={"verify_signature": False})["did"])
-    except (jwt.InvalidTokenError, KeyError) as exc:
-        raise NotDone("the token is none, or does not say whose it is") from exc
+    """This device with the user's document, read from its own store. Raises NotPossible if that can not be."""
     problems: list[Problem] = []
     try:
         async with AsyncDevice(
-            settings.url, token=settings.token, device=name, store=settings.store, on_error=problems.append
+            settings.url, token=settings.token, device=settings.device, store=settings.store, on_error=problems.append
         ) as device:
             yield device, await device.open("main")
-    except (StoreError, StoreDamaged) as exc:
-        raise NotDone(f"what this device keeps can not be used now: {exc}") from exc
+    except (StoreError, StoreRefused, StoreDamaged) as exc:
+        raise NotPossible(f"what this device keeps can not be used now: {exc}") from exc
+    except EditTooBig as exc:
+        raise NotPossible(f"this is too long for one task: {exc}") from exc
     finally:
         for problem in problems:
-            typer.echo(f"(the server says: {problem.message or problem.code})", err=True)
+            typer.echo(f"(note: {problem.message or problem.code})", err=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command (of `sys.argv` by default); the exit code."""
     try:
         return typer.main.get_command(app).main(arguments, "todo", standalone_mode=False) or 0
-    except (NotDone, tasks.UnknownTask) as exc:
+    except (NotPossible, tasks.UnknownTask) as exc:
         typer.echo(f"todo: {exc}", err=True)
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("todo: interrupted; what was said to be done is done", err=True)
     except TyperException as exc:
         typer.echo(f"todo: {exc.format_message()} Try --help.", err=True)
     return 1

@@ -12,6 +12,9 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Static
 
+from client_sim import AsyncDevice, StoreError
+from client_sim.store import SqliteStore
+from examples.notes.__main__ import main
 from examples.notes.app import NotesApp, Settings
 from examples.notes.splice import Splice, difference, location
 from tests.server_fixture import make_token, running_server
@@ -116,3 +119,64 @@ async def test_notes_are_there_without_a_server(tmp_path: Path) -> None:
     async with terminal(nowhere, tmp_path, "phone") as phone:
         await wait_until(lambda: phone.titles == ["kept"])
         assert "edits wait" in phone.status
+
+
+NOWHERE = "ws://127.0.0.1:1/v1/sync"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"--token": "no token at all"}, "the token is none"),
+        ({"--url": "http://127.0.0.1:8787"}, "no address"),
+        ({"--tokn": "x"}, "No such option"),
+    ],
+)
+def test_what_was_given_wrongly_is_one_line_and_a_code(
+    capsys: pytest.CaptureFixture[str], options: dict[str, str], said: str
+) -> None:
+    given = {"--url": NOWHERE, "--token": make_token("alice", "phone")} | options
+    assert main([part for option in given.items() for part in option]) == 1
+    complaint = capsys.readouterr().err
+    assert said in complaint
+    assert complaint.startswith("notes: ")
+    assert complaint.count("\n") == 1
+
+
+@pytest.mark.parametrize("store", ["missing/phone.db", ".", "taken.db"])
+async def test_a_store_that_can_not_be_used_ends_the_app_in_words(tmp_path: Path, store: str) -> None:
+    async with AsyncDevice(NOWHERE, token="t", device="phone", store=tmp_path / "taken.db"):
+        app = NotesApp(Settings(NOWHERE, make_token("alice", "phone"), "phone", tmp_path / store))
+        async with app.run_test() as pilot:
+            await wait_until(lambda: app.return_value is not None)
+            await pilot.pause()
+    assert app.return_value is not None
+    assert "can not be used now" in app.return_value
+
+
+async def test_what_the_disk_does_not_take_is_said_and_stays_in_the_editor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with terminal(NOWHERE, tmp_path, "phone") as phone:
+        await phone.press("f2", *"kept")
+        await wait_until(lambda: phone.titles == ["kept"])
+        full = True
+        save = SqliteStore.save_outbox
+
+        def failing(store: SqliteStore, *what: Any) -> None:
+            if full:
+                raise StoreError("the disk is full")
+            save(store, *what)
+
+        monkeypatch.setattr(SqliteStore, "save_outbox", failing)
+        await phone.press(*" too")
+        await wait_until(lambda: "NOT KEPT: the disk is full" in phone.status)
+        assert phone.text == "kept too"
+        full = False
+        await phone.press("!")
+        await wait_until(lambda: phone.titles == ["kept too!"] and "NOT KEPT" not in phone.status)
+
+
+async def test_the_last_line_says_in_words_what_is_wrong(tmp_path: Path) -> None:
+    async with terminal(NOWHERE, tmp_path, "phone") as phone:
+        await wait_until(lambda: "The server can not be reached. Check the network." in phone.status)

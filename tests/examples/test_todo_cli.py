@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from client_sim import AsyncDevice
 from crdt.protocol.frames import PATH
 from examples.todo_cli.__main__ import main
 from tests.server_fixture import make_token, running_server
@@ -84,3 +85,52 @@ async def test_a_user_is_told_what_is_wrong(tmp_path: Path, device: Callable[[st
         phone._token = make_token("alice", "phone", ttl_s=-60)
         await phone.run("sync", code=1)
         assert "Log in again" in phone.complaint
+
+
+JUNK = "no token at all"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"--token": JUNK}, "the token is none"),
+        ({"--token": make_token("alice", "a/b")}, "which device"),
+        ({"--url": "http://127.0.0.1:8787"}, "no address"),
+        ({"--url": "127.0.0.1:8787"}, "no address"),
+        ({"--url": "ws://[::1"}, "no address"),
+        ({"--url": "ws://127.0.0.1:99999"}, "no address"),
+        ({"--store": "missing/todo.db"}, "can not be used"),
+        ({"--store": "."}, "is a directory"),
+    ],
+)
+def test_what_was_given_wrongly_is_one_line_and_a_code(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, str],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = {"--url": NOWHERE, "--token": make_token("alice", "phone"), "--store": "todo.db"} | options
+    assert main([*(part for option in given.items() for part in option), "list"]) == 1
+    complaint = capsys.readouterr().err
+    assert said in complaint
+    assert complaint.startswith("todo: ")
+    assert complaint.count("\n") == 1
+
+
+async def test_a_store_that_is_in_use_or_anothers_is_one_line(tmp_path: Path, device: Callable[[str], Device]) -> None:
+    phone = device("phone")
+    async with AsyncDevice(NOWHERE, token="t", device="phone", store=tmp_path / "phone.db"):
+        await phone.run("list", code=1)
+        assert phone.complaint.startswith("todo: what this device keeps can not be used now: ")
+    phone._token = make_token("alice", "laptop")
+    await phone.run("list", code=1)
+    assert "belongs to the device 'phone'" in phone.complaint
+
+
+async def test_a_task_that_is_too_long_is_one_line(device: Callable[[str], Device]) -> None:
+    phone = device("phone")
+    await phone.run("add", "a" * (2 << 20), code=1)
+    assert "too long for one task" in phone.complaint
+    assert await phone.run("list") == ""
