@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from random import Random
 
@@ -11,6 +11,7 @@ from client_sim.sim.timetable import Sleep
 from client_sim.sim.truth import Truth
 from client_sim.sim.weather import Span, Weather
 from crdt.ids import DeviceId, DocumentId
+from crdt.protocol.frames import Cursor
 from server.core.ports import CorruptDocument, StorageError
 from server.core.records import AppendResult, DocumentAppend, Snapshot, StoredDocument
 from server.storage.memory import STORE_ID_BYTES, MemoryStorage
@@ -27,6 +28,7 @@ class Database:
         self.is_full = False
         self.unreadable: dict[DocumentId, None] = {}
         """Documents whose rows are damaged now. What is written to them is written all the same."""
+        self.on_commit: Callable[[DocumentId, Cursor], None] = lambda document, cursor: None
         self.failures = 0
         self._rng = rng
         self._truth = truth
@@ -49,6 +51,7 @@ class Database:
             if result.committed:
                 self._truth.of(append.document).append(append.entries, append.epoch)
                 self._history.counts["entries"] += len(append.entries)
+                self.on_commit(append.document, Cursor(append.epoch, append.entries[-1].seq))
             else:
                 self._history.note("database", "overtaken", str(append.document))
         await self._wait(self.weather.append)
@@ -70,6 +73,7 @@ class Database:
         self._may_fail("epoch", self.weather.append_fails)
         head_seq = await self.disk.begin_epoch(document, epoch)
         self._history.note("database", "new epoch", f"{document} after {head_seq}")
+        self.on_commit(document, Cursor(epoch, head_seq))
         await self._wait(self.weather.append)
         return head_seq
 

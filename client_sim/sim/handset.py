@@ -69,6 +69,9 @@ class Surroundings(Protocol):
     history: History
     weather: Weather
 
+    @property
+    def has_several_processes(self) -> bool: ...
+
     def connect(self, handset: Handset) -> Link | None:
         """A link to a server; None if none can be reached."""
         ...
@@ -128,6 +131,7 @@ class Handset:
     is_revoked: bool = False
     was_revoked: bool = False
     has_network: bool = True
+    was_damaged: bool = False
     may_have_twin: bool = False
     """Another device has, or had, its name and other ops under the same numbers."""
     life: int = 0
@@ -189,7 +193,7 @@ class Handset:
 
     def spoil(self, rng: Random) -> None:
         """Part of its store can not be read any more. That shows at work, or when the app is started next."""
-        self.may_have_twin = True
+        self.may_have_twin = self.was_damaged = True
         lose, left = loss(Random(rng.getrandbits(32))), Remains()
 
         def losing(remains: Remains) -> Remains:
@@ -427,7 +431,13 @@ class Handset:
         self.world.history.note(self.label, f"problem {problem.code}", problem.message)
         if problem.code == Code.DEVICE_FORKED:
             hold(self.may_have_twin, "nobody is taken for a clone", f"{self.label}: {problem.message}")
-        hold(problem.code not in FALSE_REFUSALS, "the honest are not refused", f"{self.label}: {problem}")
+        is_false = problem.code in FALSE_REFUSALS and not self._gives_back_too_much(problem)
+        hold(not is_false, "the honest are not refused", f"{self.label}: {problem}")
+
+    def _gives_back_too_much(self, problem: effects.Problem) -> bool:
+        """A guest's damaged store can not tell its own work from what others wrote, which this process may not know."""
+        is_guest = problem.document is not None and not problem.document.startswith(f"{self.user}/")
+        return self.was_damaged and is_guest and problem.reason == "not_owner" and self.world.has_several_processes
 
     def _fetch_token(self, device: str) -> None:
         weather, life = self.world.weather, self.life

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
-from typing import Any
 
-from pycrdt import Doc, Text
-
+from client_sim.core.roots import Roots
 from client_sim.sim.truth import hold
 from crdt.excise import Step, undo
 from crdt.ids import DeviceId
@@ -54,9 +52,10 @@ def note(history: History, rng: Random) -> bytes:
     """An update that adds a word of an operator's."""
     base = history.base.state if history.base else EMPTY_UPDATE
     steps = [Step(update, read_update(update)) for entry in history.entries for update in entry.updates]
-    doc: Doc[Any] = Doc(client_id=_fresh(base, steps, rng))
-    doc.get("body", type=Text).insert(0, "noted ")
-    return doc.get_update()
+    replica = Replica.load([base, *(step.update for step in steps)], _fresh(base, steps, rng))
+    update = replica.edit(lambda doc: Roots(doc).text("body").append("noted "))
+    assert update is not None
+    return update
 
 
 def _fresh(base: bytes, steps: Sequence[Step], rng: Random) -> int:

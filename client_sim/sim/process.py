@@ -272,6 +272,11 @@ class ServerProcess:
         self.history.note(self.name, "drained")
         self.die()
 
+    def told(self, news: events.LogGrew) -> None:
+        """Word of a commit, its own or another's."""
+        self.history.counts["heard of commits"] += 1
+        self.feed(news)
+
     # --- its end of the links
 
     def opened(self, link: Link) -> None:

@@ -10,6 +10,7 @@ from client_sim.core import events
 from client_sim.core.roots import Roots
 from client_sim.core.status import Link as LinkState
 from client_sim.sim import bounds, editing, operators, phones
+from client_sim.sim.bus import Bus
 from client_sim.sim.database import Database
 from client_sim.sim.guard import Guard
 from client_sim.sim.handset import Handset
@@ -77,6 +78,7 @@ class World:
         self.database = Database(self.random("database"), self.weather, self.truth, self.history)
         self._backups: list[tuple[MemoryStorage, dict[DocumentId, tuple[LogEntry, ...]]]] = []
         self.processes = [self._process(number) for number in range(plan.place.processes)]
+        self.database.on_commit = Bus(self.random("bus"), self.timetable, self.processes).committed
         self.handsets = [self._handset(number) for number in range(plan.place.handsets)]
         self.handsets += [self._guest(guest) for guest in plan.place.guests]
         self.links: list[Link] = []
@@ -87,6 +89,10 @@ class World:
     def random(self, name: str) -> Random:
         """A generator of its own for each who draws."""
         return Random(f"{self.plan.seed} {name}")
+
+    @property
+    def has_several_processes(self) -> bool:
+        return len(self.processes) > 1
 
     # --- who is there
 

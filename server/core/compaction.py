@@ -52,13 +52,15 @@ class LogGrowth:
     update_bytes: int = 0
     since_ms: int = 0
 
-    @classmethod
-    def since(cls, snapshot_bytes: int, entries: Iterable[LogEntry]) -> LogGrowth:
-        """By these entries, since a snapshot of that size."""
-        growth = cls(snapshot_bytes)
-        for entry in entries:
-            growth.add(entry.update_bytes, entry.time_ms)
-        return growth
+    def restart(self, snapshot_bytes: int, later: Iterable[LogEntry] = ()) -> None:
+        """There is a snapshot of that size, and these are the entries after it."""
+        self.snapshot_bytes, self.entries, self.update_bytes, self.since_ms = snapshot_bytes, 0, 0, 0
+        for entry in later:
+            self.add(entry.update_bytes, entry.time_ms)
+
+    def put_off(self) -> None:
+        """It could not be folded: that is tried again when it has grown as much once more."""
+        self.restart(self.snapshot_bytes)
 
     def add(self, update_bytes: int, time_ms: int) -> None:
         """One more entry."""

@@ -148,6 +148,18 @@ class EpochFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class LogGrew:
+    """Word of another process on the same store: the document's log goes up to `cursor` at least.
+
+    A hint, to be late by no more than it takes to come. One that is lost costs time and nothing else: what another
+    has written shows at the next append, or when a device knows more.
+    """
+
+    document: DocumentId
+    cursor: Cursor
+
+
+@dataclass(frozen=True, slots=True)
 class ImportRequested:
     """An operator puts an update into a document. Answered by one ImportFinished effect with `request`."""
 
@@ -185,6 +197,6 @@ Event: TypeAlias = (
     ClockRead | SocketOpened | MessagesReceived | SocketClosed | OutboxOverfull | OutboxDrained
     | DocumentLoaded | LoadFailed | Appended | AppendFailed | Compacted | CompactionFailed
     | Rehearsed | Inspected | DigestRead
-    | EpochBegun | EpochFailed | ImportRequested | RevocationsRead | DrainRequested | PressureMeasured
+    | EpochBegun | EpochFailed | LogGrew | ImportRequested | RevocationsRead | DrainRequested | PressureMeasured
     | TimePassed
 )  # fmt: skip

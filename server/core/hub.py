@@ -119,15 +119,15 @@ class Hub:
             case events.DigestRead(document, cursor, digest):
                 self._with_room(document, lambda room: room.members.digest_read(cursor, digest))
             case events.Compacted(document, seq, snapshot_bytes):
-                self._with_room(document, lambda room: room.compacted(seq, snapshot_bytes))
-                self._rooms.compaction_reported()
+                self._rooms.compacted(document, seq, snapshot_bytes)
             case events.CompactionFailed(document):
-                self._with_room(document, Room.compaction_failed)
-                self._rooms.compaction_reported()
+                self._rooms.compaction_failed(document)
             case events.EpochBegun(document):
                 self._with_room(document, Room.epoch_begun)
             case events.EpochFailed(document):
                 self._with_room(document, lambda room: room.load_failed(None))
+            case events.LogGrew(document, cursor):
+                self._with_room(document, lambda room: room.grew_elsewhere(cursor))
             case events.ImportRequested(request, document, update):
                 self._import(request, document, update)
             case events.RevocationsRead(devices):

@@ -12,6 +12,9 @@ READ_ONLY: Refusal = (Code.FORBIDDEN, "the document is read-only for you")
 NOT_SAVED: Refusal = (Code.NOT_SAVED, "the storage failed: send it again")
 QUARANTINED: Refusal = (Code.DOC_QUARANTINED, "the document can not be loaded")
 
+FAILED_LOADS_MAX = 2
+"""A document that fails to load so often is quarantined: it is not its moment, it is what is stored."""
+
 
 class Phase(StrEnum):
     """What the room waits for from storage, if anything."""

@@ -29,13 +29,11 @@ from server.core.imports import IMPORTER, Imports
 from server.core.inspector import Inspector
 from server.core.intake import OPS_MAX, Intake, Ops, Run, Verdict, sizes_by_session
 from server.core.membership import Membership
-from server.core.phases import NOT_SAVED, QUARANTINED, READ_ONLY, Phase, Recovery, Refusal
+from server.core.phases import FAILED_LOADS_MAX, NOT_SAVED, QUARANTINED, READ_ONLY, Phase, Recovery, Refusal
 from server.core.records import DocumentAppend, LogEntry, StoredDocument
 from server.core.refusals import Refusals
 
 RETRY_LOAD_AFTER_MS = 1_000
-FAILED_LOADS_MAX = 2
-"""A document that fails to load so often is quarantined: it is not its moment, it is what is stored."""
 
 ROOM_BYTES = 4096
 """About what a room takes that has nothing loaded."""
@@ -65,6 +63,8 @@ class Room:
         self._recovery = Recovery.RETRY
         self._one_by_one = self._failed_loads = 0
         self._was_lost = self._inspecting = False
+        self._elsewhere: dict[bytes, int] = {}
+        """How far the log goes by the word of other processes, by epoch, since we looked."""
 
     # --- what the room is
 
@@ -124,6 +124,9 @@ class Room:
         `fresh`: the log was read just now.
         """
         if self._phase is not Phase.READY or self._flight is not None:
+            return
+        if self._is_behind():
+            self.read_again()
             return
         if self._replica is None:
             self.members.answer_unread()
@@ -406,7 +409,7 @@ class Room:
         self.ops.clear()
         self.ops.update(stored.ops())
         self.tail.restart(entry for entry in stored.entries if entry.seq > stored.epoch_seq)
-        self.growth = LogGrowth.since(len(stored.snapshot.state) if stored.snapshot else 0, stored.unsnapshotted)
+        self.growth.restart(len(stored.snapshot.state) if stored.snapshot else 0, stored.unsnapshotted)
         self._intake.restart(replica.state_vector(), Inspector(stored, self._warn_of_check))
         self._intake.bytes_left = self._bytes_left(replica)
         held, self._held = self._held, []
@@ -465,7 +468,18 @@ class Room:
         self.members.refuse_all(PeerError(*error), retry_after_ms)
         self._imports.fail_waiting("the document can not be loaded")
 
-    # --- epochs and compaction
+    # --- what others know, and epochs
+
+    def grew_elsewhere(self, cursor: Cursor) -> None:
+        """Another process says that it has written up to there; its word may be late, and come twice or never."""
+        self._elsewhere[cursor.epoch] = max(cursor.seq, self._elsewhere.get(cursor.epoch, 0))
+        self.advance()
+
+    def _is_behind(self) -> bool:
+        """The log has something for a member, or for the replica, that is not known here."""
+        heard, self._elsewhere = self._elsewhere, {}
+        is_news = any(epoch != self.epoch or seq > self.head_seq for epoch, seq in heard.items())
+        return is_news and (self.is_loaded or len(self.members) > 0)
 
     def read_again(self) -> None:
         """Somebody knows more of the log than we do (called at a batch boundary)."""
@@ -483,16 +497,3 @@ class Room:
     def epoch_begun(self) -> None:
         """Storage has answered BeginEpoch."""
         self._load()
-
-    @property
-    def compaction_due(self) -> bool:
-        """The log has grown enough to be folded into a snapshot."""
-        return self._desk.options.compaction.due(self.growth, self._desk.wall_ms())
-
-    def compacted(self, seq: int, snapshot_bytes: int) -> None:
-        """Entries up to `seq` are in a snapshot now."""
-        self.growth = LogGrowth.since(snapshot_bytes, self.tail.after(seq) or ())
-
-    def compaction_failed(self) -> None:
-        """It is tried again when the log has grown as much once more."""
-        self.growth = LogGrowth(self.growth.snapshot_bytes)

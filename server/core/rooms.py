@@ -62,12 +62,24 @@ class Rooms:
             self._loaded.setdefault(room.document, room)
         else:
             self._loaded.pop(room.document, None)
-        if room.compaction_due and room.document != self._compacting:
+        options = self._desk.options
+        if options.compaction.due(room.growth, self._desk.wall_ms()) and room.document != self._compacting:
             self._compaction_waits[room.document] = None
             self._next_compaction()
 
-    def compaction_reported(self) -> None:
-        """The compaction under way has ended, one way or the other."""
+    def compacted(self, document: DocumentId, seq: int, snapshot_bytes: int) -> None:
+        """Entries up to `seq` are in a snapshot now."""
+        if room := self.find(document):
+            room.growth.restart(snapshot_bytes, room.tail.after(seq) or ())
+        self._compaction_ended()
+
+    def compaction_failed(self, document: DocumentId) -> None:
+        """The document is as it was."""
+        if room := self.find(document):
+            room.growth.put_off()
+        self._compaction_ended()
+
+    def _compaction_ended(self) -> None:
         self._compacting = None
         self._next_compaction()
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import pytest
 
-from crdt.ids import DeviceId
+from crdt.ids import DeviceId, DocumentId
 from crdt.protocol import frames
 from crdt.protocol.codes import Code
 from crdt.protocol.frames import Ack, Cursor, Delta, Error, Mode, Open, Opened
 from crdt.update import EMPTY_STATE_VECTOR
-from server.core import effects
+from server.core import effects, events
 from server.core.membership import LOOK_AGAIN_S
-from tests.unit.server.core.lab import MAIN, Lab, Writer, acked_ops, refused_ops, values
+from tests.unit.server.core.lab import MAIN, Lab, Writer, acked_ops, now_of, refused_ops, values
 
 
 def test_two_processes_converge_and_all_members_get_everything_in_order() -> None:
@@ -40,6 +42,73 @@ def test_two_processes_converge_and_all_members_get_everything_in_order() -> Non
         seqs = [frame.seq for frame in lab.received(session) if isinstance(frame, Ack | Delta) and frame.seq]
         assert seqs == list(range(1, len(seqs) + 1))
         assert handle == 1
+
+
+def two_processes() -> tuple[Lab, tuple[int, int], Lab, tuple[int, int], Writer]:
+    """Each with a member of one document, which has a letter that both know."""
+    here = Lab()
+    elsewhere = Lab(storage=here.storage)
+    writer, other = Writer(1), elsewhere.join(device="tablet")
+    elsewhere.push(*other, 1, writer.type("a"))
+    elsewhere.settle()
+    return here, here.join(), elsewhere, other, writer
+
+
+def cursor_of(lab: Lab) -> Cursor:
+    return Cursor(lab.epoch(), len(lab.durable()))
+
+
+def test_word_of_another_process_brings_members_what_it_wrote() -> None:
+    here, (phone, _), elsewhere, other, writer = two_processes()
+    elsewhere.push(*other, 2, writer.type("b"))
+    elsewhere.settle()
+    here.feed(events.LogGrew(MAIN, cursor_of(here)))
+    here.settle()
+    assert [delta.seq for delta in here.received(phone) if isinstance(delta, Delta)] == [2]
+
+
+def test_word_of_what_is_known_or_of_a_document_that_is_not_here_costs_no_look() -> None:
+    here, _, _, _, _ = two_processes()
+    here.feed(events.LogGrew(MAIN, cursor_of(here)))
+    here.feed(events.LogGrew(DocumentId("alice", "notes"), cursor_of(here)))
+    assert not here.held
+
+
+def test_word_that_comes_while_the_log_is_read_is_not_lost() -> None:
+    here, (phone, _), elsewhere, other, writer = two_processes()
+    elsewhere.push(*other, 2, writer.type("b"))
+    elsewhere.settle()
+    here.feed(events.LogGrew(MAIN, cursor_of(here)))
+    stored = now_of(here.storage.load(MAIN))
+    elsewhere.push(*other, 3, writer.type("c"))
+    elsewhere.settle()
+    here.feed(events.LogGrew(MAIN, cursor_of(here)))
+    here.held.clear()
+    here.feed(events.DocumentLoaded(MAIN, stored))
+    here.settle()
+    assert [delta.seq for delta in here.received(phone) if isinstance(delta, Delta)] == [2, 3]
+
+
+def test_word_amid_a_commit_waits_for_its_end_and_nothing_is_lost() -> None:
+    here, (phone, handle), elsewhere, other, writer = two_processes()
+    mine = Writer(2)
+    here.push(phone, handle, 1, mine.type("x"))
+    here.turn()
+    elsewhere.push(*other, 2, writer.type("b"))
+    elsewhere.settle()
+    here.feed(events.LogGrew(MAIN, cursor_of(here)))
+    here.settle()
+    assert acked_ops(here, phone)[-1] == (1, 3)
+    assert [entry.seq for entry in here.durable()] == [1, 2, 3]
+
+
+def test_false_word_is_looked_into_once() -> None:
+    here, _, _, _, _ = two_processes()
+    here.feed(events.LogGrew(MAIN, Cursor(here.epoch(), 99)))
+    assert here.held == deque([effects.Load(MAIN)])
+    here.answer()
+    here.turn()
+    assert not here.held
 
 
 def test_an_op_that_another_process_took_in_is_not_taken_twice() -> None:
