@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 from urllib.parse import unquote
 
 from crdt.protocol.codec import decode_server_frame
-from crdt.protocol.frames import Delta, ServerFrame
+from crdt.protocol.frames import Delta, DevicePresence, ServerFrame
 from server.core import events
 from server.core.effects import Publish
 from server.core.events import Event, SessionId
@@ -21,6 +22,7 @@ from server.runtime.transport import Shared, Sink
 from server.runtime.wire import encode_message
 from server.runtime.yjs_socket import HocuspocusSocket, YjsMember, YjsSocket, YWebsocketSocket
 from server.yjs import messages
+from server.yjs.claims import Claims
 from server.yjs.link import Link
 
 YJS_PATH: Final = "/yjs/"
@@ -41,6 +43,7 @@ class Links:
         self._new_session = new_session
         self._members: dict[SessionId, YjsMember] = {}
         self._by_handle: dict[int, dict[SessionId, YjsMember]] = {}
+        self._claims: dict[int, Claims] = {}
 
     def __len__(self) -> int:
         return len(self._members)
@@ -83,6 +86,7 @@ class Links:
             del self._by_handle[member.link.handle][member.session]
             if not self._by_handle[member.link.handle]:
                 del self._by_handle[member.link.handle]
+                del self._claims[member.link.handle]
         self.feed(events.SocketClosed(member.session))
 
     def send(self, sessions: Sequence[SessionId], data: bytes) -> None:
@@ -91,8 +95,17 @@ class Links:
         for session in sessions:
             member = self._members.get(session)
             if member is not None:
-                frame = frame or decode_server_frame(data)
+                frame = frame or self._admitted(decode_server_frame(data))
                 self._tell(member, frame)
+
+    def _admitted(self, frame: ServerFrame | None) -> ServerFrame | None:
+        """A presence under another user's client id is shown as none at all."""
+        if not isinstance(frame, DevicePresence):
+            return frame
+        claims = self._claims.get(frame.handle)
+        if claims is None or claims.admits(frame.device, frame.payload):
+            return frame
+        return replace(frame, payload=None)
 
     def publish(self, publish: Publish) -> None:
         """A commit's entries, translated once for all who call the document by the same name."""
@@ -120,6 +133,7 @@ class Links:
             return
         if not was_open and member.link.handle is not None:
             self._by_handle.setdefault(member.link.handle, {})[member.session] = member
+            self._claims.setdefault(member.link.handle, Claims())
         member.socket.deliver(member)
 
     def relay(self, sender: YjsMember, text: messages.Stateless) -> None:

@@ -384,6 +384,24 @@ async def test_what_is_known_already_is_not_written_again(tmp_path: Path) -> Non
         assert stored.entries[-1].update_bytes < len(author.state()), "only what is new was logged"
 
 
+async def test_a_guest_is_not_shown_under_the_client_id_of_who_has_left(tmp_path: Path) -> None:
+    guests = make_token("guest", "web", docs={"alice/main": "r"})
+    async with running_server(tmp_path) as server, y_peer(server) as reader:
+        await reader.sync()
+        async with y_peer(server) as tab:
+            await tab.sync()
+            await tab.say(messages.awareness([ClientState(17, 1, '{"name":"Alice"}')]))
+            assert await reader.hear_of(1) == messages.awareness([ClientState(17, 1, '{"name":"Alice"}')])
+        assert await reader.hear_of(1) == messages.awareness([ClientState(17, 1, "null")])
+        async with y_peer(server, "alice/main", token=guests) as thief, y_peer(server) as tab:
+            await thief.sync()
+            await thief.say(messages.awareness([ClientState(17, 1 << 50, '{"name":"Alice"}')]))
+            await thief.sync()  # it was heard
+            await tab.sync()
+            await tab.say(messages.awareness([ClientState(17, 2, '{"name":"Alice"}')]))
+            assert await reader.hear_of(1) == messages.awareness([ClientState(17, 2, '{"name":"Alice"}')])
+
+
 # --- bounds
 
 
