@@ -22,14 +22,16 @@ from client_sim.core.pacing import Policy
 from client_sim.demo import command
 from client_sim.demo.processes import DemoFailed
 from client_sim.fleet import command as fleets
+from client_sim.fleet import request as fleet_requests
 from client_sim.fleet.capacity import RecordingError, read_recording
-from client_sim.fleet.command import StoreKind
 from client_sim.fleet.plan import Plan
 from client_sim.fleet.profiles import PROFILES as NETWORKS
+from client_sim.fleet.request import SECRET_VARIABLE, Request, StoreKind
 from client_sim.sim import command as simulation
 from client_sim.sim.weather import PROFILES
 from client_sim.traces import TraceError
 
+NOT_POSSIBLE = (pairs.NotPossible, simulation.NotPossible, fleet_requests.NotPossible)
 NOT_AS_PROMISED = 1
 NOT_DONE = 2
 INTERRUPTED = 130
@@ -52,7 +54,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _end(str(exc), NOT_AS_PROMISED)
     except TyperException as exc:
         return _end(f"{exc.format_message()} Try --help.", NOT_DONE)
-    except (pairs.NotPossible, simulation.NotPossible, fleets.NotPossible, RecordingError, TraceError, OSError) as exc:
+    except (
+        pairs.NotPossible,
+        simulation.NotPossible,
+        fleet_requests.NotPossible,
+        RecordingError,
+        TraceError,
+        OSError,
+    ) as exc:
         return _end(str(exc), NOT_DONE)
 
 
@@ -121,7 +130,12 @@ def fleet(
     devices: Annotated[int, typer.Option(help="How many devices each of them has.", min=1)] = 3,
     profile: Annotated[str, typer.Option(help=f"The network of all: {', '.join(NETWORKS)}.")] = "lte",
     throughput: Annotated[
-        Path | None, typer.Option(help="A recording in place of its rates: mahimahi, seconds and Mbit/s, or HSDPA.")
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="A recording in place of its rates: mahimahi, seconds and Mbit/s, or HSDPA.",
+        ),
     ] = None,
     duration: Annotated[float, _time("How long: 90s, 10m.")] = 60.0,
     speed: Annotated[float, typer.Option(help="How much faster people come and go.", min=1e-3)] = 20.0,
@@ -129,7 +143,7 @@ def fleet(
     restart_at: Annotated[float | None, _time("When the server is killed with -9, and started again.")] = None,
     server: Annotated[str | None, typer.Option(help="A server's address. Default: one of the fleet's own.")] = None,
     secret_file: Annotated[
-        Path | None, typer.Option(help=f"That server's HS256 secret. Default: {fleets.SECRET_VARIABLE}.")
+        Path | None, typer.Option(help=f"That server's HS256 secret. Default: {SECRET_VARIABLE}.")
     ] = None,
     policy: Annotated[Policy | None, typer.Option(help="How devices send edits; theirs, if none is given.")] = None,
     latency: Annotated[float | None, _time("How long an edit may wait for others, by that policy.")] = None,
@@ -143,7 +157,7 @@ def fleet(
 ) -> int:
     """Let many devices live on real networks, with a real server, and see what their users would."""
     if profile not in NETWORKS:
-        raise typer.BadParameter(f"there is no profile {profile!r}: there are {', '.join(NETWORKS)}")
+        raise typer.BadParameter(f"there is no {profile!r}: there are {', '.join(NETWORKS)}", param_hint="'--profile'")
     recording = None if throughput is None else read_recording(throughput)
     plan = Plan(
         users, devices, NETWORKS[profile], duration, speed, seed, recording, bursts_s=tuple(burst or ()),
@@ -151,7 +165,7 @@ def fleet(
     )  # fmt: skip
     recorded = None if throughput is None else throughput.name
     command = shlex.join(["python", "-m", "client_sim", *sys.argv[1:]])
-    request = fleets.Request(plan, server, secret_file, report, json, plain, store, recorded, command)
+    request = Request(plan, server, secret_file, report, json, plain, store, recorded, command)
     return fleets.run(_console(), request)
 
 

@@ -12,9 +12,7 @@ import signal
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from enum import StrEnum
-from importlib.util import find_spec
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,40 +24,15 @@ from client_sim.demo.processes import Processes, ServerProcess
 from client_sim.fleet.figures import summary
 from client_sim.fleet.plan import Plan
 from client_sim.fleet.quantiles import percentile
+from client_sim.fleet.request import Address, Request, StoreKind, check, try_server
 from client_sim.fleet.run import Fleet, Outcome, View
 from client_sim.fleet.view import named, open_view
-from client_sim.pair import read_url
 
-SECRET_VARIABLE = "SYNCLINE_JWT_SECRET"
 SHARED_MEMORY = Path("/dev/shm")
 PROBLEMS_SHOWN = 20
 KEPT, BROKEN = 0, 1
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)")
 _UNITS_S = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-
-
-class NotPossible(Exception):
-    """What was asked for can not be done here; in one line."""
-
-
-class StoreKind(StrEnum):
-    SQLITE = "sqlite"
-    MEMORY = "memory"
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """`server` is an address; without one the fleet starts its own. `command` repeats it all."""
-
-    plan: Plan
-    server: str | None
-    secret_file: Path | None
-    report: Path | None
-    json: Path | None
-    plain: bool
-    store: StoreKind
-    recorded: str | None
-    command: str
 
 
 def read_duration(text: str) -> float:
@@ -72,10 +45,7 @@ def read_duration(text: str) -> float:
 
 def run(console: Console, request: Request) -> int:
     """Perform it; 0 if all converged and nothing acknowledged was lost. Raises NotPossible, DemoFailed, OSError."""
-    if request.report is not None and find_spec("plotly") is None:
-        raise NotPossible("--report needs plotly: pip install 'syncline[report]'")
-    if request.server is not None and request.plan.restart_at_s is not None:
-        raise NotPossible("--restart-at is for a server of the fleet's own: leave out --server")
+    address = check(request)
     plan = request.plan
     _allow_files()
     with ExitStack() as stack:
@@ -83,7 +53,7 @@ def run(console: Console, request: Request) -> int:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="syncline-fleet-"))
         stores = None if request.store is StoreKind.MEMORY else stack.enter_context(_store_folder())
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            outcome = runner.run(_perform(request, replace(plan, stores=stores), Path(folder), view))
+            outcome = runner.run(_perform(address, replace(plan, stores=stores), Path(folder), view))
     figures = summary(outcome.figures, outcome.spent, outcome.verdict, _about(request), outcome.run_s)
     _show(console, outcome, figures)
     if request.json is not None:
@@ -111,15 +81,16 @@ def _store_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-async def _perform(request: Request, plan: Plan, folder: Path, view: View) -> Outcome:
+async def _perform(address: Address | None, plan: Plan, folder: Path, view: View) -> Outcome:
     """SIGTERM ends it as Ctrl-C does: with everything cleared away."""
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     try:
-        if request.server is not None:
-            return await Fleet(plan, read_url(request.server), _read_secret(request.secret_file), view).perform()
-        return await _perform_alone(plan, folder, view)
+        if address is None:
+            return await _perform_alone(plan, folder, view)
+        await try_server(address)
+        return await Fleet(plan, address.url, address.secret, view).perform()
     except ExceptionGroup as group:
         raise _first(group) from group
 
@@ -140,14 +111,6 @@ def _first(failure: Exception) -> Exception:
     while isinstance(failure, ExceptionGroup):
         failure = failure.exceptions[0]
     return failure
-
-
-def _read_secret(file: Path | None) -> str:
-    """The server's, from a file or the environment: never an option, which others can see. Raises NotPossible."""
-    secret = file.read_text(encoding="utf-8").strip() if file is not None else os.environ.get(SECRET_VARIABLE, "")
-    if not secret:
-        raise NotPossible(f"the server's secret is needed to make tokens: set {SECRET_VARIABLE}, or --secret-file")
-    return secret
 
 
 def _about(request: Request) -> Mapping[str, Any]:

@@ -59,7 +59,7 @@ def check_function(argument: str, value: object) -> None:
         raise TypeError(f"{argument} has to be a plain function, not async: nobody would await it")
 
 
-def check_device(url: object, token: object, device: object, key: object) -> None:
+def check_device(url: object, token: object, device: object, key: object, dial: object) -> None:
     """Where a device connects, and as whom. Raises TypeError and ValueError.
 
     An address where nobody can be is found when it connects: what is here can be read and edited all the same.
@@ -71,6 +71,8 @@ def check_device(url: object, token: object, device: object, key: object) -> Non
     if not is_name(str(device)):
         raise ValueError(f"device is {device!r}, which is no name: 1 to 128 of A-Z a-z 0-9 . _ - ~ @ : +")
     check_type("key", key, DeviceKey, None)
+    if not callable(dial):
+        raise TypeError(f"dial has to be a function, not {type(dial).__name__}")
 
 
 def check_storage(store: object, store_key: object, cache_bytes_max: object) -> None:

@@ -88,12 +88,10 @@ class AsyncDevice:
         dial: Dial = connect,
     ) -> None:
         """Raises TypeError and ValueError, which name the argument, before anything is opened."""
-        arguments.check_device(url, token, device, key)
+        arguments.check_device(url, token, device, key, dial)
         arguments.check_storage(store, store_key, cache_bytes_max)
         arguments.check_policy(policy, latency_s)
-        arguments.check_callbacks(
-            on_change=on_change, on_status=on_status, on_error=on_error, on_presence=on_presence, dial=dial
-        )
+        arguments.check_callbacks(on_change=on_change, on_status=on_status, on_error=on_error, on_presence=on_presence)
         self.on_change = on_change
         self.on_status = on_status
         self.on_error = on_error

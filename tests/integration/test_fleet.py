@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from client_sim.fleet.command import NotPossible, Request, StoreKind, read_duration, run
+from client_sim.fleet.command import read_duration, run
 from client_sim.fleet.figures import Figures
 from client_sim.fleet.habits import Habits
 from client_sim.fleet.ledger import Ledger
@@ -19,6 +19,7 @@ from client_sim.fleet.phone import Phone
 from client_sim.fleet.plan import Plan
 from client_sim.fleet.profiles import PROFILES
 from client_sim.fleet.quantiles import Quantiles
+from client_sim.fleet.request import Address, NotPossible, Request, StoreKind, try_server
 from client_sim.fleet.run import Fleet
 from client_sim.fleet.view import PlainView
 from tests.server_fixture import SECRET, running_server
@@ -120,13 +121,47 @@ async def test_who_does_not_converge_is_named(tmp_path: Path, monkeypatch: pytes
     assert isinstance(outcome.figures, Figures)
 
 
-def test_what_can_not_be_done_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("option", "more", "of_plan"),
+    [
+        ("--report .* is a folder", {"report": Path()}, {}),
+        ("--report .* no folder", {"report": Path("missing/fleet.html")}, {}),
+        ("--json .* no folder", {"json": Path("missing/fleet.json")}, {}),
+        ("--report and --json", {"report": Path("fleet.html"), "json": Path("fleet.html")}, {}),
+        ("--secret-file", {"secret_file": Path("secret")}, {}),
+        ("--secret-file can not be read", {"secret_file": Path("missing"), "server": "ws://127.0.0.1:1"}, {}),
+        ("--server", {"server": "http://127.0.0.1:1"}, {}),
+        ("secret is needed", {"server": "ws://127.0.0.1:1"}, {}),
+        ("--restart-at is for", {"server": "ws://127.0.0.1:1"}, {"restart_at_s": 1.0}),
+        ("--restart-at at 2 s", {}, {"restart_at_s": 2.0, "duration_s": 2.0}),
+        ("--burst at 60 s", {}, {"bursts_s": (0.5, 60.0), "duration_s": 2.0}),
+        ("--duration", {}, {"duration_s": 0.0}),
+        ("--budget", {}, {"budget_s": 0.0}),
+        ("--speed", {}, {"speed": float("inf")}),
+        ("--latency", {}, {"latency_s": 30.0}),
+        ("--old-stores", {}, {"old_stores": float("nan")}),
+    ],
+)
+def test_what_can_not_be_done_is_told_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, more: dict[str, Any], of_plan: dict[str, Any]
+) -> None:
     monkeypatch.delenv("SYNCLINE_JWT_SECRET", raising=False)
-    console = Console(file=StringIO())
-    with pytest.raises(NotPossible, match="secret"):
-        run(console, request(tmp_path, plan("office"), server="ws://127.0.0.1:1"))
-    with pytest.raises(NotPossible, match="--restart-at"):
-        run(console, request(tmp_path, plan("office", restart_at_s=1.0), server="ws://127.0.0.1:1"))
+    monkeypatch.chdir(tmp_path)
+    written = StringIO()
+    with pytest.raises(NotPossible, match=option):
+        run(Console(file=written), request(tmp_path, plan("office", **of_plan), **more))
+    assert not written.getvalue()
+    assert not [*tmp_path.iterdir()]
+
+
+async def test_a_server_is_tried_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running_server(tmp_path) as server:
+        await try_server(Address(server.url, SECRET))
+        with pytest.raises(NotPossible, match="is the secret its own"):
+            await try_server(Address(server.url, "a secret of thirty-two characters"))
+    monkeypatch.setattr("client_sim.fleet.request.TRY_S", 0.2)
+    with pytest.raises(NotPossible, match="does not answer within"):
+        await try_server(Address("ws://127.0.0.1:1/v1/sync", SECRET))
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("10m", 600), ("1.5h", 5400), ("500ms", 0.5)])

@@ -38,6 +38,7 @@ NOWHERE = "ws://127.0.0.1:1/v1/sync"
         ("on_status", asyncio.sleep, TypeError),  # nobody would await it
         ("platform", 7, TypeError),
         ("version", None, TypeError),
+        ("dial", None, TypeError),
     ],
 )
 def test_of_a_device(argument: str, value: Any, error: type[Exception]) -> None:
