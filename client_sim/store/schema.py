@@ -163,7 +163,7 @@ def opened(seal: Seal, table: Table, row: Sequence[object]) -> tuple[bytes, int,
             raise StoreDamaged("a row has values of other types than what was written there")
 
 
-def connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path | str) -> sqlite3.Connection:
     """A connection that waits for nobody, and reads damaged texts as well as it can. Raises sqlite3.Error."""
     connection = sqlite3.connect(path, isolation_level=None, timeout=0.0)
     connection.text_factory = lambda text: text.decode(errors="replace")

@@ -20,8 +20,8 @@ from client_sim.core.ports import (
     StoreError,
     StoreLocked,
 )
-from client_sim.core.salvage import restore
-from client_sim.store import files, records
+from client_sim.core.salvage import Remains, restore
+from client_sim.store import files, log, records
 from client_sim.store.migration import migrate
 from client_sim.store.schema import Found, Rows, Table, check_key, connect, create, look
 from client_sim.store.sealing import Seal, seal_of
@@ -62,20 +62,33 @@ class SqliteStore:
             self._connection = connect(self._path)
             try:
                 self._prepare()
-            except BaseException:
+            except sqlite3.OperationalError:  # another has it, or the disk does not work
                 self._connection.close()
                 raise
+            except BaseException:
+                self._close_unread()
+                raise
+            files.drop_unfinished(self._path)
+
+    def _close_unread(self) -> None:
+        """SQLite has perhaps not taken all of the log: it stays."""
+        try:
+            with files.log_kept(self._path):
+                self._connection.close()
+        finally:
+            self._connection.close()
 
     def _prepare(self) -> None:
         """Nothing is written before it is known that this is a device's store, and has this key."""
         self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         found = look(self._connection)
+        if found is Found.PRESENT:
+            check_key(self._connection, self._seal)
+        elif found is Found.VERSION_1 and self._key is not None:
+            raise StoreLocked("the store is of a version that was never encrypted")
+        self._check_log()
         if found is Found.NEW:
             self._connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        elif found is Found.PRESENT:
-            check_key(self._connection, self._seal)
-        elif self._key is not None:
-            raise StoreLocked("the store is of a version that was never encrypted")
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
         if (problem := self._connection.execute("PRAGMA integrity_check").fetchone()[0]) != "ok":
@@ -89,6 +102,15 @@ class SqliteStore:
         for table in Table:
             if table not in _CACHE:  # what no server could give back is known to be whole; the rest when it is read
                 self._rows.check(table)
+
+    def _check_log(self) -> None:
+        """Raises StoreDamaged if the log has more than SQLite takes of it, sqlite3.Error and OSError."""
+        written = len(log.frames(files.log_of(self._path)))
+        if not written:
+            return
+        _, taken, _ = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if taken < written:
+            raise StoreDamaged(f"its log is damaged: SQLite reads {max(0, taken)} of {written} pages")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -248,15 +270,23 @@ class SqliteStore:
         with self._reported():
             fresh, kept_as = files.begin_successor(self._path), files.free_name(self._path)
             remains = read_remains(self._path, self._seal)
-            successor = SqliteStore(fresh, self._key)
             try:
-                salvage = restore(remains, successor, damage, kept_as.name)
-            finally:
-                successor.close()
+                salvage = self._succeeded_by(fresh, remains, kept_as.name)
+            except StoreError:
+                files.drop_unfinished(self._path)
+                raise
             files.replace(self._path)
         self._open()
         self._damage, self._salvage = None, salvage
         return salvage
+
+    def _succeeded_by(self, fresh: Path, remains: Remains, kept_as: str) -> Salvage:
+        assert self._damage is not None
+        successor = SqliteStore(fresh, self._key)
+        try:
+            return restore(remains, successor, self._damage, kept_as)
+        finally:
+            successor.close()
 
     def close(self) -> None:
         self._connection.close()

@@ -16,6 +16,8 @@ from pathlib import Path
 from client_sim.core.ports import Identity, Keeping, OutboxEntry, Progress, StoreDamaged, StoredDocument, StoreLocked
 from client_sim.core.salvage import Remains
 from client_sim.store import records
+from client_sim.store.files import log_of
+from client_sim.store.log import replayed
 from client_sim.store.migration import V1_COLUMNS, translated
 from client_sim.store.pages import rows_on_pages
 from client_sim.store.schema import Table, check_key, connect, opened
@@ -29,19 +31,20 @@ _Record = tuple[bytes, int, bytes]
 
 
 def read_remains(path: Path, seal: Seal) -> Remains:
-    """All that is left. Raises StoreLocked, sqlite3.Error and OSError."""
-    with closing(connect(path)) as connection:
-        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        connection.execute("PRAGMA query_only = ON")
-        wreck = _Wreck(connection, path, seal)
+    """All that is left in the file and its log, which are only read. Raises StoreLocked and OSError."""
+    image = replayed(path.read_bytes(), log_of(path))
+    with closing(connect(":memory:")) as connection:
+        if image:
+            connection.deserialize(image)
+        wreck = _Wreck(connection, image, seal)
         wreck.read()
     return wreck.remains()
 
 
 class _Wreck:
-    def __init__(self, connection: sqlite3.Connection, path: Path, seal: Seal) -> None:
+    def __init__(self, connection: sqlite3.Connection, image: bytes, seal: Seal) -> None:
         self._connection = connection
-        self._path = path
+        self._image = image
         self._seal = seal
         self._found: dict[Table, list[_Record]] = {table: [] for table in Table}
         self._broken: dict[str, int] = defaultdict(int)
@@ -98,7 +101,7 @@ class _Wreck:
                 self._broken["tables that can not be told"] += 1
 
     def _rows_on_pages(self) -> Iterator[Sequence[object]]:
-        for row in rows_on_pages(self._path.read_bytes()):
+        for row in rows_on_pages(self._image):
             if len(row) == 4:
                 yield row[1:]  # the first is the row's id
 
