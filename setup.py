@@ -21,9 +21,12 @@ COMPILED = (
     "server/runtime/connection.py",
     "server/runtime/transport.py",
     "server/runtime/wire.py",
+    "server/runtime/yjs.py",
 )
 INTERPRETED = ("server/core/records.py",)
 """Worker processes are sent these, which can not be done with compiled ones."""
+COMPILER = "mypy==2.4.1"
+"""Of which mypyc is a part. What another one makes of the sources was not tried."""
 IS_COMPILED = os.environ.get("SYNCLINE_COMPILE") == "1"
 ASKS_WHAT_IT_NEEDS = sys.argv[1:] == ["egg_info"]
 """The installer runs this first to learn what to install for the build."""
@@ -39,4 +42,4 @@ def extensions() -> list[Extension]:
     return mypycify(sources, opt_level="3", group_name="syncline")
 
 
-setup(ext_modules=extensions(), setup_requires=["mypy>=2.4,<3"] if IS_COMPILED else [])
+setup(ext_modules=extensions(), setup_requires=[COMPILER] if IS_COMPILED else [])

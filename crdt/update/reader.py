@@ -50,9 +50,10 @@ def continuation(update: bytes, client: int, clock: int) -> int:
     head = b"".join((_ONE_STRUCT, client_bytes, _uint_bytes(clock), b"\x84", client_bytes, _uint_bytes(clock - 1)))
     if not update.startswith(head):
         return 0
-    text = update[len(head) + 1 : -1]
-    length = len(text)
-    if not 0 < length <= 0x7F or update[len(head)] != length or update[-1] or not text.isascii():
+    length = len(update) - len(head) - 2
+    if not 0 < length <= 0x7F or update[len(head)] != length or update[-1]:
+        return 0
+    if not update[len(head) + 1 : -1].isascii():
         return 0
     return length if clock + length <= CLOCK_MAX else 0
 
@@ -101,8 +102,9 @@ def _read_typed(data: bytes) -> Update | None:
         length = data[at]
     except IndexError:
         return None
-    text = data[at + 1 : -1]
-    if not length or length != len(text) or length > 0x7F or not text.isascii() or client > CLIENT_MAX:
+    if not 0 < length <= 0x7F or length != len(data) - at - 2 or client > CLIENT_MAX:
+        return None
+    if not data[at + 1 : -1].isascii():
         return None
     end = clock + length
     if end > CLOCK_MAX or _is_over(origin) or _is_over(right_origin):

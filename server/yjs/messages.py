@@ -16,8 +16,8 @@ _STEP_1, _STEP_2, _UPDATE = range(3)
 _TOKEN, _DENIED, _AUTHENTICATED = range(3)
 """Of Hocuspocus; y-protocols knows a refusal only, and numbers it 0."""
 
-Y_PROTOCOLS_KINDS: Final = range(_SYNC, _QUERY_AWARENESS + 1)
-HOCUSPOCUS_KINDS: Final = range(_SYNC, _PONG + 1)
+Y_PROTOCOLS_KINDS: Final[range] = range(_SYNC, _QUERY_AWARENESS + 1)
+HOCUSPOCUS_KINDS: Final[range] = range(_SYNC, _PONG + 1)
 
 AWARENESS_STATES_MAX: Final = 1_000
 """In one message from a client. Clients repeat what others show, mostly one by one; who repeats more is not heard."""

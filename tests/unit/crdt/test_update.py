@@ -20,6 +20,7 @@ from crdt.update import (
     Id,
     RootKind,
     Struct,
+    continuation,
     read_state_vector,
     read_update,
     root_kinds,
@@ -475,3 +476,16 @@ def test_a_typed_run_is_read_with_its_neighbours(update: bytes, origin: Id | Non
 def test_the_short_way_refuses_what_the_long_way_does(update: bytes) -> None:
     with pytest.raises(BadUpdate):
         read_update(update)
+
+
+def test_what_types_on_is_known_from_the_whole_update_only() -> None:
+    update = typed_run(0x84, b"\x05\x06", run=b"abc")
+    assert continuation(update, 5, 7) == 3
+    for size in range(len(update)):
+        assert continuation(update[:size], 5, 7) == 0
+        with pytest.raises(BadUpdate):
+            read_update(update[:size])
+    long = typed_run(0x84, b"\x05\x06", run=b"a" * 0x80)
+    accented = typed_run(0x84, b"\x05\x06", run="é".encode())
+    empty = typed_run(0x84, b"\x05\x06", run=b"")
+    assert [continuation(update, 5, 7) for update in (long, accented, empty)] == [0, 0, 0]
