@@ -18,8 +18,9 @@ from client_sim.core.reasons import Explanation, explain
 from client_sim.core.roots import Roots
 from client_sim.core.status import State, Status
 from client_sim.live.blocking import Device, Document
-from client_sim.live.device import AsyncDevice, DeviceEnded
+from client_sim.live.device import AsyncDevice
 from client_sim.live.document import AsyncDocument, Blocked
+from client_sim.live.ending import DeviceEnded
 from client_sim.live.keys import DeviceKey
 from client_sim.live.tokens import LoginRefused
 

@@ -37,8 +37,21 @@ def check_number(argument: str, value: object) -> None:
 
 
 def check_limit(within_s: object) -> None:
-    """How long to wait, in seconds; None: for ever. What is over already is a time, too. Raises TypeError."""
+    """How long to wait, in seconds; None: for ever. What is over already is a time, too.
+
+    Raises TypeError, and ValueError for NaN.
+    """
     check_type("within_s", within_s, int, float, None)
+    if within_s != within_s:
+        raise ValueError("within_s is nan, which is no time")
+
+
+def check_window(within_s: object, bytes_max: object) -> None:
+    """Bounds of a background sync: both are. Raises TypeError and ValueError."""
+    for argument, value in (("within_s", within_s), ("bytes_max", bytes_max)):
+        check_type(argument, value, int, float)
+        if isinstance(value, int | float) and not 0 <= value < float("inf"):
+            raise ValueError(f"{argument} is {value!r}, which bounds nothing")
 
 
 def check_names(argument: str, names: Iterable[str]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -21,8 +21,9 @@ from client_sim.core.ports import DeviceStore
 from client_sim.core.status import Status
 from client_sim.live import arguments
 from client_sim.live.connection import Dial
-from client_sim.live.device import AsyncDevice, DeviceEnded
+from client_sim.live.device import AsyncDevice
 from client_sim.live.document import AsyncDocument
+from client_sim.live.ending import DeviceEnded
 from client_sim.live.keys import DeviceKey
 from client_sim.live.twins import Twin, awaited, called
 
@@ -77,6 +78,9 @@ class Device(Twin[AsyncDevice]):
         self._documents: dict[int, Document] = {}
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
+        self._gate = threading.Lock()
+        """Held by who lets a call in, and by who lets no more in."""
+        self._is_up = False
 
     def __enter__(self) -> Self:
         """Raises as AsyncDevice does."""
@@ -95,9 +99,10 @@ class Device(Twin[AsyncDevice]):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         assert self._thread is not None
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._leaving.set)
-            self._thread.join()
+        with self._gate:
+            if self._is_up:
+                self._loop.call_soon_threadsafe(self._leaving.set)
+        self._thread.join()
         self._thread = None
         if self._failure is not None:
             raise self._failure
@@ -105,6 +110,7 @@ class Device(Twin[AsyncDevice]):
     # --- the device's thread
 
     def _run(self, started: Future[None]) -> None:
+        """The loop ends the calls that it was handed while `_is_up`."""
         asyncio.run(self._live(started))
 
     async def _live(self, started: Future[None]) -> None:
@@ -115,6 +121,7 @@ class Device(Twin[AsyncDevice]):
                 device.on_status = self._status_changed
                 device.on_presence = self._presence_changed
                 self.asynchronous = device
+                self._is_up = True
                 started.set_result(None)
                 await self._leaving.wait()
         except BaseException as exc:  # noqa: BLE001 - it is raised where the app waits for it
@@ -122,6 +129,9 @@ class Device(Twin[AsyncDevice]):
                 self._failure = exc
             else:
                 started.set_exception(exc)
+        finally:
+            with self._gate:
+                self._is_up = False
 
     def _changed(self, document: AsyncDocument) -> None:
         if self._on_change:
@@ -156,12 +166,18 @@ class Device(Twin[AsyncDevice]):
 
     def wait_for(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """What a coroutine gives that runs in the device's loop. Raises DeviceEnded, and what it raises."""
-        if self._is_inside or self._thread is None or not self._thread.is_alive():
+        if self._is_inside:
             coroutine.close()
-            if self._is_inside:
-                raise RuntimeError("a callback can not wait for what only its own thread can do")
-            raise DeviceEnded("the device is not running") from self._failure
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+            raise RuntimeError("a callback can not wait for what only its own thread can do")
+        with self._gate:
+            if not self._is_up:
+                coroutine.close()
+                raise DeviceEnded("the device is not inside its block") from self._failure
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result()
+        except CancelledError as exc:
+            raise DeviceEnded("the device's block was left") from exc
 
     # --- for the app: as AsyncDevice has it
 
@@ -299,6 +315,18 @@ def _awaitable(token: str | BlockingTokenSource) -> str | Callable[[str], Awaita
     source = token
 
     async def fetch(device: str) -> str:
-        return await asyncio.to_thread(source, device)
+        asked: Future[str] = Future()
+        threading.Thread(target=_ask, args=(source, device, asked), name="syncline-token", daemon=True).start()
+        return await asyncio.wrap_future(asked)
 
     return fetch
+
+
+def _ask(source: BlockingTokenSource, device: str, asked: Future[str]) -> None:
+    """In a thread that nobody waits for: the app's function may take longer than the device lives."""
+    if not asked.set_running_or_notify_cancel():
+        return
+    try:
+        asked.set_result(source(device))
+    except Exception as exc:  # noqa: BLE001 - it is raised where the token is awaited
+        asked.set_exception(exc)

@@ -31,15 +31,10 @@ from client_sim.core.status import Status
 from client_sim.live import arguments
 from client_sim.live.connection import Connection, Dial
 from client_sim.live.document import AsyncDocument, Edits, check_unblocked
+from client_sim.live.ending import DeviceEnded, only_one, result_of
 from client_sim.live.keys import DeviceKey
 from client_sim.live.lifemark import LifeMark
-from client_sim.live.tokens import LoginRefused, TokenSource, always, fetched
-
-TOKEN_S = 30.0
-
-
-class DeviceEnded(RuntimeError):
-    """The device is not inside its `with` block, or a callback raised and ended it: `__cause__` says what."""
+from client_sim.live.tokens import TokenSource, always, answer
 
 
 class AsyncDevice:
@@ -112,12 +107,13 @@ class AsyncDevice:
         self._connection: Connection | None = None
         self._effects: deque[Effect] = deque()
         self._executing = False
+        self._has_ended = True
+        self._window: asyncio.Future[Done] | None = None
 
     async def __aenter__(self) -> Self:
         """Raises StoreError, StoreRefused, StoreLocked, and ValueError for a store key that is none."""
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
-        self._has_ended = False
         self._store = arguments.open_store(self._place, self._store_key)
         try:
             about = replace(self._about, crashes=self._lifemark.begin())
@@ -128,11 +124,11 @@ class AsyncDevice:
             self._store.close()
             raise
         self._token_task: asyncio.Task[None] | None = None
-        self._windows: deque[asyncio.Future[Done]] = deque()
+        self._has_ended = False
         self._since_1970_s = time.time() - self._loop.time()
         self._clock_task = self._group.create_task(self._clock())
         self._failure: asyncio.Future[None] = self._loop.create_future()
-        self._group.create_task(_result_of(self._failure))
+        self._group.create_task(result_of(self._failure))
         self.feed(self._pace)
         self.feed(events.Started())
         return self
@@ -142,6 +138,9 @@ class AsyncDevice:
     ) -> None:
         self.on_change = self.on_status = self.on_error = self.on_presence = None
         failure: BaseException | None = None
+        if self._window is not None:
+            self._window.set_exception(DeviceEnded("the device's block was left"))
+            self._window = None
         try:
             self.feed(events.Stopped())
             self._clock_task.cancel()
@@ -154,7 +153,7 @@ class AsyncDevice:
             try:
                 await self._group.__aexit__(exc_type, exc, traceback)
             except BaseExceptionGroup as group:
-                failure = _only_one(group)
+                failure = only_one(group)
             finally:
                 self._store.close()
         if exc is None and failure is None:
@@ -269,14 +268,21 @@ class AsyncDevice:
         """Connect, push what is pending, fetch what is missing, hang up; what was done.
 
         It takes at most `within_s` seconds, and `bytes_max` bytes of messages both ways together (TLS and TCP come on
-        top). A kill at any moment is safe. The device is suspended afterwards.
+        top). A kill at any moment is safe. The device is suspended afterwards, and so it is at once where the caller is
+        cancelled. Raises RuntimeError while another one is under way, ValueError for bounds that are none, and
+        DeviceEnded if the block is left first.
         """
-        arguments.check_type("within_s", within_s, int, float)
-        arguments.check_type("bytes_max", bytes_max, int, float)
+        arguments.check_window(within_s, bytes_max)
+        if self._window is not None:
+            raise RuntimeError("a background sync is under way: there is one at a time")
         window: asyncio.Future[Done] = self._loop.create_future()
-        self._windows.append(window)
-        self.feed(events.WindowOpened(within_s, bytes_max))
-        return await asyncio.shield(window)
+        self._window = window
+        try:
+            self.feed(events.WindowOpened(within_s, bytes_max))
+            return await window
+        except asyncio.CancelledError:
+            self.feed(events.Suspended())
+            raise
 
     def network_is_back(self) -> None:
         """There is a network again: the backoff is over, but for what the server asked for."""
@@ -384,8 +390,11 @@ class AsyncDevice:
     def feed(self, event: events.Event) -> None:
         """Let the core handle one event, and do what it asks. Effects of a nested call wait for those before them.
 
-        Raises what the core raises, once what it asks for even then is done; never what a callback raises.
+        Raises DeviceEnded, and what the core raises, once what it asks for even then is done; never what a callback
+        raises.
         """
+        if self._has_ended:
+            raise DeviceEnded("the device is not inside its block")
         self._core.documents.cache.set_clock(time.time(), self._loop.time())
         try:
             self._effects.extend(self._core.handle(event, self._loop.time()))
@@ -447,8 +456,9 @@ class AsyncDevice:
                 if self.on_error:
                     self.on_error(effect)
             case effects.WindowClosed(done):
-                while self._windows:
-                    self._windows.popleft().set_result(done)
+                window, self._window = self._window, None
+                if window is not None and not window.done():  # whoever waited may have been cancelled
+                    window.set_result(done)
             case effects.Acknowledged() | effects.DataWiped():
                 pass  # seen by those who wait, and in the documents
             case _:
@@ -474,23 +484,4 @@ class AsyncDevice:
                 self.feed(events.TimePassed())
 
     async def _fetch_token(self, device: str) -> None:
-        event: events.TokenFetched | events.TokenFailed
-        try:
-            async with asyncio.timeout(TOKEN_S):
-                event = events.TokenFetched(device, await fetched(self._source, device))
-        except LoginRefused as exc:
-            event = events.TokenFailed(device, str(exc), refused=True)
-        except Exception as exc:  # noqa: BLE001 - of the app's function: a login page that is no JSON is not its end
-            event = events.TokenFailed(device, f"{type(exc).__name__}: {exc}", refused=False)
-        self.feed(event)
-
-
-async def _result_of(future: asyncio.Future[None]) -> None:
-    await future
-
-
-def _only_one(failure: BaseException) -> BaseException:
-    """What a task failed with, if nothing else did: a group of one says no more than its one."""
-    while isinstance(failure, BaseExceptionGroup) and len(failure.exceptions) == 1:
-        failure = failure.exceptions[0]
-    return failure
+        self.feed(await answer(self._source, device))

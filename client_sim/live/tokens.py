@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from typing import TypeAlias
+
+from client_sim.core.events import TokenFailed, TokenFetched
+
+TOKEN_S = 30.0
 
 TokenSource: TypeAlias = Callable[[str], Awaitable[str]]
 """Called with the name that the token has to be made out to: the device's, which is a new one once it was cloned.
@@ -26,6 +31,17 @@ def always(token: str, owner: str) -> TokenSource:
         return token
 
     return source
+
+
+async def answer(source: TokenSource, device: str) -> TokenFetched | TokenFailed:
+    """What comes of asking a source: it may fail as it likes, and has TOKEN_S seconds."""
+    try:
+        async with asyncio.timeout(TOKEN_S):
+            return TokenFetched(device, await fetched(source, device))
+    except LoginRefused as exc:
+        return TokenFailed(device, str(exc), refused=True)
+    except Exception as exc:  # noqa: BLE001 - of the app's function: a login page that is no JSON is not its end
+        return TokenFailed(device, f"{type(exc).__name__}: {exc}", refused=False)
 
 
 async def fetched(source: TokenSource, device: str) -> str:
