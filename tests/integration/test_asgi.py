@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from examples.embedded.app import guest_book
 from server.asgi import Syncline
 from server.core.ports import StorageError
 from server.yjs import messages
+from tests.integration.asgi_hosts import django_host, fastapi_host
 from tests.integration.openapi import checked
 from tests.integration.server_peers import WITHIN_S, converged, new_device, text_updates, write
 from tests.integration.test_yjs_sockets import Peer
@@ -56,8 +57,11 @@ async def y_peer(at: str, query: str, **options: Any) -> AsyncIterator[Peer]:
         yield Peer(socket)
 
 
-async def test_native_and_yjs_sockets_and_http_share_documents_under_a_path(tmp_path: Path) -> None:
-    app = guest_book(syncline(tmp_path))
+@pytest.mark.parametrize("host", [guest_book, fastapi_host, django_host])
+async def test_native_and_yjs_sockets_and_http_share_documents_under_a_path(
+    tmp_path: Path, host: Callable[[Syncline], ASGIApp]
+) -> None:
+    app = host(syncline(tmp_path))
     async with served(app) as at, new_device(f"ws://{at}/live/v1/sync") as phone:
         main = await phone.open("main")
         write(main, "from a phone, ")
