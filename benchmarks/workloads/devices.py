@@ -36,7 +36,7 @@ USER = "alice"
 SETTINGS = {"SYNCLINE_UPDATES_PER_S": "10000000", "SYNCLINE_BYTES_PER_S": "1GiB"}
 
 TARGETS = {
-    Policy.BALANCED: "target: at most 1.3 of the final v1 state",
+    Policy.BALANCED: "target: both at most 1.3 of the final v1 state",
     Policy.SAVER: "target: at most a fifth of the radio time of interactive",
 }
 

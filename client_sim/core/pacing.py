@@ -22,8 +22,12 @@ class Policy(StrEnum):
     """As BALANCED, and the device hangs up between two such times."""
 
 
-LATENCY_S: dict[Policy, float] = {Policy.INTERACTIVE: 0.0, Policy.BALANCED: 30.0, Policy.SAVER: 900.0}
-"""How long the oldest edit waits at most, where the app says nothing."""
+LATENCY_S: dict[Policy, float] = {Policy.INTERACTIVE: 0.0, Policy.BALANCED: 90.0, Policy.SAVER: 900.0}
+"""How long the oldest edit waits at most, where the app says nothing.
+
+Of a day of typing, `balanced` is the shortest of such waits by which a writer and a reader together send less than 1.3
+times the final state: docs/PERFORMANCE.md. Who waits, looks away or leaves is not made to wait for it.
+"""
 
 
 REST_S_MIN = 60.0
