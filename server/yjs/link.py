@@ -290,8 +290,9 @@ class Link:
         self._next_op, self._answer_op = op, 0
 
     def _refused(self, error: frames.Error) -> None:
-        self._last_error = reason_of(error.code, error.message)
         detail = error.detail or {}
+        reason = f"{detail['reason']}: " if "reason" in detail else ""
+        self._last_error = reason_of(error.code, reason + error.message)
         op = detail.get("op")
         match error.code:
             case Code.MISSING_DEPS | Code.BAD_UPDATE if op == self._answer_op and self._take_part(detail):

@@ -109,6 +109,23 @@ async def test_emoji_typed_between_the_halves_of_others_edits(tmp_path: Path) ->
         await converged(document, to={"body": merged})
 
 
+@pytest.mark.parametrize("cut", ["insert(2, 'x')", "delete(2, 1)", "format(1, 1, { bold: true })"])
+async def test_who_cuts_an_emoji_in_two_is_told_so_and_others_keep_it(tmp_path: Path, cut: str) -> None:
+    async with running_server(tmp_path) as server, node_apps() as apps:
+        alice, bob = await app_of(apps, "a", server), await app_of(apps, "b", server, "bob")
+        await alice.type("a\U0001f600b")
+        await bob.has("a\U0001f600b")
+        await alice.run(f"doc.getText('body').{cut}")
+        status = await alice.until(lambda status: status["closed"])
+        assert status["closes"][-1][0] == 4400
+        assert status["closes"][-1][1].startswith("bad_update: surrogate_split: ")
+        assert "\ufffd" in await alice.get(), "Yjs has spoilt it for itself"
+        await bob.type("still ")
+        await bob.has("still a\U0001f600b")
+        again = await app_of(apps, "again", server)
+        await again.has("still a\U0001f600b")
+
+
 async def test_undo_and_redo_are_edits_like_others(tmp_path: Path) -> None:
     async with running_server(tmp_path) as server, node_apps() as apps:
         alice, bob = await app_of(apps, "a", server), await app_of(apps, "b", server, "bob")
