@@ -14,6 +14,7 @@ from plotly.offline import get_plotlyjs
 from client_sim.fleet.figures import HOUR_S, Timed
 from client_sim.fleet.plan import Plan
 from client_sim.fleet.profiles import Profile
+from client_sim.fleet.quantiles import Quantiles, plain
 from client_sim.fleet.run import Outcome
 from client_sim.html import STYLE
 from client_sim.html import rows as table_rows
@@ -22,6 +23,8 @@ POINTS_MAX = 400
 """Of a curve: more are not to be told apart."""
 OPEN_MIN_S = 10.0
 """A device that was open for less says nothing about an hour."""
+MOMENT_S = 0.001
+_TICKS = [mantissa * 10.0**exponent for exponent in range(-3, 4) for mantissa in (1, 3)]
 _BLUE, _GREEN, _RED, _GREY, _ORANGE = "#2171b5", "#238b45", "#cb181d", "#737373", "#ec7014"
 
 
@@ -43,6 +46,7 @@ def page(plan: Plan, outcome: Outcome, figures: Mapping[str, Any]) -> str:
         figures=table_rows(_figures(outcome, figures)),
         plotly=get_plotlyjs(),
         pictures="\n".join(pictures),
+        open_min_s=f"{OPEN_MIN_S:g}",
         network=table_rows(_network(plan.profile, figures)),
     )
 
@@ -96,7 +100,7 @@ def _figures(outcome: Outcome, figures: Mapping[str, Any]) -> Iterator[tuple[str
 def _told(quantiles: Mapping[str, float | None]) -> str:
     if not quantiles["count"]:
         return "never"
-    shown = ", ".join(f"{name} {quantiles[name]:.3g}" for name in ("p50", "p95", "p99", "p100"))
+    shown = ", ".join(f"{name} {plain(quantiles[name] or 0.0)}" for name in ("p50", "p95", "p99", "p100"))
     return f"{shown} s (of {quantiles['count']:,})"
 
 
@@ -113,9 +117,13 @@ def _network(profile: Profile, figures: Mapping[str, Any]) -> Iterator[tuple[str
     for trouble in profile.troubles:
         yield (
             str(trouble.reach),
-            (f"apart {trouble.apart.told(1, 's')}; lasts {trouble.lasts.told(1, 's')}. Source: {trouble.source}"),
+            (f"apart {trouble.apart.told(1, 's')}; lasts {_lasting(trouble.lasts)}. Source: {trouble.source}"),
         )
     yield "radio", f"{profile.radio.name}. The energy is {figures['about']['energy']}"
+
+
+def _lasting(lasts: Quantiles) -> str:
+    return lasts.told(1, "s") if lasts.at(1.0) >= MOMENT_S else "a moment"
 
 
 # --- pictures
@@ -128,11 +136,12 @@ def _pictures(outcome: Outcome, figures: Mapping[str, Any]) -> Iterator[Any]:
     live, late = _seconds(measured.seen_live), _seconds(measured.seen_open)
     yield _shares("From an edit to another device", {"both online": live, "one offline": late})
     yield _over_time(
-        "Age of the oldest pending edit of a device in use, s", figures,
+        "Age of the oldest pending edit, of devices in use", "seconds", figures,
         {"longest": ("age_max_s", _RED), "p95": ("age_p95_s", _ORANGE)},
     )  # fmt: skip
     yield _over_time(
         "Devices",
+        "devices",
         figures,
         {
             "open": ("open", _GREY),
@@ -142,10 +151,15 @@ def _pictures(outcome: Outcome, figures: Mapping[str, Any]) -> Iterator[Any]:
         },
     )
     yield _rates(figures)
-    yield _per_device("Bytes per device and hour", outcome, {"up": "bytes_up", "down": "bytes_down"})
-    yield _per_device("Radio awake, s per device and hour (a model)", outcome, {"awake": "awake_s"})
-    yield _bars("Catch-ups by mode, and errors", figures)
-    yield _over_time("This process's own delay, s", figures, {"delay": ("lag_s", _GREY)})
+    yield _per_device(
+        "Bytes of a device, for each hour its app is open", "bytes", outcome, {"up": "bytes_up", "down": "bytes_down"}
+    )
+    yield _per_device(
+        "Radio awake, for each hour the app is open (a model)", "seconds, with the tails after it is closed",
+        outcome, {"awake": "awake_s"},
+    )  # fmt: skip
+    yield _bars("Catch-ups by mode, retries and errors", figures)
+    yield _over_time("This process's own delay", "seconds", figures, {"delay": ("lag_s", _GREY)})
 
 
 def _seconds(timed: Sequence[Timed]) -> list[float]:
@@ -154,8 +168,9 @@ def _seconds(timed: Sequence[Timed]) -> list[float]:
 
 def _laid_out(figure: Any, title: str, **more: Any) -> Any:
     figure.update_layout(
-        title=title, template="plotly_white", height=320, margin={"l": 60, "r": 20, "t": 50, "b": 45},
-        legend={"orientation": "h", "y": 1.12, "x": 1, "xanchor": "right"}, **more,
+        title={"text": title, "y": 0.96, "yanchor": "top"}, template="plotly_white", height=330,
+        margin={"l": 60, "r": 20, "t": 70, "b": 45},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 1, "xanchor": "right"}, **more,
     )  # fmt: skip
     return figure
 
@@ -173,18 +188,21 @@ def _shares(title: str, series: Mapping[str, Sequence[float]]) -> Any:
             name=f"{name} ({len(ordered):,})", mode="lines", line={"color": colour, "shape": "hv"},
         )  # fmt: skip
     return _laid_out(
-        figure, title, xaxis={"type": "log", "title": "within seconds"}, yaxis={"title": "%", "range": [0, 102]}
-    )
+        figure, title,
+        xaxis={"type": "log", "title": "within seconds", "tickvals": _TICKS, "ticktext": [*map(plain, _TICKS)]},
+        yaxis={"title": "% of them", "range": [0, 102]},
+    )  # fmt: skip
 
 
-def _over_time(title: str, figures: Mapping[str, Any], series: Mapping[str, tuple[str, str]]) -> Any:
+def _over_time(title: str, unit: str, figures: Mapping[str, Any], series: Mapping[str, tuple[str, str]]) -> Any:
     figure, samples = plotly.Figure(), figures["samples"]
     for name, (key, colour) in series.items():
         figure.add_scatter(
             x=[sample["at_s"] for sample in samples], y=[sample[key] for sample in samples],
             name=name, mode="lines", line={"color": colour},
         )  # fmt: skip
-    return _with_events(_laid_out(figure, title, xaxis={"title": "seconds of the run"}), figures)
+    axes = {"xaxis": {"title": "seconds of the run"}, "yaxis": {"title": unit, "rangemode": "tozero"}}
+    return _with_events(_laid_out(figure, title, **axes), figures)
 
 
 def _rates(figures: Mapping[str, Any]) -> Any:
@@ -195,7 +213,8 @@ def _rates(figures: Mapping[str, Any]) -> Any:
             y=[(after[key] - before[key]) / (after["at_s"] - before["at_s"]) for before, after in pairwise(samples)],
             name=name, mode="lines", line={"color": colour},
         )  # fmt: skip
-    return _with_events(_laid_out(figure, "Bytes a second, of all", xaxis={"title": "seconds of the run"}), figures)
+    axes = {"xaxis": {"title": "seconds of the run"}, "yaxis": {"title": "bytes a second", "rangemode": "tozero"}}
+    return _with_events(_laid_out(figure, "Traffic of all devices", **axes), figures)
 
 
 def _with_events(figure: Any, figures: Mapping[str, Any]) -> Any:
@@ -204,28 +223,34 @@ def _with_events(figure: Any, figures: Mapping[str, Any]) -> Any:
     return figure
 
 
-def _per_device(title: str, outcome: Outcome, series: Mapping[str, str]) -> Any:
+def _per_device(title: str, unit: str, outcome: Outcome, series: Mapping[str, str]) -> Any:
     figure = plotly.Figure()
-    for name, key in series.items():
+    for (name, key), colour in zip(series.items(), (_BLUE, _GREEN), strict=False):
         figure.add_box(
             x=[
                 getattr(spent, key) * HOUR_S / spent.open_s
                 for spent in outcome.spent.values()
                 if spent.open_s >= OPEN_MIN_S
             ],
-            name=name, boxpoints=False,
+            name=name, boxpoints=False, marker={"color": colour},
         )  # fmt: skip
-    return _laid_out(figure, title, showlegend=False)
+    axes = {"xaxis": {"title": unit, "rangemode": "tozero"}, "yaxis": {"autorange": "reversed"}}
+    return _laid_out(figure, title, showlegend=False, **axes)
 
 
 def _bars(title: str, figures: Mapping[str, Any]) -> Any:
-    figure = plotly.Figure()
-    for name, counts, colour in (("catch-ups", figures["catch_ups"], _BLUE), ("errors", figures["errors"], _RED)):
+    figure, total = plotly.Figure(), figures["total"]
+    retries = {"attempts that failed": total["failures"], "ops sent again": total["resent"]}
+    retries |= {name: total[name] for name in ("resyncs", "heals") if total[name]}
+    for name, counts, colour in (
+        ("catch-ups", figures["catch_ups"], _BLUE), ("retries", retries, _ORANGE), ("errors", figures["errors"], _RED),
+    ):  # fmt: skip
         figure.add_bar(
             y=[f"{name}: {key}" for key in counts], x=list(counts.values()), name=name, orientation="h",
             marker={"color": colour}, text=list(counts.values()),
         )  # fmt: skip
-    return _laid_out(figure, title, yaxis={"automargin": True})
+    axes = {"xaxis": {"title": "times"}, "yaxis": {"automargin": True, "autorange": "reversed"}}
+    return _laid_out(figure, title, showlegend=False, **axes)
 
 
 _PAGE = Template("""<!doctype html>
@@ -234,7 +259,8 @@ _PAGE = Template("""<!doctype html>
 <title>$title</title>
 <style>
 $style
-.pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(520px, 1fr)); gap: 8px 24px; margin: 16px 0; }
+.pictures { display: grid; gap: 8px 24px; margin: 16px 0; }
+.pictures { grid-template-columns: repeat(auto-fill, minmax(520px, 1fr)); }
 .pictures > div { min-width: 0; overflow: hidden; }
 </style>
 <h1 class=$kind>$title</h1>
@@ -244,6 +270,8 @@ $problems
 <div class=pictures>
 $pictures
 </div>
+<p>Dotted lines: what happened then is in the first table. Boxes: the middle half of all devices that were open for
+$open_min_s s at least, the line within is the median, the whiskers reach to the least and the most.</p>
 <h2>The network, and where its figures come from</h2>
 <table>$network</table>
 </html>

@@ -43,8 +43,13 @@ class Quantiles:
     def told(self, scale: float = 1.0, unit: str = "") -> str:
         """For people: `p0 1, p50 4.1, p100 70 s`."""
         points = zip(self.shares, self.values, strict=True)
-        told = ", ".join(f"p{100 * share:g} {scale * value:.3g}" for share, value in points)
+        told = ", ".join(f"p{100 * share:g} {plain(scale * value)}" for share, value in points)
         return f"{told} {unit}".rstrip()
+
+
+def plain(value: float) -> str:
+    """Three digits that count, and no exponent."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def percentile(ordered: Sequence[float], share: float) -> float | None:

@@ -73,6 +73,9 @@ def test_everything_converges_through_a_kill_of_the_server(tmp_path: Path) -> No
     assert "everything converged, nothing acknowledged was lost" in page
     assert "a model, not a measurement" in page
     assert "441 stalls of 1 s or more in 5.8 h" in page, "where the network's figures come from"
+    for title in ("Time to current", "From an edit to another device", "Catch-ups by mode, retries and errors"):
+        assert title in page
+    assert "retries: ops sent again" in page
 
 
 @pytest.mark.parametrize("profile", PROFILES if SOAK else ["captive-portal", "flaky"])
