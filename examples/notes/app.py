@@ -44,7 +44,7 @@ class NotesApp(App[str]):
 
     CSS = """
     #notes { width: 28; border-right: solid $primary; }
-    #status { height: 1; background: $panel; padding: 0 1; }
+    #status { height: auto; max-height: 3; background: $panel; padding: 0 1; }
     """
     BINDINGS = [  # noqa: RUF012 - as the library wants it
         ("f2", "begin", "New note"),
@@ -199,23 +199,27 @@ class NotesApp(App[str]):
         self._listed = listed
         await self.list_view.clear()
         await self.list_view.extend(ListItem(Static(title, markup=False), name=id_) for id_, title in listed)
+        self._mark_open()
+
+    def _mark_open(self) -> None:
+        """In the list, the note that the editor shows."""
+        notes = [note for note, _ in self._listed]
+        self.list_view.index = notes.index(self._note) if self._note in notes else None
 
     def _show_status(self) -> None:
         if self._device is None or self.notebook is None or not self.is_running:
             return
         pending = self._device.pending.count
-        parts = [f"{self._settings.device}: {'offline, as you wish' if self.is_offline else self._stands()}"]
+        parts = [f"{self._settings.device}: {'offline, as you wish' if self.is_offline else self._device.status.state}"]
         parts += [f"{pending} edits wait"] if pending else []
         titles = dict(self._listed)
         parts += [f"{who.device} reads {titles.get(who.note, 'a note')!r}" for who in self.notebook.visitors()]
-        parts += [news for news in (self._unkept, self._problem) if news]
+        parts += [news for news in (self._unkept, self._problem, self._explanation()) if news]
         self.status_line.update(" | ".join(parts))
 
-    def _stands(self) -> str:
-        """How the device or the note stands, in words where it is not as it should be."""
-        assert self._device is not None
-        assert self.notebook is not None
-        for status in (self._device.status, self.notebook.document.status):
-            if status.reason is not None:
-                return f"{status.state}. {' '.join(explain(status.reason))}"
-        return str(self._device.status.state)
+    def _explanation(self) -> str | None:
+        """Why the device or the document is not as it should be, and what to do."""
+        if self.is_offline or self._device is None or self.notebook is None:
+            return None
+        reasons = (self._device.status.reason, self.notebook.document.status.reason)
+        return next((" ".join(explain(reason)) for reason in reasons if reason is not None), None)

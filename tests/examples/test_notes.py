@@ -119,6 +119,9 @@ async def test_notes_are_there_without_a_server(tmp_path: Path) -> None:
     async with terminal(nowhere, tmp_path, "phone") as phone:
         await wait_until(lambda: phone.titles == ["kept"])
         assert "edits wait" in phone.status
+        assert phone.app.list_view.index is None
+        await phone.press("f2", *"two")
+        await wait_until(lambda: phone.titles == ["kept", "two"] and phone.app.list_view.index == 1)
 
 
 NOWHERE = "ws://127.0.0.1:1/v1/sync"
