@@ -4,7 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-# With COMPILED=1 they run on a build of which the modules that every update passes through are compiled to C.
+# With COMPILED=1, as in `make serve COMPILED=1`, the same runs on a build of which the modules that every update passes
+# through are compiled to C: two thirds of the CPU, for two minutes of building and a C compiler (docs/OPERATIONS.md).
 ifeq ($(COMPILED),1)
   READY := build/compiled/.built
   export SYNCLINE_COMPILED := 1
@@ -15,7 +16,7 @@ else
   READY := $(STAMP)
 endif
 
-.PHONY: serve test check demo sim fleet bench bench-quick soak fuzz lint format yjs-fixtures clean
+.PHONY: serve test check check-compiled demo sim fleet bench bench-quick soak fuzz lint format yjs-fixtures clean
 
 serve: $(READY)
 	$(BIN)/syncline serve --insecure-dev
@@ -24,6 +25,11 @@ test: $(READY)
 	$(BIN)/pytest -n 2 $(PYTEST) $(ARGS)
 
 check: lint test
+
+# Everything that could tell one build from the other. The rest are devices and simulated ones, which are not compiled.
+check-compiled:
+	$(MAKE) test COMPILED=1 ARGS="tests/architecture/test_packaging.py tests/unit/crdt tests/unit/server tests/property \
+	  tests/contract tests/conformance tests/golden tests/integration tests/sim tests/yjs $(ARGS)"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

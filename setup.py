@@ -1,6 +1,6 @@
 """With SYNCLINE_COMPILE=1 the modules that every update passes through are compiled to C, from the same sources.
 
-An experiment, not for use yet: docs/decisions/0018-compiled-modules.md says why.
+Why, and what is not: docs/decisions/0018-compiled-modules.md.
 """
 
 from __future__ import annotations
