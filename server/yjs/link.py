@@ -18,6 +18,7 @@ from server.yjs.debts import Debts
 from server.yjs.dialect import Dialect, close_code_of, reason_of
 from server.yjs.messages import NULL, ClientState, Fragment, Message
 from server.yjs.people import People, payload_of
+from server.yjs.repeats import READ_BYTES_MAX, Diffs, Doubt, is_deletion
 from server.yjs.transfer import Transfer
 
 OPEN_REF = 1
@@ -74,6 +75,7 @@ class Link:
         """Of an answer that comes in chunks."""
         self._asks_again = False
         """The client sent step 1 meanwhile."""
+        self._diffs = Diffs()
         self._debts = Debts()
         self._people = People()
         self._own: ClientState | None = None
@@ -126,7 +128,9 @@ class Link:
     def _step_1(self, state_vector: bytes) -> None:
         self._state_vector = state_vector
         self._debts.begin()
+        self._diffs.forget_doubts()
         if self.handle is None:
+            self._diffs.ask()
             self._say(frames.Open(OPEN_REF, self._document, None, state_vector))
         elif self._transfer is not None:
             self._asks_again = True
@@ -157,11 +161,27 @@ class Link:
         self._is_first = False
 
     def _not_taken(self, update: bytes, updates: int, *, is_answer: bool) -> None:
-        """The client may only read. Of an answer without content nothing is lost: it may repeat deletes."""
-        is_nothing = is_answer and not _has_content(update)
-        self._tell_saved(updates, is_saved=is_nothing)
-        if not is_nothing and (told := self.dialect.read_only()):
+        """The client may only read. Of an answer without content nothing is lost, if it repeats deletes."""
+        if is_answer and is_deletion(update):
+            self._doubt(Doubt(update, updates))
+            return
+        self._tell_saved(updates, is_saved=False)
+        if told := self.dialect.read_only():
             self._tell(told)
+
+    def _doubt(self, doubt: Doubt) -> None:
+        """Have the hub tell what the document has deleted, where the client is to be told of that.
+
+        Not while it owes the client a diff: it would give up sending that.
+        """
+        is_known = doubt.update == EMPTY_UPDATE or self.dialect.saved(is_saved=True) is None
+        if is_known or self._diffs.are_due or self._transfer is not None:
+            self._tell_saved(doubt.updates)
+            return
+        assert self.handle is not None
+        self._charge(READING_COSTS * min(len(doubt.update), READ_BYTES_MAX))
+        self._diffs.ask(doubt)
+        self._say(frames.Resync(self.handle, None, self._server_vector))
 
     def _awareness(self, states: tuple[ClientState, ...]) -> None:
         """The first client that a socket shows is its own, and the last it shows of that one counts. Clients repeat
@@ -248,6 +268,9 @@ class Link:
                 self._finish(End(close_code_of(Code.OVERLOADED), reason_of(Code.OVERLOADED, "too slow a reader")))
             case Mode.NEED_SV:
                 self._ask_for_state()
+            case Mode.DIFF if (doubt := self._diffs.take()) is not None:
+                diff = None if opened.more else opened.updates[0]
+                self._tell_saved(doubt.updates, is_saved=not doubt.deletes_more(diff))
             case Mode.DIFF if opened.more:
                 self._transfer = Transfer(self.prefix)
             case Mode.DIFF:
@@ -282,6 +305,7 @@ class Link:
     def _ask_for_state(self) -> None:
         """Have the hub tell its state, and then the client what we lack of its own."""
         assert self.handle is not None
+        self._diffs.ask()
         self._say(frames.Resync(self.handle, None, self._state_vector))
 
     def _rewind(self, op: int) -> None:
@@ -369,12 +393,10 @@ CLOSE_RATE_LIMITED = 4429
 
 PING_BYTES = 16
 
+READING_COSTS = 16
+"""So many times its bytes: as what has to be checked struct by struct."""
+
 
 def _padded_ping(size: int) -> bytes:
     packed: bytes = msgpack.packb([frames.Ping.TYPE, 0, bytes(size)])
     return packed
-
-
-def _has_content(update: bytes) -> bool:
-    """Whether it says to have structs: that is a look at its first byte, for nobody pays for more."""
-    return not update.startswith(b"\x00")

@@ -41,7 +41,7 @@ async def test_a_reader_without_edits_has_nothing_unsynced_and_one_with_edits_ha
     async with running_server(tmp_path) as server, node_apps() as apps:
         writer = await attached(apps, "writer", server)
         await settled(writer)
-        await writer.run("doc.getMap('m').set('k', 1)")
+        await writer.run("const m = doc.getMap('m'); m.set('gone', 1); m.delete('gone'); m.set('k', 1)")
         await writer.saved()
         state = await writer.run("return Array.from(Y.encodeStateAsUpdate(doc))")
 
@@ -58,7 +58,12 @@ async def test_a_reader_without_edits_has_nothing_unsynced_and_one_with_edits_ha
         await writer.run("doc.getMap('m').set('later', 1)")
         await before.has({"k": 1, "later": 1, "mine": 1}, "map", "m")
         await deleted.has({"later": 1}, "map", "m")
-        assert [(await app.status())["unsynced"] > 0 for app in (idle, before)] == [False, True]
+        await before.until(lambda status: status["unsynced"] > 0)
+        await deleted.until(lambda status: status["unsynced"] > 0)
+        await idle.run("provider.forceSync()")
+        await settled(idle)
+        again = await attached(apps, "again", server, access="r")
+        await settled(again)
         await writer.has({"k": 1, "later": 1}, "map", "m")
 
 

@@ -13,6 +13,8 @@ from crdt.limits import Limits
 from crdt.protocol.codec import decode_device_frame
 from crdt.protocol.frames import DevicePresence, Open, Opened, Presence
 from crdt.replica import Replica
+from crdt.update import EMPTY_UPDATE
+from crdt.update.ranges import Ranges
 from server.core import events
 from server.core.compaction import CompactionPolicy
 from server.storage.authors import authorship
@@ -20,6 +22,7 @@ from server.yjs import messages
 from server.yjs.dialect import YWebsocket
 from server.yjs.link import End
 from server.yjs.messages import AWARENESS_STATES_MAX, ClientState
+from server.yjs.repeats import Doubt
 from tests.unit.server.core.lab import Lab, Writer, token, values
 from tests.unit.server.yjs.rig import Client
 
@@ -229,6 +232,33 @@ def test_a_readers_answer_is_not_read_to_see_whether_it_says_anything(monkeypatc
             monkeypatch.setattr(module, "read_update", no_reading)
     app.say(messages.step_2(b"\x01\x7f\x09\x00" + b"\x00\x01" * 127 + b"\x00"))
     assert app.heard.count(b"\x08\x00") == 1, "content is not taken"
+
+
+def test_a_readers_deletes_are_saved_where_the_document_has_them_and_only_there() -> None:
+    lab = Lab()
+    writer = Client(lab)
+    writer.sync()
+    writer.push(Writer(7).type("hello"))
+    writer.push(Ranges([(7, 1, 3)]).as_deletion())
+    writer.settle()
+    reader = Client(lab, "alice/main", user="bob", docs={"alice/main": "r"})
+    reader.sync()
+    assert (reader.saved, reader.heard.count(b"\x08\x00")) == (1, 0), "it has repeated what it was told"
+    reader.replica.apply([Ranges([(7, 4, 5)]).as_deletion()])
+    reader.sync()
+    assert (reader.saved, reader.heard.count(b"\x08\x00")) == (1, 1)
+    writer.push(Ranges([(7, 4, 5)]).as_deletion())
+    writer.settle()
+    reader.sync()
+    assert (reader.saved, reader.heard.count(b"\x08\x00")) == (2, 1)
+    assert values(lab.durable()) == {"t": "hl"}
+
+
+def test_of_a_long_delete_set_nothing_is_read() -> None:
+    long = Ranges([(7, clock, clock + 1) for clock in range(0, 20_000, 2)]).as_deletion()
+    assert not Doubt(long, 1).deletes_more(EMPTY_UPDATE)
+    assert not Doubt(Ranges([(7, 1, 3)]).as_deletion(), 1).deletes_more(long)
+    assert Doubt(b"\x00\x01", 1).deletes_more(EMPTY_UPDATE), "what can not be read is not taken"
 
 
 def test_apps_of_one_user_may_send_each_others_edits_and_other_users_may_not() -> None:
