@@ -109,6 +109,17 @@ async def test_emoji_typed_between_the_halves_of_others_edits(tmp_path: Path) ->
         await converged(document, to={"body": merged})
 
 
+async def test_bigints_and_minus_zero_come_as_their_values_to_who_loads_them_later(tmp_path: Path) -> None:
+    seen = "return Object.values(doc.getMap('m').toJSON()).map(v => (Object.is(v, -0) ? '-' : '') + typeof v + v)"
+    async with running_server(tmp_path) as server, node_apps() as apps:
+        alice = await app_of(apps, "a", server)
+        await alice.run("['a', 'b', 'c'].forEach((key, at) => doc.getMap('m').set(key, [-0, 5n, 2n ** 62n + 1n][at]))")
+        assert await alice.run(seen) == ["-number0", "bigint5", "bigint4611686018427387905"]
+        late = await app_of(apps, "late", server)
+        await eventually(lambda: late.run(seen), lambda found: len(found) == 3)
+        assert await late.run(seen) == ["number0", "number5", "bigint4611686018427387905"]
+
+
 @pytest.mark.parametrize("cut", ["insert(2, 'x')", "delete(2, 1)", "format(1, 1, { bold: true })"])
 async def test_who_cuts_an_emoji_in_two_is_told_so_and_others_keep_it(tmp_path: Path, cut: str) -> None:
     async with running_server(tmp_path) as server, node_apps() as apps:
