@@ -14,6 +14,7 @@ from benchmarks.figures import WorkloadFailed
 from client_sim.core import effects, events
 from client_sim.core.device import Device
 from client_sim.core.document import Document
+from client_sim.core.driving import drive
 from client_sim.core.pacing import RADIO_TAIL_S, Policy
 from client_sim.core.roots import Roots
 from client_sim.core.status import Link, Phase
@@ -79,8 +80,7 @@ class VirtualDevice:
         self.now = until
 
     def feed(self, event: events.Event) -> None:
-        for effect in self.device.handle(event, self.now):
-            self._execute(effect)
+        drive(self.device, event, self.now, self._execute)
 
     def _execute(self, effect: effects.Effect) -> None:
         match effect:

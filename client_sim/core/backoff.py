@@ -8,6 +8,11 @@ BASE_S = 0.5
 CAP_S = 60.0
 
 
+def asked_s(retry_after_ms: float | None) -> float:
+    """How long to stay away, in seconds, for a server that asks for so long: none makes a device stay away for good."""
+    return min((retry_after_ms or 0) / 1000, CAP_S)
+
+
 class Backoff:
     """Exponential, with full jitter: the n-th wait is drawn from 0 to `base_s` * 2**n seconds, at most `cap_s`."""
 

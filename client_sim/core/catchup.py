@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import assert_never
 
@@ -63,6 +64,29 @@ def compare(copy: LocalCopy, op: int, chain: bytes) -> None:
     """
     if copy.chain_at(op) != chain:
         raise Forked(f"the server has another op {op} of this device")
+
+
+def heals(exchange: Exchange, verdict: Verdict) -> bool:
+    """True if the server lacks what it acknowledged: it gets that again, under new numbers."""
+    return verdict is Verdict.WENT_BACK and exchange is not Exchange.REBUILD
+
+
+def take_in(
+    copy: LocalCopy, exchange: Exchange, updates: Sequence[bytes], refused_position: int, client_id: Callable[[], int]
+) -> None:
+    """Let the copy have a catch-up's updates, all of them. Raises Misfit, BadUpdate and ReplicaBroken.
+
+    What was numbered in another history can not stay as it is: then `refused_position` is 0.
+    """
+    match exchange:
+        case Exchange.CATCH_UP:
+            copy.take(updates)
+        case Exchange.FULL:
+            copy.start_over(updates, client_id())
+        case Exchange.REBUILD:
+            copy.rebuild(updates, client_id(), refused_position)
+        case _:
+            assert_never(exchange)
 
 
 def is_beside(opened: Opened, phase: Phase, ref: int | None) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from client_sim.core.counters import Counters
 from client_sim.core.effects import Effect, Problem, Send, WindowClosed
 from client_sim.core.errand import Errand, Outcome
@@ -9,12 +11,17 @@ from client_sim.core.pacing import Pacing
 from client_sim.core.pending import Pending
 from client_sim.core.ports import DeviceStore, Randomness, Salvage
 from client_sim.core.reasons import STORE_REBUILT
+from client_sim.core.roots import Roots
 from crdt.limits import Limits
 from crdt.protocol import codec
 from crdt.protocol.frames import DeviceFrame, Hello, Open, Push, Report, Resync
 
 CLIENT_ID_BITS = 32
 _ANSWERED = (Hello, Open, Push, Resync)
+
+
+class EditUnderWay(RuntimeError):
+    """Inside of an edit there is only what `change` is given: read and write its roots, and do the rest afterwards."""
 
 
 class Context:
@@ -33,6 +40,7 @@ class Context:
         self._traffic = False
         self._effects: list[Effect] = []
         self._last_ref = 0
+        self._edited: str | None = None
 
     def send(self, frame: DeviceFrame) -> None:
         data = codec.encode(frame, deflate=True)
@@ -87,6 +95,27 @@ class Context:
     def take_effects(self) -> list[Effect]:
         effects, self._effects = self._effects, []
         return effects
+
+    # --- edits
+
+    def within_edit(self, name: str, change: Callable[[Roots], object]) -> Callable[[Roots], object]:
+        """The same, and while it runs it is known that it does."""
+
+        def changed(roots: Roots) -> object:
+            self._edited = name
+            try:
+                return change(roots)
+            finally:
+                self._edited = None
+
+        return changed
+
+    def check_no_edit(self, name: str | None = None) -> None:
+        """Raises EditUnderWay if an edit runs: of this document, or, without a name, of any."""
+        if self._edited is not None and name in (None, self._edited):
+            raise EditUnderWay(f"an edit of {self._edited} is under way: use the roots that it was given")
+
+    # --- names
 
     def next_ref(self) -> int:
         """A name for the next request; SERVER_REF is not among them."""

@@ -82,6 +82,21 @@ class LocalCopy:
         return None if epoch is None or seq is None else Cursor(epoch, seq)
 
     @property
+    def live_cursor(self) -> Cursor:
+        """The server has answered: there is one."""
+        assert self.cursor is not None
+        return self.cursor
+
+    @property
+    def last_position(self) -> int:
+        """Where the last edit is in the outbox, while it is there."""
+        return self.outbox[-1].position if self.outbox else 0
+
+    def is_acknowledged(self, position: int) -> bool:
+        """True if every edit up to that place is."""
+        return not self.outbox or self.outbox[0].position > position
+
+    @property
     def last_number(self) -> OpState:
         """The last op that has a number, acknowledged or not."""
         last = self.outbox[self._numbered - 1].number if self._numbered else None

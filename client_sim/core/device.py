@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from client_sim.core import events, greeting, identity, reasons
+from client_sim.core.backoff import asked_s
 from client_sim.core.catchup import Forked
 from client_sim.core.context import Context
 from client_sim.core.counters import Counters
@@ -24,7 +25,7 @@ from client_sim.core.ports import DeviceStore, Identity, Randomness, Signer, Sto
 from client_sim.core.radio import Radio
 from client_sim.core.reporting import About, Reporter
 from client_sim.core.routing import DocumentFrame, answered_by, deliver
-from client_sim.core.session import GREETING_S, NONCE_S, Session
+from client_sim.core.session import GREETING_S, NONCE_S, Session, limits_of
 from client_sim.core.status import CONNECTED, Link, State, Status
 from client_sim.core.telling import Teller
 from crdt.errors import PeerError
@@ -57,9 +58,9 @@ class Device:
         self._line = Line(self._context)
         self._session = Session()
         self._login = Login(key)
-        self._teller = Teller(self._context)
         self.name, user = identity.claim(store, name)
         self.documents = Documents(self._context, user)
+        self._teller = Teller(self._context, self._line, self.documents)
         self._radio = Radio(self._context, self.documents, Reporter(about, self.counters))
         self._context.rebuilt(store.salvage())
 
@@ -80,10 +81,7 @@ class Device:
 
     @property
     def status(self) -> Status:
-        return self._teller.dated(None, self._status())
-
-    def _status(self) -> Status:
-        return self._line.status(syncing=self.documents.is_any(State.SYNCING))
+        return self._teller.status()
 
     def document(self, name: str) -> Document:
         """A document that was opened. Raises NotOpen."""
@@ -91,12 +89,11 @@ class Device:
 
     def document_status(self, name: str) -> Status:
         """As of `document`, with since when."""
-        document = self.documents[name]
-        return self._teller.dated(document.name, document.status())
+        return self._teller.document_status(name)
 
     def current_at(self, name: str) -> float | None:
         """When a document was current last; None if it never was."""
-        return self._teller.current_at(self.documents[name].name)
+        return self._teller.current_at(name)
 
     def pending(self, now: float) -> Pending:
         """What no server has acknowledged, of all documents, open or closed."""
@@ -114,13 +111,14 @@ class Device:
 
     # --- events
 
-    def handle(self, event: events.Event, now: float) -> list[Effect]:
-        """What to do about `event`. `now` is in seconds, of any clock that never goes back.
+    def handle(self, event: events.Event, now: float) -> None:
+        """Let it happen; `take_effects` then has what to do about it: `client_sim.core.driving` has it in one.
 
-        Edited, OpenRequested, Pinned and Unblocked raise StoreError; for others it is a Problem. A damaged store is
-        rebuilt, which is a Problem, too: then Edited, Pinned and Unblocked raise StoreError, and nothing is changed.
-        Whatever is raised, `take_effects` has what is to be done then.
+        `now` is in seconds, of any clock that never goes back. Edited, OpenRequested, Pinned and Unblocked raise
+        StoreError; for others it is a Problem. A damaged store is rebuilt, which is a Problem, too: then Edited, Pinned
+        and Unblocked raise StoreError, and nothing is changed. Inside of an edit all raises EditUnderWay.
         """
+        self._context.check_no_edit()
         is_done = False
         try:
             self._act(event, now)
@@ -132,10 +130,9 @@ class Device:
                 self._follow(event, now)
             elif not is_done and isinstance(event, events.Stored):
                 raise StoreError(f"the store was damaged: {exc}") from exc
-        return self.take_effects()
 
     def take_effects(self) -> list[Effect]:
-        """What an event asks for that `handle` raised at. They are to be executed before anything else is handled."""
+        """What is to be executed before anything else is handled, whether `handle` raised or not."""
         return self._context.take_effects()
 
     def _act(self, event: events.Event, now: float) -> None:
@@ -158,7 +155,8 @@ class Device:
             self._handle_link(event, now)
         except PeerError as exc:
             self._context.emit(Problem(exc.code, exc.message))
-            self._drop(CLOSE.get(exc.code, CLOSE[Code.BAD_FRAME]), reasons.DEFECT, str(exc.code), now)
+            detail = f"{exc.code}: {exc.message}"
+            self._drop(CLOSE.get(exc.code, CLOSE[Code.BAD_FRAME]), reasons.DEFECT, detail, now, said=exc.code)
         except StoreError as exc:
             self._on_store_failed(exc, now)
 
@@ -189,8 +187,8 @@ class Device:
                     self._on_token_failed(reason, now, refused=refused)
             case events.ConnectionMade():
                 self._on_upgraded(now)
-            case events.ConnectionLost(code, reason):
-                self._on_lost(code, reason, now)
+            case events.ConnectionLost():
+                self._on_lost(event, now)
             case events.MessageReceived(data):
                 self._on_message(data, now)
             case events.TimePassed():
@@ -210,7 +208,7 @@ class Device:
                 self._radio.send_what_waits(now)
                 self._stop(reasons.SUSPENDED)
             case events.WindowOpened(within_s, bytes_max):
-                self._context.errand = Errand(within_s, bytes_max, self.counters, now)
+                self._context.errand = self._context.errand or Errand(within_s, bytes_max, self.counters, now)
                 self._radio.send_what_waits(now)
                 if self._line.link in (Link.IDLE, Link.WAITING) and self._line.may_connect(now):
                     self._connect(now)
@@ -308,7 +306,7 @@ class Device:
     def _on_token(self, token: str, now: float) -> None:
         self._session.token_fetched()
         if self._line.link is Link.FETCHING and self._login.is_refused(token):
-            self._go_down(Link.STOPPED, self._login_reason)
+            self._go_down(Link.STOPPED, self._login_reason, self._login.complaint)
             return
         self._login.take(token, now)
         if self._line.link is Link.FETCHING:
@@ -323,14 +321,16 @@ class Device:
         self._session.token_failed(now)
         if self._line.link is Link.FETCHING:
             if refused:
-                self._go_down(Link.STOPPED, self._login_reason)
+                self._go_down(Link.STOPPED, self._login_reason, reason)
             else:
                 self._wait(reasons.NO_TOKEN, reason, now)
 
     @property
     def _login_reason(self) -> str:
-        """Why there is no token: the login is over, or it is not for what this device is called since it was cloned."""
-        return reasons.EXPIRED_LOGIN if self.name == self._given_name else Code.DEVICE_FORKED
+        """Why there is no token: the login is over, or it is not for this device, or what that is called as a clone."""
+        if self.name != self._given_name:
+            return Code.DEVICE_FORKED
+        return Code.BAD_TOKEN if self._login.is_misfit else reasons.EXPIRED_LOGIN
 
     def _on_upgraded(self, now: float) -> None:
         if self._login.needs_nonce:
@@ -346,9 +346,10 @@ class Device:
         opens = greeting.opens(self.documents.synced(), self._context.limits)
         self._context.send(greeting.hello(self._login, nonce, self.name, self._agent, opens))
 
-    def _on_lost(self, code: int | None, reason: str, now: float) -> None:
+    def _on_lost(self, lost: events.ConnectionLost, now: float) -> None:
+        code = lost.code
         if code == reasons.AUTHENTICATE_AGAIN:
-            self._login.refuse(reason)
+            self._login.refuse(lost.reason)
         if code == reasons.REVOKED:
             self._wipe(now)
         elif code in reasons.GIVEN_UP:
@@ -358,12 +359,11 @@ class Device:
                 self._context.limits = replace(self._context.limits, opens_per_hello=0)
             elif code in reasons.DEFECTS:
                 self._line.stay_away(reasons.DEFECT_WAIT_S, now)
-            how = "connection lost" if code is None else f"closed with {code}"
-            self._wait(reasons.why_lost(code), f"{how}: {reason}" if reason else how, now)
+            self._wait(lost.why or reasons.why_lost(code), self._line.how_lost(lost), now)
 
-    def _drop(self, code: int, reason: str, detail: str, now: float) -> None:
-        """Hang up, and come back after a while."""
-        self._line.hang_up(code, detail)
+    def _drop(self, code: int, reason: str, detail: str, now: float, *, said: str | None = None) -> None:
+        """Hang up, and come back after a while. The server is told no more than a code."""
+        self._line.hang_up(code, said or reason)
         if self._line.link not in (Link.IDLE, Link.STOPPED, Link.WAITING):
             self._wait(reason, detail, now)
 
@@ -372,8 +372,8 @@ class Device:
         self._line.wait(reason, detail, now)
         self._clear()
 
-    def _go_down(self, link: Link, reason: str | None) -> None:
-        self._line.down(link, reason)
+    def _go_down(self, link: Link, reason: str | None, detail: str | None = None) -> None:
+        self._line.down(link, reason, detail or None)
         self._clear()
 
     def _clear(self) -> None:
@@ -436,7 +436,7 @@ class Device:
             case frames.Error():
                 self._on_error(frame, now)
             case frames.GoAway():
-                self._line.stay_away(frame.retry_after_ms / 1000, now)
+                self._line.stay_away(asked_s(frame.retry_after_ms), now)
                 self._context.pushing = False
             case frames.Expiring():
                 self._session.expires_in(frame.seconds, self._login.age_s(now), now)
@@ -460,6 +460,7 @@ class Device:
     def _on_welcome(self, welcome: frames.Welcome, now: float) -> None:
         if self._line.link is not Link.GREETING:
             raise codec.bad_frame("WELCOME twice")
+        limits = limits_of(welcome)
         if self.user not in (None, welcome.user):
             self._context.emit(Problem(reasons.OTHER_USER, f"its data is {self.user}'s, not {welcome.user}'s"))
             self._line.hang_up(1000, reasons.OTHER_USER)
@@ -474,7 +475,8 @@ class Device:
         self._radio.keepalive.begin(welcome.heartbeat_ms / 1000, now)
         self._login.forgive()
         self._context.counters.connections += 1
-        self._context.limits = self._session.welcomed(welcome, self._login.age_s(now), now)
+        self._context.limits = limits
+        self._session.welcomed(welcome, self._login.age_s(now), now)
 
     def _on_error(self, error: frames.Error, now: float) -> None:
         if error.code == Code.DEVICE_FORKED:
@@ -484,16 +486,14 @@ class Device:
             document.on_error(error, now)
             return
         self._context.emit(Problem.of(error))
-        self._line.stay_away((error.retry_after_ms or 0) / 1000, now)
-        if error.retry == Retry.AFTER_AUTH and self._line.link is Link.OPEN:
-            self._session.token_refused(now)
-            self._keep_alive(now)
+        self._line.stay_away(asked_s(error.retry_after_ms), now)
+        if error.retry == Retry.AFTER_AUTH:
+            self._login.heard(error)
+            if self._line.link is Link.OPEN:
+                self._session.token_refused(now)
+                self._keep_alive(now)
 
     def _tell(self, now: float) -> None:
         """Tell the app what changed, and note when all was current."""
-        for document in self.documents:
-            self._teller.tell(document.name, document.status(), now)
-        status = self._status()
-        self._teller.tell(None, status, now)
-        if status.state is State.CURRENT:
+        if self._teller.tell(now).state is State.CURRENT:
             self._line.went_well(now)

@@ -10,10 +10,20 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import assert_never
 
-from client_sim.core.backoff import Backoff
-from client_sim.core.catchup import BEYOND_REPAIR, ENDS_MEMBERSHIP, Exchange, Verdict, compare, due, is_beside, judge
+from client_sim.core.backoff import Backoff, asked_s
+from client_sim.core.catchup import (
+    BEYOND_REPAIR,
+    ENDS_MEMBERSHIP,
+    Exchange,
+    Verdict,
+    compare,
+    due,
+    heals,
+    is_beside,
+    judge,
+    take_in,
+)  # fmt: skip
 from client_sim.core.context import Context
 from client_sim.core.copy import LocalCopy, Misfit
 from client_sim.core.download import Download
@@ -22,7 +32,7 @@ from client_sim.core.holding import Holder
 from client_sim.core.pending import Ages, Pending
 from client_sim.core.ports import StoreDamaged, StoreError
 from client_sim.core.presence import Presence
-from client_sim.core.reasons import STORE_FAILED, UNREADABLE
+from client_sim.core.reasons import STORE_FAILED, TOO_MANY_OPEN, UNREADABLE
 from client_sim.core.roots import Roots
 from client_sim.core.sending import Sender
 from client_sim.core.status import AWAITING, PHASES, Phase, State, Status, move, standing
@@ -31,8 +41,8 @@ from crdt.errors import BadUpdate, ReplicaBroken
 from crdt.protocol import frames
 from crdt.protocol.codec import bad_frame
 from crdt.protocol.codes import Code, Retry
-from crdt.protocol.frames import SERVER_REF, Access, Cursor, Error, Mode, Open, Opened, Resync
-from crdt.replica import Values
+from crdt.protocol.frames import SERVER_REF, Access, Error, Mode, Open, Opened, Resync
+from crdt.replica import Replica, Values
 from crdt.update import EMPTY_STATE_VECTOR, EMPTY_UPDATE
 
 RESEND_CAP_S = 30.0
@@ -72,15 +82,6 @@ class Document:
         """How many entries of the outbox no server has acknowledged."""
         return len(self.copy.outbox)
 
-    @property
-    def last_position(self) -> int:
-        """Where the last edit is in the outbox, while it is there."""
-        return self.copy.outbox[-1].position if self.copy.outbox else 0
-
-    def is_acknowledged(self, position: int) -> bool:
-        """True if every edit up to that place is."""
-        return not self.copy.outbox or self.copy.outbox[0].position > position
-
     def backlog(self, now: float) -> Pending:
         """The edits in them, with their size and age."""
         return self._ages.pending(self.copy, now)
@@ -96,8 +97,14 @@ class Document:
         """Edits that the server refuses, as v1 updates, for export. Unblocked drops them."""
         return self._context.store.aside(self.name)
 
+    @property
+    def replica(self) -> Replica:
+        """For reading. Raises EditUnderWay inside of an edit: it has to end first."""
+        self._context.check_no_edit(self.name)
+        return self.copy.replica
+
     def values(self) -> Values:
-        return self.copy.replica.values()
+        return self.replica.values()
 
     def status(self) -> Status:
         """Blocked, too, while the store can not be read."""
@@ -118,7 +125,11 @@ class Document:
         """One op, for `flush` to send. Raises what `change` raises, EditTooBig and StoreError: then it is as it was."""
         at_once = self._may_push(now) and self._holder.window.is_open(self.copy)
         with self._holder.changing() as copy:
-            update = copy.edit(change, bytes_max=self._context.limits.update_bytes, number=at_once)
+            update = copy.edit(
+                self._context.within_edit(self.name, change),
+                bytes_max=self._context.limits.update_bytes,
+                number=at_once,
+            )
         if update is not None:
             self._context.counters.ops_made += 1
             self._ages.made(self.copy, now)
@@ -142,6 +153,14 @@ class Document:
         self._blocked = None
         if self.phase is Phase.BLOCKED:
             self._move(Phase.CLOSED)
+
+    def crowd_out(self) -> None:
+        """As many are open as the server takes: it waits until there is room."""
+        self._block(TOO_MANY_OPEN)
+
+    @property
+    def is_crowded_out(self) -> bool:
+        return self.phase is Phase.BLOCKED and self._blocked == TOO_MANY_OPEN
 
     def leave(self) -> None:
         if self.handle is not None:
@@ -238,25 +257,17 @@ class Document:
             self.ask_again()
 
     def _integrate(self, opened: Opened, updates: tuple[bytes, ...], verdict: Verdict) -> None:
-        client_id = self._context.next_client_id
-        healing = verdict is Verdict.WENT_BACK and self._exchange is not Exchange.REBUILD
+        healing, numbers = heals(self._exchange, verdict), OpState(opened.acked_op, opened.chain)
         acked = 0
         with self._holder.changing() as copy:
             if not healing:
-                acked = copy.acknowledge(OpState(opened.acked_op, opened.chain))
-            match self._exchange:
-                case Exchange.CATCH_UP:
-                    copy.take(updates)
-                case Exchange.FULL:
-                    copy.start_over(updates, client_id())
-                case Exchange.REBUILD:  # what was numbered in another history can not stay as it is
-                    copy.rebuild(updates, client_id(), self._refused_position if verdict is Verdict.GOES_ON else 0)
-                case _:
-                    assert_never(self._exchange)
+                acked = copy.acknowledge(numbers)
+            position = self._refused_position if verdict is Verdict.GOES_ON else 0
+            take_in(copy, self._exchange, updates, position, self._context.next_client_id)
             if healing:
                 assert opened.state_vector is not None
                 push = self.access is Access.WRITE or bool(copy.outbox)
-                copy.heal(OpState(opened.acked_op, opened.chain), opened.state_vector, client_id(), push=push)
+                copy.heal(numbers, opened.state_vector, self._context.next_client_id(), push=push)
             copy.reach(opened.cursor)
             copy.drop_partial()
         self._context.counters.heals += healing
@@ -286,7 +297,7 @@ class Document:
     def on_delta(self, delta: frames.Delta) -> None:
         if self.phase is not Phase.LIVE:  # an OPENED is awaited, and covers it
             return
-        cursor = self._live_cursor
+        cursor = self.copy.live_cursor
         if delta.seq > cursor.seq + 1:
             self._resync()
         elif delta.seq == cursor.seq + 1:
@@ -311,7 +322,7 @@ class Document:
         moves = self.phase is Phase.LIVE and cursor is not None and ack.seq == cursor.seq + 1
         if is_news or moves:
             self._acknowledged(ack, moves=moves)
-        if self.phase is Phase.LIVE and ack.seq > self._live_cursor.seq:
+        if self.phase is Phase.LIVE and ack.seq > self.copy.live_cursor.seq:
             self._resync()
         self.flush(now)
 
@@ -322,7 +333,7 @@ class Document:
                 acked = copy.acknowledge(OpState(ack.op, ack.chain))
                 self._download.acknowledged(ack)
             if moves:
-                copy.reach(self._live_cursor._replace(seq=ack.seq))
+                copy.reach(self.copy.live_cursor._replace(seq=ack.seq))
         self._holder.window.acknowledged(copy)
         self._count_acked(acked, ack.op)
 
@@ -455,7 +466,7 @@ class Document:
         self._resync()
 
     def _retry_after(self, error: Error, now: float) -> None:
-        self.retry_at = now + self._backoff.next_wait_s((error.retry_after_ms or 0) / 1000)
+        self.retry_at = now + self._backoff.next_wait_s(asked_s(error.retry_after_ms))
 
     def _block(self, reason: str, *, leave: bool = False) -> None:
         if leave and self.handle is not None:
@@ -476,23 +487,10 @@ class Document:
         if not self._asks_again and (self._blocked == Code.FORBIDDEN or self.access is Access.READ):
             self._context.send(self.opening())
 
-    def is_answered_by(self, opened_or_error: Opened | Error) -> bool:
-        """True if this document asked for it, or holds the handle that the server names of its own accord."""
-        ref = opened_or_error.ref
-        if ref is not None and ref != SERVER_REF:
-            return ref == self.ref
-        return self.handle is not None and opened_or_error.handle == self.handle
-
     @property
     def _live_handle(self) -> int:
         assert self.handle is not None
         return self.handle
-
-    @property
-    def _live_cursor(self) -> Cursor:
-        cursor = self.copy.cursor
-        assert cursor is not None
-        return cursor
 
     def _move(self, phase: Phase) -> None:
         self.phase = move(PHASES, self.phase, phase)

@@ -130,10 +130,20 @@ class Documents:
         self.cache.used(name, now)
 
     def join(self) -> None:
-        """Ask the server for those that are not open there. The link must be open."""
+        """Ask the server for those that are not open there, as many as it takes. The link must be open.
+
+        Raises as `wipe`.
+        """
+        self._leave_done()
+        away = (Phase.CLOSED, Phase.BLOCKED)
+        room = self._context.limits.documents_per_session - sum(document.phase not in away for document in self.all())
         for document in self.synced():
-            if document.phase is Phase.CLOSED and document.retry_at is None:
-                self._context.send(document.opening())
+            if document.is_crowded_out or (document.phase is Phase.CLOSED and document.retry_at is None):
+                room -= 1
+                if room >= 0:
+                    self._context.send(document.opening())
+                elif not document.is_crowded_out:
+                    document.crowd_out()
 
     def disconnected(self) -> None:
         self.cache.disconnected()
@@ -163,11 +173,14 @@ class Documents:
 
     def settle(self, now: float, *, is_open: bool) -> None:
         """After each event: leave what is done, ask for what is next, and see to the cache. Raises as `wipe`."""
-        if self.outgoing.settle():
-            self.cache.look()
+        self._leave_done()
         if is_open:
             self.prefetch.settle([*self.synced()], now)
         self.cache.settle(self.all(), now)
+
+    def _leave_done(self) -> None:
+        if self.outgoing.settle():
+            self.cache.look()
 
     # --- all of them together
 

@@ -153,10 +153,15 @@ class ConnectionMade:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLost:
-    """The WebSocket is gone, or never came up. `code` is its close code, None if it had none."""
+    """The WebSocket is gone, or never came up. `code` is its close code, None if it had none.
+
+    `reason` is the close's, or what was tried and came of it. `why` is of `client_sim.core.reasons`, where the driver
+    knows more than that the server can not be reached.
+    """
 
     code: int | None = None
     reason: str = ""
+    why: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

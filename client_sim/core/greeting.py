@@ -18,8 +18,9 @@ def opens(documents: Iterable[Document], limits: Limits) -> tuple[Open, ...]:
     """As many as it may have: all these documents are current after one round trip."""
     first: list[Open] = []
     size = 0
+    most = min(limits.opens_per_hello, limits.documents_per_session)
     for document in documents:
-        if len(first) == limits.opens_per_hello or size > STATE_VECTOR_BYTES:
+        if len(first) == most or size > STATE_VECTOR_BYTES:
             break
         first.append(document.opening())
         size += len(first[-1].state_vector or b"")

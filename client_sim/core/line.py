@@ -7,6 +7,7 @@ from typing import assert_never
 from client_sim.core.backoff import Backoff
 from client_sim.core.context import Context
 from client_sim.core.effects import CloseConnection
+from client_sim.core.events import ConnectionLost
 from client_sim.core.status import CONNECTED, LINKS, Link, State, Status, move
 
 
@@ -53,8 +54,17 @@ class Line:
         self.move(link)
 
     def hang_up(self, code: int, reason: str) -> None:
+        """`reason` is a code: a close has room for no more."""
         if self.link is Link.CONNECTING or self.is_connected:
             self._context.emit(CloseConnection(code, reason))
+
+    def how_lost(self, lost: ConnectionLost) -> str:
+        """In words, with what is known of it."""
+        if lost.code is not None:
+            how = f"closed with {lost.code}"
+        else:
+            how = "no connection" if self.link is Link.CONNECTING else "connection lost"
+        return f"{how}: {lost.reason}" if lost.reason else how
 
     # --- when to try again
 

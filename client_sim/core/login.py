@@ -9,6 +9,7 @@ from typing import Any
 from client_sim.core.ports import Signer
 from crdt.protocol import proof
 from crdt.protocol.codes import Code
+from crdt.protocol.frames import Error
 
 
 class Login:
@@ -19,6 +20,7 @@ class Login:
         self._key = key
         self._since = 0.0
         self._refused: str | None = None
+        self._complaint: Error | None = None
         self._has_proved = False
 
     def take(self, token: str, now: float) -> None:
@@ -35,13 +37,27 @@ class Login:
         was_judged = reason != Code.AUTH_TIMEOUT and not could_prove
         self._refused, self.token = self.token if was_judged else None, None
 
+    def heard(self, error: Error) -> None:
+        """The server says something of the token."""
+        self._complaint = error
+
+    @property
+    def complaint(self) -> str | None:
+        """What the server said of the last token that it refused, in words; None if it said nothing."""
+        return f"{self._complaint.code}: {self._complaint.message}" if self._complaint else None
+
+    @property
+    def is_misfit(self) -> bool:
+        """The server said that the token is not for this device, or none of its own: it was never good."""
+        return self._complaint is not None and self._complaint.code == Code.BAD_TOKEN
+
     def is_refused(self, token: str) -> bool:
         """True for the last one that was refused: whoever fetches it again has nothing better."""
         return token == self._refused
 
     def forgive(self) -> None:
         """A token was accepted, or the app asks to try again."""
-        self._refused = None
+        self._refused = self._complaint = None
 
     def forget(self) -> None:
         """Another name or another user needs another token."""

@@ -20,6 +20,10 @@ SUSPENDED = "suspended"
 RESTING = "resting"
 EXPIRED_LOGIN = "expired_login"
 OTHER_USER = "other_user"
+WRONG_ADDRESS = "wrong_address"
+"""What is at the server's address is no server of this protocol, or it is no address."""
+TOO_MANY_OPEN = "too_many_open"
+"""A server lets so many documents be open at once: this one waits for another to be closed."""
 UNREADABLE = "unreadable"
 """A document's whole state, as the server sent it, can not be integrated."""
 
@@ -59,6 +63,10 @@ _KEPT = "What you changed is kept on this device."
 
 EXPLANATIONS: dict[str, Explanation] = {
     UNREACHABLE: Explanation("The server can not be reached.", f"Check the network. {_WAITS}"),
+    WRONG_ADDRESS: Explanation(
+        "What answers at the server's address is not the server.",
+        f"Check the address, and whether this network asks you to log in first. {_KEPT}",
+    ),
     COME_BACK_LATER: Explanation("The server is busy or restarts.", _WAITS),
     NO_TOKEN: Explanation("The login service can not be reached.", f"Check the network. {_WAITS}"),
     DEFECT: Explanation(
@@ -77,9 +85,14 @@ EXPLANATIONS: dict[str, Explanation] = {
     SUSPENDED: Explanation("The app is in the background.", "Open it to go on."),
     RESTING: Explanation("The connection rests to save the battery.", "It comes back by itself."),
     EXPIRED_LOGIN: Explanation("Your login has expired.", f"Log in again. {_KEPT}"),
+    Code.BAD_TOKEN: Explanation(
+        "The server does not accept this login for this device.",
+        f"Log in again. If that does not help, tell the app's makers. {_KEPT}",
+    ),
     OTHER_USER: Explanation(
         "Somebody else is logged in than whose data this is.", f"Log in as the user you were, or start afresh. {_KEPT}"
     ),
+    TOO_MANY_OPEN: Explanation("Too many documents are open at once.", f"Close some of them. {_KEPT}"),
     UNREADABLE: Explanation("The document on the server can not be read here.", f"Update the app. {_KEPT}"),
     Code.DEVICE_REVOKED: Explanation(
         "This device was shut out by its owner.", "Its data was deleted. Log in again if you may use it."

@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from typing import TypeAlias, assert_never
 
 from client_sim.core.document import Document
-from crdt.protocol.frames import Ack, Audited, Chunk, Delta, DevicePresence, Error, Opened
+from crdt.protocol.frames import SERVER_REF, Ack, Audited, Chunk, Delta, DevicePresence, Error, Opened
 
 DocumentFrame: TypeAlias = Opened | Delta | Ack | Chunk | Audited | DevicePresence
 
 
 def answered_by(documents: Iterable[Document], error: Error) -> Document | None:
     """The document that an ERROR is about; None if it is about the connection."""
-    return next((document for document in documents if document.is_answered_by(error)), None)
+    return next((document for document in documents if _is_answered_by(document, error)), None)
 
 
 def deliver(documents: Iterable[Document], frame: DocumentFrame, now: float) -> None:
@@ -39,4 +39,11 @@ def deliver(documents: Iterable[Document], frame: DocumentFrame, now: float) -> 
 
 
 def _is_for(document: Document, frame: DocumentFrame) -> bool:
-    return document.is_answered_by(frame) if isinstance(frame, Opened) else document.handle == frame.handle
+    return _is_answered_by(document, frame) if isinstance(frame, Opened) else document.handle == frame.handle
+
+
+def _is_answered_by(document: Document, answer: Opened | Error) -> bool:
+    """True if this document asked for it, or holds the handle that the server names of its own accord."""
+    if answer.ref is not None and answer.ref != SERVER_REF:
+        return answer.ref == document.ref
+    return document.handle is not None and answer.handle == document.handle

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import TypeAlias
+from urllib.parse import urlsplit, urlunsplit
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI, WebSocketException
 from websockets.typing import Subprotocol
 
 from client_sim.core.effects import CloseConnection
 from client_sim.core.events import ConnectionLost, ConnectionMade, LinkEvent, MessageReceived
+from client_sim.core.reasons import COME_BACK_LATER, WRONG_ADDRESS
 from crdt.protocol.frames import SUBPROTOCOL
 
 OPEN_S = 15.0
@@ -24,6 +28,27 @@ SERVER_MESSAGE_BYTES = 32 << 20
 
 Dial: TypeAlias = Callable[..., Awaitable[ClientConnection]]
 """Makes the attempt to connect: the library's `connect`, or what takes the same and has a network of its own."""
+
+
+def failed(url: str, exc: Exception) -> ConnectionLost:
+    """An attempt that came to nothing: what was tried, and what came back, without what a URL may have of secrets."""
+    if isinstance(exc, InvalidStatus):
+        status = exc.response.status_code
+        why = COME_BACK_LATER if status >= HTTPStatus.INTERNAL_SERVER_ERROR else WRONG_ADDRESS
+        return ConnectionLost(None, f"{shown(url)}: HTTP {status} {exc.response.reason_phrase}".rstrip(), why)
+    broke_off = isinstance(exc.__cause__, EOFError | OSError)
+    answered = isinstance(exc, InvalidURI | InvalidHandshake | ssl.SSLError | ValueError) and not broke_off
+    what = f"that is no valid URI: {exc.msg}" if isinstance(exc, InvalidURI) else f"{type(exc).__name__}: {exc}"
+    return ConnectionLost(None, f"{shown(url)}: {what}", WRONG_ADDRESS if answered else None)
+
+
+def shown(url: str) -> str:
+    """Without user, password and query."""
+    try:
+        parts = urlsplit(url)
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    except ValueError:
+        return "the server's address"
 
 
 class Connection:
@@ -73,7 +98,7 @@ class Connection:
                 max_size=SERVER_MESSAGE_BYTES,
             )
         except (OSError, TimeoutError, WebSocketException, ValueError) as exc:  # the last: the address is none
-            return ConnectionLost(None, f"{type(exc).__name__}: {exc}")
+            return failed(self._url, exc)
         async with socket:
             self._up = True
             return await self._talk(socket)

@@ -22,6 +22,7 @@ from client_sim.core.counters import Counters
 from client_sim.core.device import Device
 from client_sim.core.document import Document
 from client_sim.core.documents import NotOpen
+from client_sim.core.driving import drive
 from client_sim.core.effects import Effect, Problem
 from client_sim.core.errand import Done
 from client_sim.core.pacing import Policy
@@ -397,9 +398,8 @@ class AsyncDevice:
             raise DeviceEnded("the device is not inside its block")
         self._core.documents.cache.set_clock(time.time(), self._loop.time())
         try:
-            self._effects.extend(self._core.handle(event, self._loop.time()))
+            drive(self._core, event, self._loop.time(), self._effects.append)
         finally:
-            self._effects.extend(self._core.take_effects())
             if not self._executing:
                 self._execute_all()
 

@@ -40,14 +40,14 @@ class Edits:
 
     def _look(self, holder: Document | None) -> None:
         self._holder = holder
-        self._last_position = holder.last_position if holder else 0
+        self._last_position = holder.copy.last_position if holder else 0
 
     @property
     def are_acknowledged(self) -> bool:
         """Where another one has the document since, all that was made until then counts."""
         if (holder := self._find()) is not self._holder:
             self._look(holder)
-        return holder is None or holder.is_acknowledged(self._last_position)
+        return holder is None or holder.copy.is_acknowledged(self._last_position)
 
 
 class Home(Protocol):
@@ -132,7 +132,7 @@ class AsyncDocument:
 
     def version(self) -> StateVector:
         """How much it has of each writer: whoever has the same has all that this device has, but for deletions."""
-        return self._core.copy.replica.state_vector()
+        return self._core.replica.state_vector()
 
     # --- reading; each costs a load of the whole document
 
@@ -163,7 +163,8 @@ class AsyncDocument:
         """Run `change(roots)` as one edit, which is durable on this device when this returns.
 
         It goes to the server as the device's policy says. Raises what `change` raises, EditTooBig (over the server's
-        `update_bytes`: split it) and StoreError (the disk is full): then the document is as it was.
+        `update_bytes`: split it) and StoreError (the disk is full): then the document is as it was. Inside of `change`
+        read what it is given: another edit, or another read of the document, raises RuntimeError.
         """
         arguments.check_function("change", change)
         self._device.feed(events.Edited(self.name, change))

@@ -9,8 +9,10 @@ from random import Random
 from typing import Protocol, assert_never
 
 from client_sim.core import effects, events
+from client_sim.core.backoff import asked_s
 from client_sim.core.copy import EditTooBig
 from client_sim.core.device import Device
+from client_sim.core.driving import drive
 from client_sim.core.ports import StoreError
 from client_sim.core.reporting import About
 from client_sim.core.salvage import Remains
@@ -151,7 +153,7 @@ class Handset:
         try:
             self.device = Device(self.name, self.store, self.rng, key=self.key, about=ABOUT)
             for document in self.documents:
-                self.device.handle(events.OpenRequested(self._name_of(document)), self.now())
+                drive(self.device, events.OpenRequested(self._name_of(document)), self.now(), self._execute)
         except StoreError:
             self.device = None
             self.world.timetable.after(1.0, self._boot_again)
@@ -357,11 +359,16 @@ class Handset:
         if self.device is None:
             return
         life = self.life
-        for effect in self.device.handle(event, self.now()):
-            self._execute(effect)
-            if self.life != life:
-                return
-        self._set_alarm()
+
+        def execute(effect: effects.Effect) -> None:
+            if self.life == life:
+                self._execute(effect)
+
+        try:
+            drive(self.device, event, self.now(), execute)
+        finally:
+            if self.life == life:
+                self._set_alarm()
 
     def _set_alarm(self) -> None:
         assert self.device is not None
@@ -381,7 +388,7 @@ class Handset:
         """An ERROR has come."""
         error = decode_server_frame(data)
         if isinstance(error, Error) and error.code == Code.OVERLOADED:
-            self.away_until_s = self.now() + (error.retry_after_ms or 0) / 1000
+            self.away_until_s = self.now() + asked_s(error.retry_after_ms)
 
     def lost(self, code: int | None, reason: str) -> None:
         self.link = None

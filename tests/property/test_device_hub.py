@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from client_sim.core import events as device_events
 from client_sim.core.device import Device
+from client_sim.core.driving import drive
 from client_sim.core.effects import CloseConnection, Connect, Effect, FetchToken, Problem, Send
 from client_sim.core.ports import DeviceStore
 from client_sim.core.status import State
@@ -72,8 +73,7 @@ class Side:
         return Device(self.name, self.store, self.rng)
 
     def feed(self, event: device_events.Event) -> None:
-        for effect in self.device.handle(event, self.world.lab.now):
-            self.execute(effect)
+        drive(self.device, event, self.world.lab.now, self.execute)
 
     def execute(self, effect: Effect) -> None:
         match effect:

@@ -71,7 +71,7 @@ def test_who_has_only_the_token_is_refused_and_keeps_its_work(key: DeviceKey | N
     world.edit(side, at_end=True)
     world.finish()
     assert side.device.counters.connections == 0
-    assert str(side.device.status) == "blocked (expired_login)"
+    assert str(side.device.status).startswith("blocked (expired_login: replayed: ")
     assert side.device.document("main").pending == 1
 
 

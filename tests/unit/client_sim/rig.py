@@ -10,8 +10,9 @@ from random import Random
 from client_sim.core import events
 from client_sim.core.device import Device
 from client_sim.core.document import Document
+from client_sim.core.driving import drive
 from client_sim.core.effects import CloseConnection, Connect, Effect, FetchToken, Send
-from client_sim.core.ports import Signer, StoreError
+from client_sim.core.ports import Signer
 from client_sim.core.roots import Roots
 from client_sim.core.status import Status
 from client_sim.store import MemoryStore
@@ -96,15 +97,7 @@ class Rig:
         return self
 
     def feed(self, event: events.Event) -> None:
-        try:
-            self._do(self.device.handle(event, self.now))
-        except StoreError:
-            self._do(self.device.take_effects())
-            raise
-
-    def _do(self, effects: list[Effect]) -> None:
-        for effect in effects:
-            self._execute(effect)
+        drive(self.device, event, self.now, self._execute)
 
     def _execute(self, effect: Effect) -> None:
         match effect:

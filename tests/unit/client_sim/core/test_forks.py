@@ -243,12 +243,12 @@ def test_without_a_token_for_the_new_name_it_is_blocked_and_keeps_its_data() -> 
     rig.token = None
     rig.wait()
     rig.feed(events.TokenFailed(rig.device.name, "only phones", refused=True))
-    assert rig.device.status == Status(State.BLOCKED, Code.DEVICE_FORKED)
+    assert rig.device.status == Status(State.BLOCKED, Code.DEVICE_FORKED, "only phones")
     assert rig.device.next_deadline() is None
     assert (rig.text, rig.document.pending) == ("<a>", 1)
     rig.kill().begin()
     rig.feed(events.TokenFailed(rig.device.name, "only phones", refused=True))
-    assert rig.device.status == Status(State.BLOCKED, Code.DEVICE_FORKED)
+    assert rig.device.status == Status(State.BLOCKED, Code.DEVICE_FORKED, "only phones")
     assert (rig.text, rig.document.pending) == ("<a>", 1)
     rig.token = "for the new name"
     assert_has_all(rig.server, [rig], "<a>")

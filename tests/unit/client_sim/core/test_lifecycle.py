@@ -189,7 +189,7 @@ def test_the_documents_table_is_what_users_are_told() -> None:
 
 def test_every_reason_of_the_protocol_is_explained() -> None:
     not_of_a_status = (
-        Code.AUTH_TIMEOUT, Code.BAD_TOKEN, Code.TOKEN_EXPIRED, Code.REPLAYED, Code.BAD_FRAME, Code.OP_GAP,
+        Code.AUTH_TIMEOUT, Code.TOKEN_EXPIRED, Code.REPLAYED, Code.BAD_FRAME, Code.OP_GAP,
         Code.MISSING_DEPS, Code.NOT_SAVED, Code.OVERLOADED, Code.RATE_LIMITED, Code.SHUTTING_DOWN, Code.INTERNAL,
         Code.BAD_STATE,
     )  # fmt: skip

@@ -580,7 +580,7 @@ async def test_a_clone_with_a_token_for_the_old_name_alone_is_blocked_and_keeps_
         Rig(core, seed=9).start().type("theirs").settle()  # another store of the same device
         notes.edit(lambda roots: roots.text("body").append("mine"))
         phone.connect()
-        with pytest.raises(Blocked, match=r"the device is blocked \(device_forked\)"):
+        with pytest.raises(Blocked, match=r"the device is blocked \(device_forked: the token is for phone"):
             await notes.wait_durable(within_s=5)
         assert (notes.text("body"), notes.pending.count) == ("mine", 1)
         assert f"this device is {phone.name} since" in problems[-1].message
