@@ -25,7 +25,8 @@ def program(snippet: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("number", "prints"), enumerate(["Hello current Pending(count=0, bytes=0, age_s=0.0)\n", "Hello from a thread\n"])
+    ("number", "prints"),
+    [(0, "Hello current Pending(count=0, bytes=0, age_s=0.0)\n"), (1, "Hello from a thread\n")],
 )
 async def test_a_snippet_runs(tmp_path: Path, number: int, prints: str) -> None:
     async with running_server(tmp_path) as server:
