@@ -112,11 +112,11 @@ async def test_emoji_typed_between_the_halves_of_others_edits(tmp_path: Path) ->
 async def test_bigints_and_minus_zero_come_as_their_values_to_who_loads_them_later(tmp_path: Path) -> None:
     seen = "return Object.values(doc.getMap('m').toJSON()).map(v => (Object.is(v, -0) ? '-' : '') + typeof v + v)"
     async with running_server(tmp_path) as server, node_apps() as apps:
-        alice = await app_of(apps, "a", server)
+        alice, bob = await app_of(apps, "a", server), await app_of(apps, "b", server, "bob")
         await alice.run("['a', 'b', 'c'].forEach((key, at) => doc.getMap('m').set(key, [-0, 5n, 2n ** 62n + 1n][at]))")
-        assert await alice.run(seen) == ["-number0", "bigint5", "bigint4611686018427387905"]
+        await eventually(lambda: bob.run(seen), lambda found: len(found) == 3)
+        assert await bob.run(seen) == ["-number0", "bigint5", "bigint4611686018427387905"]
         late = await app_of(apps, "late", server)
-        await eventually(lambda: late.run(seen), lambda found: len(found) == 3)
         assert await late.run(seen) == ["number0", "number5", "bigint4611686018427387905"]
 
 
