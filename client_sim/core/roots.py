@@ -7,6 +7,8 @@ from typing import Any, cast
 
 from pycrdt import Array, Doc, Map, Text, XmlElement, XmlFragment, XmlText
 
+from client_sim.core.checking import check_type
+
 
 class Roots:
     """The roots of one document inside one edit. Ask for a root by the type that it has everywhere.
@@ -20,9 +22,11 @@ class Roots:
         self._doc = doc
 
     def text(self, name: str) -> TextRoot:
+        check_type("name", name, str)
         return TextRoot(self._doc.get(name, type=Text))
 
     def map(self, name: str) -> Map[Any]:
+        check_type("name", name, str)
         return cast("Map[Any]", self._doc.get(name, type=Map))
 
     def list(self, name: str) -> ListRoot:
@@ -30,6 +34,7 @@ class Roots:
 
     def array(self, name: str) -> Array[Any]:
         """A list as the library has it."""
+        check_type("name", name, str)
         return cast("Array[Any]", self._doc.get(name, type=Array))
 
     def nested_text(self, within: Map[Any] | Array[Any] | ListRoot, key: str | int) -> TextRoot:
@@ -42,6 +47,7 @@ class Roots:
 
     def apply(self, update: bytes) -> None:
         """Put in a v1 update that was made before, as if it were this device's edit: for load tests."""
+        check_type("update", update, bytes)
         self._doc.apply_update(update)
 
 
@@ -55,7 +61,7 @@ def _nested(within: Any, key: str | int, kind: type[Any]) -> Any:
 class TextRoot:
     """A text by code points, as Python counts them; the library counts UTF-8 bytes, and does not mind its indexes.
 
-    An index outside 0 to `len(text)` raises IndexError.
+    An index outside 0 to `len(text)` raises IndexError, what is no index or no string TypeError.
     """
 
     def __init__(self, text: Text) -> None:
@@ -69,9 +75,11 @@ class TextRoot:
 
     def insert(self, index: int, value: str, formats: Mapping[str, Any] | None = None) -> None:
         """Put `value` before the character at `index`, formatted so; with None as what is around it."""
+        check_type("value", value, str)
         self._text.insert(self._at(index), value, None if formats is None else dict(formats))
 
     def append(self, value: str) -> None:
+        check_type("value", value, str)
         self._text.insert(len(self._text), value)
 
     def delete(self, start: int, stop: int) -> None:
@@ -93,6 +101,7 @@ class TextRoot:
 
     def _at(self, index: int) -> int:
         """The UTF-8 offset of a code point."""
+        check_type("an index", index, int)
         content = str(self._text)
         if not 0 <= index <= len(content):
             raise IndexError(f"{index} is outside a text of {len(content)} characters")
@@ -100,7 +109,7 @@ class TextRoot:
 
 
 class ListRoot:
-    """A list by its elements. An index outside of it raises IndexError."""
+    """A list by its elements. An index outside of it raises IndexError, what is no index TypeError."""
 
     def __init__(self, array: Array[Any]) -> None:
         self._array = array
@@ -143,5 +152,6 @@ class ListRoot:
             self._array.insert(to, value)
 
     def _check(self, index: int, last: int) -> None:
+        check_type("an index", index, int)
         if not 0 <= index <= last:
             raise IndexError(f"{index} is outside a list of {len(self)} elements")

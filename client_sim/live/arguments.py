@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from client_sim.core.checking import check_type
 from client_sim.core.pacing import Pacing
 from client_sim.core.ports import DeviceStore
 from client_sim.core.reporting import About
@@ -17,16 +18,6 @@ from client_sim.store import MemoryStore, SqliteStore
 from crdt.ids import is_name
 
 _PLATFORMS = {"linux": "linux", "darwin": "macos", "win32": "windows", "android": "android", "ios": "ios"}
-
-
-def check_type(argument: str, value: object, *types: type | None) -> None:
-    """None among the types is None itself. Raises TypeError; also for a bool where a number is asked for."""
-    if value is None and None in types:
-        return
-    kinds = tuple(kind for kind in types if kind is not None)
-    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        expected = " or ".join("None" if kind is None else kind.__name__ for kind in types)
-        raise TypeError(f"{argument} has to be {expected}, not {type(value).__name__}")
 
 
 def check_number(argument: str, value: object) -> None:

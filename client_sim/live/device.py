@@ -18,6 +18,7 @@ from websockets.asyncio.client import connect
 
 from client_sim.core import effects, events
 from client_sim.core.cache import Cache
+from client_sim.core.checking import check_type
 from client_sim.core.counters import Counters
 from client_sim.core.device import Device
 from client_sim.core.document import Document
@@ -32,7 +33,7 @@ from client_sim.core.status import Status
 from client_sim.live import arguments
 from client_sim.live.connection import Connection, Dial
 from client_sim.live.document import AsyncDocument, Edits, check_unblocked
-from client_sim.live.ending import DeviceEnded, only_one, result_of
+from client_sim.live.ending import DeviceEnded, only_one, outside, result_of
 from client_sim.live.keys import DeviceKey
 from client_sim.live.lifemark import LifeMark
 from client_sim.live.tokens import TokenSource, always, answer
@@ -107,6 +108,7 @@ class AsyncDevice:
         self._documents: dict[str, AsyncDocument] = {}
         self._connection: Connection | None = None
         self._effects: deque[Effect] = deque()
+        self._core = outside()
         self._executing = False
         self._has_ended = True
         self._window: asyncio.Future[Done] | None = None
@@ -180,7 +182,7 @@ class AsyncDevice:
         `name` is the user's own document, `owner/name` a granted one. Raises StoreError and ValueError; while it waits
         TimeoutError after `within_s` seconds, and Blocked. The document is open then all the same.
         """
-        arguments.check_type("name", name, str)
+        check_type("name", name, str)
         arguments.check_number("max_stale_s", max_stale_s)
         arguments.check_limit(within_s)
         self.feed(events.OpenRequested(name))
@@ -204,7 +206,7 @@ class AsyncDevice:
 
         It does not fetch it: that is `prefetch`.
         """
-        arguments.check_type("name", name, str)
+        check_type("name", name, str)
         self.feed(events.Pinned(name, pinned))
 
     def unpin(self, name: str) -> None:
@@ -233,7 +235,7 @@ class AsyncDevice:
 
     def key_of(self, name: str) -> str:
         """What a document is called: one of the user's own goes without its owner. Raises TypeError."""
-        arguments.check_type("name", name, str)
+        check_type("name", name, str)
         return self._core.documents.key(name)
 
     def _document(self, key: str) -> AsyncDocument | None:
@@ -294,7 +296,7 @@ class AsyncDevice:
 
         On a metered one a device without a policy is a saver, and fetches nothing that is not open.
         """
-        arguments.check_type("name", name, str, None)
+        check_type("name", name, str, None)
         self.feed(events.NetworkChanged(name, metered))
 
     def set_policy(self, policy: Policy | None, latency_s: float | None = None) -> None:

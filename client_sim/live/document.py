@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from client_sim.core import events
 from client_sim.core.cache import Cache
+from client_sim.core.checking import check_type
 from client_sim.core.document import Document
 from client_sim.core.pending import Pending
 from client_sim.core.roots import Roots
@@ -142,18 +143,18 @@ class AsyncDocument:
 
     def text(self, root: str) -> str:
         """A text root's characters; empty if there are none."""
-        arguments.check_type("root", root, str)
+        check_type("root", root, str)
         return str(self.values().get(root, ""))
 
     def map(self, root: str) -> dict[str, Any]:
         """A map root's values by key, as JSON has them; empty if there are none."""
-        arguments.check_type("root", root, str)
+        check_type("root", root, str)
         value = self.values().get(root, {})
         return value if isinstance(value, dict) else {}
 
     def list(self, root: str) -> list[Any]:
         """A list root's elements, as JSON has them; empty if there are none."""
-        arguments.check_type("root", root, str)
+        check_type("root", root, str)
         value = self.values().get(root, [])
         return value if isinstance(value, list) else []
 
@@ -171,7 +172,7 @@ class AsyncDocument:
 
     def set_presence(self, payload: bytes | None) -> None:
         """Tell the others on the document something ephemeral, of at most 4,096 bytes; None takes it back."""
-        arguments.check_type("payload", payload, bytes, None)
+        check_type("payload", payload, bytes, None)
         self._device.feed(events.PresenceSet(self.name, payload))
 
     def audit(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from client_sim import AsyncDevice, AsyncDocument, DeviceKey, State
+from client_sim import AsyncDevice, AsyncDocument, DeviceEnded, DeviceKey, State
 from tests.support import wait_until
 
 NOWHERE = "ws://127.0.0.1:1/v1/sync"
@@ -119,3 +119,41 @@ async def test_a_token_function_that_is_not_async_says_so(source: Any) -> None:
 def test_of_a_key() -> None:
     with pytest.raises(TypeError, match=r"^private "):
         DeviceKey("a key")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda phone: phone.status,
+        lambda phone: phone.pending,
+        lambda phone: phone.cache,
+        lambda phone: phone.name,
+        lambda phone: phone.status_of("main"),
+        lambda phone: phone.flush(),
+        lambda phone: phone.prefetch(["main"]),
+    ],
+)
+def test_a_device_that_is_not_in_its_block_says_so(use: Call) -> None:
+    with pytest.raises(DeviceEnded, match="not inside its block"):
+        use(AsyncDevice(NOWHERE, token="t", device="phone"))
+
+
+@pytest.mark.parametrize(
+    ("argument", "change"),
+    [
+        ("name", lambda roots: roots.text(None)),
+        ("name", lambda roots: roots.map(7)),
+        ("name", lambda roots: roots.list(None)),
+        ("value", lambda roots: roots.text("body").append(7)),
+        ("value", lambda roots: roots.text("body").insert(0, None)),
+        ("an index", lambda roots: roots.text("body").insert("0", "x")),
+        ("an index", lambda roots: roots.text("body").delete(0, None)),
+        ("an index", lambda roots: roots.list("list").delete("0")),
+        ("update", lambda roots: roots.apply("update")),
+    ],
+)
+async def test_of_what_an_edit_does(argument: str, change: Call) -> None:
+    async with AsyncDevice(NOWHERE, token="t", device="phone") as phone:
+        notes = await phone.open()
+        await _raises_type_error(argument, lambda document: document.edit(change), notes)
+        assert not notes.pending
