@@ -185,8 +185,8 @@ class AsyncDevice:
         check_type("name", name, str)
         arguments.check_number("max_stale_s", max_stale_s)
         arguments.check_limit(within_s)
-        self.feed(events.OpenRequested(name))
         document = self._document(self.key_of(name)) or self._documents.setdefault(name, AsyncDocument(self, name))
+        self.feed(events.OpenRequested(name))  # which tells of its status
         document.max_stale_s = max_stale_s
         if wait:
             await document.wait_fresh(within_s)
@@ -452,8 +452,9 @@ class AsyncDevice:
             case effects.PresenceChanged(name, device, payload):
                 self._tell_of(name, self.on_presence, device, payload)
             case effects.StatusChanged(name, status):
-                if self.on_status:
-                    self.on_status(self._document(name) if name else None, self._dated(status))
+                document = None if name is None else self._document(name)
+                if self.on_status and (name is None or document is not None):
+                    self.on_status(document, self._dated(status))
             case effects.Problem():
                 if self.on_error:
                     self.on_error(effect)

@@ -584,3 +584,21 @@ async def test_a_clone_with_a_token_for_the_old_name_alone_is_blocked_and_keeps_
             await notes.wait_durable(within_s=5)
         assert (notes.text("body"), notes.pending.count) == ("mine", 1)
         assert f"this device is {phone.name} since" in problems[-1].message
+
+
+async def test_a_documents_first_status_is_its_own() -> None:
+    told: list[tuple[str | None, str]] = []
+
+    def on_status(document: AsyncDocument | None, status: Status) -> None:
+        told.append((document.name if document else None, str(status.state)))
+
+    async with AsyncDevice(NOWHERE, token="t", device="phone", on_status=on_status) as phone:
+        phone.disconnect()
+        del told[:]
+        await phone.open("one")
+        assert told == [("one", "offline")]
+        with pytest.raises(ValueError, match="no name"):
+            await phone.open("no name")
+        with pytest.raises(NotOpen):
+            phone.close("no name")
+        assert told == [("one", "offline")]
