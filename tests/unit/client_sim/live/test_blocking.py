@@ -224,3 +224,17 @@ def test_a_wrong_argument_is_named_before_the_block(argument: str, options: dict
     given: dict[str, Any] = {"url": NOWHERE, "token": "t", "device": "phone"} | options
     with pytest.raises(TypeError, match=f"^{argument} "):
         Device(given.pop("url"), **given)
+
+
+def test_it_is_told_of_all_that_happens_from_the_first_status_on() -> None:
+    told: list[tuple[str | None, State]] = []
+    with Device(
+        NOWHERE,
+        token="t",
+        device="phone",
+        on_status=lambda document, status: told.append((document.name if document else None, status.state)),
+    ) as phone:
+        phone.open("one")
+        assert phone.status
+    assert told[:2] == [(None, State.OFFLINE), (None, State.CONNECTING)]
+    assert ("one", State.OFFLINE) in told
