@@ -116,11 +116,9 @@ class Device(Twin[AsyncDevice]):
     async def _live(self, started: Future[None]) -> None:
         self._loop, self._leaving = asyncio.get_running_loop(), asyncio.Event()
         device = self.asynchronous = self._make()
-        device.on_change, device.on_status, device.on_presence = (
-            self._changed,
-            self._status_changed,
-            self._presence_changed,
-        )
+        device.on_change = self._changed
+        device.on_status = self._status_changed
+        device.on_presence = self._presence_changed
         try:
             async with device:
                 self._is_up = True
