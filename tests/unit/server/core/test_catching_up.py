@@ -15,6 +15,7 @@ from crdt.protocol.frames import Access, Ack, Chunk, Cursor, Delta, Error, Mode,
 from crdt.replica import Replica
 from crdt.update import EMPTY_STATE_VECTOR
 from server.core import effects, events
+from server.core.effects import Effect
 from server.core.membership import LOOK_AGAIN_S
 from tests.unit.server.core.lab import Lab, Writer
 
@@ -204,6 +205,32 @@ def test_deflated_and_plain_members_are_sent_the_same() -> None:
     lab.push(phone, handle, 1, Writer(1).type("a" * 5000))
     lab.settle()
     assert lab.received(plain) == lab.received(packed)
+
+
+class Scales(Lab):
+    """Weighs the DELTAs that go out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.delta_bytes: list[int] = []
+
+    def _execute(self, effect: Effect) -> None:
+        if isinstance(effect, effects.Publish):
+            self.delta_bytes += [len(delta) for delta in effect.deltas if delta]
+        super()._execute(effect)
+
+
+@pytest.mark.parametrize(("typed", "is_deflated"), [(300, False), (1200, True)])
+def test_what_is_short_is_not_deflated_while_much_waits(typed: int, is_deflated: bool) -> None:
+    lab = Scales()
+    (phone, handle), _ = lab.join(), lab.join(device="packed", options={"deflate": True})
+    writer = Writer(1)
+    lab.push(phone, handle, 1, writer.type("a" * typed))
+    lab.turn()
+    lab.push(phone, handle, 2, writer.type("b" * 5000))  # waits while the first is committed
+    lab.push(phone, handle, 3, writer.type("c" * 300))
+    lab.settle()
+    assert [size < 250 for size in lab.delta_bytes] == [is_deflated, True]
 
 
 # --- chunks
