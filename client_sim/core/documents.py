@@ -135,8 +135,7 @@ class Documents:
         Raises as `wipe`.
         """
         self._leave_done()
-        away = (Phase.CLOSED, Phase.BLOCKED)
-        room = self._context.limits.documents_per_session - sum(document.phase not in away for document in self.all())
+        room = self._room()
         for document in self.synced():
             if document.is_crowded_out or (document.phase is Phase.CLOSED and document.retry_at is None):
                 room -= 1
@@ -175,8 +174,13 @@ class Documents:
         """After each event: leave what is done, ask for what is next, and see to the cache. Raises as `wipe`."""
         self._leave_done()
         if is_open:
-            self.prefetch.settle([*self.synced()], now)
+            self.prefetch.settle([*self.synced()], now, self._room())
         self.cache.settle(self.all(), now)
+
+    def _room(self) -> int:
+        """How many more the server lets be open."""
+        away = (Phase.CLOSED, Phase.BLOCKED)
+        return self._context.limits.documents_per_session - sum(document.phase not in away for document in self.all())
 
     def _leave_done(self) -> None:
         if self.outgoing.settle():

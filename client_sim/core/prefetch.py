@@ -60,12 +60,16 @@ class Prefetch:
         """The device was wiped: nothing is wanted any more."""
         self._wanted, self._fetching = {}, {}
 
-    def settle(self, opened: Iterable[Document], now: float) -> None:
-        """While connected: leave what is done, ask for what is next. Raises StoreError and StoreDamaged."""
+    def settle(self, opened: Iterable[Document], now: float, room: int) -> None:
+        """While connected: leave what is done, ask for what is next, for which there is `room` at the server.
+
+        Raises StoreError and StoreDamaged.
+        """
         for name, document in [*self._fetching.items()]:
             if document.phase is Phase.BLOCKED or document.status().state in (State.CURRENT, State.BLOCKED):
                 if document.phase is Phase.LIVE:
                     self._cache.fetched(name)
+                    room += 1
                 document.leave()
                 del self._fetching[name]
             elif document.phase is Phase.CLOSED and document.retry_at is None:
@@ -73,10 +77,11 @@ class Prefetch:
         if not self._wanted or self._context.pacing.metered or self._context.errand is not None:
             return
         if all(document.status().state is not State.SYNCING for document in opened):
-            self._begin({document.name for document in opened}, now)
+            self._begin({document.name for document in opened}, now, room)
 
-    def _begin(self, opened: set[str], now: float) -> None:
-        while self._wanted and len(self._fetching) < AT_ONCE:
+    def _begin(self, opened: set[str], now: float, room: int) -> None:
+        at_once = min(AT_ONCE, len(self._fetching) + room)
+        while self._wanted and len(self._fetching) < at_once:
             name = next(iter(self._wanted))
             del self._wanted[name]
             if name not in opened:

@@ -207,6 +207,19 @@ def test_a_document_too_many_waits_until_another_is_closed() -> None:
     assert not any(rig.device.document(name).pending for name in names[2:])
 
 
+def test_what_is_fetched_beforehand_waits_for_room_too() -> None:
+    server = FakeServer()
+    server.limits = {"documents_per_session": 2}
+    rig = Rig(server, documents=("one", "two")).start()
+    rig.feed(events.PrefetchRequested(("three", "four")))
+    rig.settle()
+    assert {frame.doc for frame in rig.frames(Open) if isinstance(frame, Open)} == set()
+    rig.feed(events.CloseRequested("one"))
+    rig.settle()
+    assert [frame.doc for frame in rig.frames(Open) if isinstance(frame, Open)] == ["three", "four"]
+    assert not rig.told_of(Problem)
+
+
 def test_a_window_that_is_asked_for_within_another_leaves_its_bounds() -> None:
     rig = Rig(FakeServer(), store=MemoryStore())
     rig.reachable = False
