@@ -23,6 +23,7 @@ from starlette.websockets import WebSocket
 
 from crdt.protocol.codes import CLOSE, Code
 from server.config import ServeSettings, read_settings
+from server.runtime import yjs_socket
 from server.runtime.asgi_entry import Refusal, admitted, path_below
 from server.runtime.asgi_socket import AsgiSocket
 from server.runtime.driver import Driver
@@ -119,7 +120,10 @@ class _Running:
         await send({"type": "websocket.accept", "subprotocol": entry.subprotocol, "headers": []})
         yjs = self._driver.links.sink(path, self.shared.loop) if entry.is_yjs else None
         socket = AsgiSocket(self.shared, yjs or self._driver, entry.address, receive, send)
-        await socket.run(entry.token, yjs.SIGN_OF_LIFE if yjs else b"")
+        if yjs is None:
+            await socket.run(entry.token)
+        else:
+            await socket.run(entry.token, yjs.SIGN_OF_LIFE, yjs_socket.TOO_BIG)
 
     async def _deny(self, websocket: WebSocket, answer: Response) -> None:
         self.shared.counters.handshakes_refused += 1

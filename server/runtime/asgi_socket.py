@@ -20,7 +20,8 @@ from server.runtime.transport import Shared, Sink
 
 TURN_MESSAGES: Final = 64
 """After so many the others have a turn: what is there already is received without any wait."""
-_TOO_BIG: Final = 1009
+TOO_BIG: Final = (1009, str(Code.TOO_BIG))
+"""How a message that is too long ends a native socket, and any whose token is not known yet."""
 
 
 class AsgiSocket:
@@ -34,6 +35,7 @@ class AsgiSocket:
         self._send = send
         self._session: SessionId | None = None
         self._verified = False
+        self._too_big = TOO_BIG
         self.ping_interval_s = shared.options.ping_interval_s
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -50,8 +52,10 @@ class AsgiSocket:
         self._closing: tuple[int, str] | None = None
         self._is_over = self._is_overfull = self._awaits_drain = self._is_judged = False
 
-    async def run(self, bearer: str | None, sign_of_life: bytes) -> None:
-        """From the accepted handshake to the end. `sign_of_life` is said where nothing else was said for long."""
+    async def run(self, bearer: str | None, sign_of_life: bytes = b"", too_big: tuple[int, str] = TOO_BIG) -> None:
+        """From the accepted handshake to the end. `sign_of_life` is said where nothing else was said for long;
+        `too_big` is how a message over `message_bytes_max` ends it."""
+        self._too_big = too_big
         shared = self._shared
         shared.members.add(self)
         shared.lobby.enter(self, self._address)
@@ -161,7 +165,7 @@ class AsgiSocket:
             options = self._shared.options
             if len(message) <= (options.message_bytes_max if self._verified else options.hello_bytes_max):
                 return message
-            self.close(_TOO_BIG, Code.TOO_BIG)
+            self.close(*(self._too_big if self._verified else TOO_BIG))
 
     # --- sending
 

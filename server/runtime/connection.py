@@ -9,11 +9,10 @@ from typing import ClassVar, Final, cast
 
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import State
-from websockets.server import ServerProtocol
 
 from crdt.protocol.codes import CLOSE, Code
 from server.core.events import SessionId
-from server.runtime.parsers import lent_parser, takes_back
+from server.runtime.parsers import Parser, lent_parser, takes_back
 from server.runtime.transport import Shared
 from server.runtime.unsent import unsent_bytes
 from server.runtime.wire import SHORT_BYTES, frame_bytes, short_messages
@@ -76,7 +75,7 @@ class Connection(asyncio.Protocol):
         """Take over a transport on which the handshake was accepted. `address` is the peer's, to count."""
         self._shared = shared
         self._sink = shared.sink
-        self._parser: ServerProtocol | None = None
+        self._parser: Parser | None = None
         """The library, while a message is begun, and from the first close frame on."""
         self._transport = transport
         self._address = address
@@ -257,7 +256,7 @@ class Connection(asyncio.Protocol):
         options = self._shared.options
         return options.message_bytes_max if self._verified else options.hello_bytes_max
 
-    def _borrow(self) -> ServerProtocol:
+    def _borrow(self) -> Parser:
         """The library, as far as this connection is."""
         if self._parser is None:
             self._parser = lent_parser(self._message_bytes_max)

@@ -17,7 +17,9 @@ from crdt.protocol.frames import Delta, DevicePresence, ServerFrame
 from server.core import events
 from server.core.effects import Publish
 from server.core.events import Event, SessionId
+from server.runtime import yjs_socket
 from server.runtime.connection import Connection
+from server.runtime.parsers import Parser
 from server.runtime.transport import Shared, Sink
 from server.runtime.wire import encode_message
 from server.runtime.yjs_socket import HocuspocusSocket, YjsMember, YjsSocket, YWebsocketSocket
@@ -192,6 +194,13 @@ class YjsConnection(Connection):
     def broken(self, error: Exception) -> None:
         """A bug of ours ends this connection, never the listener."""
         self._sink_failed(error)
+
+    def _borrow(self) -> Parser:
+        """What is too long now will be so again, and clients would come back with it for ever."""
+        parser = super()._borrow()
+        if self._verified:
+            parser.too_big = yjs_socket.TOO_BIG
+        return parser
 
     def _ping(self) -> None:
         super()._ping()

@@ -25,6 +25,8 @@ DOCUMENTS_MAX: Final = 256
 """On one Hocuspocus socket."""
 HELD_BYTES_MAX: Final = 1 << 20
 """What may wait on one socket for the end of a large message."""
+TOO_BIG: Final = (CLOSE[Code.TOO_BIG], reason_of(Code.TOO_BIG, "a message is over its limit"))
+"""How a message that is too long ends a socket whose token is known."""
 TOKEN_WITHIN_S: Final = 60.0
 """For a Hocuspocus socket, which an app may open well before its first document; so long Hocuspocus's own server waits.
 Until then it is in the lobby, and gives way to others."""

@@ -175,6 +175,13 @@ async def test_messages_are_bounded(tmp_path: Path) -> None:
     async with served(syncline(tmp_path)) as at, connect(f"ws://{at}/v1/sync", proxy=None) as socket:
         await socket.send(bytes(257 << 10))
         assert await Peer(socket).closed_with() == (1009, "too_big")
+    async with (
+        served(guest_book(syncline(tmp_path))) as at,
+        y_peer(at, f"?token={make_token('alice', 'web')}") as peer,
+    ):
+        await peer.sync()
+        await peer.say(messages.update_message(bytes(4 << 20)))
+        assert await peer.closed_with() == (4413, "too_big")
 
 
 async def test_a_tokens_end_ends_the_socket(tmp_path: Path) -> None:

@@ -311,6 +311,23 @@ async def test_a_malformed_update_is_answered_by_a_close_with_its_reason(tmp_pat
         assert await peer.closed_with() == (4400, "bad_update")
 
 
+async def test_a_message_over_its_limit_is_final_where_it_would_come_again(tmp_path: Path) -> None:
+    """Apps do not come back after 4413. What they said before their token was known they say differently next time."""
+    async with running_server(tmp_path) as server:
+        for join in (y_peer, h_peer):
+            async with join(server) as peer:
+                await peer.sync()
+                with suppress(ConnectionClosed):  # it is not read to its end
+                    await peer.say(messages.update_message(bytes(4 << 20)))
+                assert await peer.closed_with() == (4413, "too_big")
+        async with h_peer(server, token="") as peer:
+            with suppress(ConnectionClosed):
+                await peer.say(bytes(257 << 10))
+            assert (await peer.closed_with())[0] == 1009
+        async with new_device(server.url) as device:  # the library's parser is lent to all
+            await (await device.open("main")).wait_current(WITHIN_S)
+
+
 async def test_a_presence_over_its_limit_is_not_relayed_and_nothing_ends(tmp_path: Path) -> None:
     async with running_server(tmp_path) as server, y_peer(server) as peer, y_peer(server) as other:
         await other.sync()
