@@ -39,9 +39,9 @@ class Apps:
         await self.do("open", app=app, url=url, room=room, **options)
         return App(self, app)
 
-    async def socket(self, name: str, url: str) -> None:
+    async def socket(self, name: str, url: str, **options: Any) -> None:
         """A Hocuspocus socket, for apps to share."""
-        await self.do("socket", socket=name, url=url)
+        await self.do("socket", socket=name, url=url, **options)
 
     async def hocuspocus(self, app: str, socket: str, room: str = "main", **options: Any) -> App:
         await self.do("attach", app=app, socket=socket, room=room, **options)

@@ -15,6 +15,11 @@ const apps = new Map()
 // The seconds that pass between a socket's end and the next attempt are not what is tested here.
 const hasty = { delay: 50, minDelay: 50, maxDelay: 200, jitter: false }
 
+// Where an app's WebSocket can set headers, as React Native's can.
+const withHeaders = headers => headers
+  ? class extends WebSocket { constructor (url, protocols) { super(url, protocols, { headers }) } }
+  : WebSocket
+
 const KINDS = {
   text: (doc, name) => doc.getText(name).toString(),
   delta: (doc, name) => doc.getText(name).toDelta(),
@@ -23,11 +28,11 @@ const KINDS = {
   xml: (doc, name) => doc.getXmlFragment(name).toString()
 }
 
-function open ({ app, url, room, params, protocols, connect = true, token, clientID }) {
+function open ({ app, url, room, params, protocols, connect = true, token, clientID, headers }) {
   const doc = new Y.Doc()
   if (clientID) doc.clientID = clientID
   const provider = new WebsocketProvider(url, room, doc, {
-    connect, params: params ?? { token }, protocols: protocols ?? [], WebSocketPolyfill: WebSocket, disableBc: true, maxBackoffTime: 100
+    connect, params: params ?? { token }, protocols: protocols ?? [], WebSocketPolyfill: withHeaders(headers), disableBc: true, maxBackoffTime: 100
   })
   const state = { doc, provider, awareness: provider.awareness, closes: [], denied: [], undo: null }
   provider.on('connection-close', event => { if (event) state.closes.push([event.code, event.reason]) })
@@ -39,20 +44,21 @@ function open ({ app, url, room, params, protocols, connect = true, token, clien
   apps.set(app, state)
 }
 
-function socket ({ socket, url }) {
-  const shared = new HocuspocusProviderWebsocket({ url, WebSocketPolyfill: WebSocket, ...hasty })
+function socket ({ socket, url, headers }) {
+  const shared = new HocuspocusProviderWebsocket({ url, WebSocketPolyfill: withHeaders(headers), ...hasty })
   shared.closes = []
   shared.on('close', ({ event }) => shared.closes.push([event.code, event.reason]))
   apps.set(socket, shared)
 }
 
-function attach ({ app, socket, room, token, tokens, connect = true }) {
+function attach ({ app, socket, room, token, tokens, connect = true, sessionAwareness = false }) {
   const doc = new Y.Doc()
   const state = { doc, closes: [], denied: [], scopes: [], stateless: [], undo: null, tokens: tokens ?? [token], asked: 0 }
   state.provider = new HocuspocusProvider({
     websocketProvider: apps.get(socket),
     name: room,
     document: doc,
+    sessionAwareness,
     token: () => state.tokens[Math.min(state.asked++, state.tokens.length - 1)],
     onAuthenticated: ({ scope }) => state.scopes.push(scope),
     onAuthenticationFailed: ({ reason }) => state.denied.push(reason),

@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
+
 from crdt.ids import DeviceId, DocumentId
+from server.runtime import yjs_socket
 from tests.integration.server_peers import converged, new_device, write
 from tests.integration.server_process import ServerProcess, server_process
 from tests.server_fixture import RunningServer, make_token, running_server
@@ -67,6 +70,48 @@ async def test_documents_share_a_socket_and_have_tokens_of_their_own(tmp_path: P
         again = await apps.hocuspocus("again", "s", "one", token=make_token("alice", "web"))
         await again.has("first")
         assert await apps.do("closes", socket="s") == []
+
+
+async def test_a_socket_that_waits_too_long_for_its_first_document_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(yjs_socket, "TOKEN_WITHIN_S", 0.2)
+    async with running_server(tmp_path) as server, node_apps() as apps:
+        await apps.socket("s", hocuspocus_url(server))
+        closes = await eventually(lambda: apps.do("closes", socket="s"), lambda closes: len(closes) > 1)
+        assert closes[0] == [4401, "auth_timeout"]
+        monkeypatch.undo()
+        app = await apps.hocuspocus("a", "s", token=make_token("alice", "web"))
+        await app.synced()
+
+
+async def test_a_document_may_be_open_twice_on_one_socket(tmp_path: Path) -> None:
+    """`sessionAwareness` adds a session to the document's name."""
+    async with running_server(tmp_path) as server, node_apps() as apps:
+        await apps.socket("s", hocuspocus_url(server))
+        token = make_token("alice", "web")
+        one, two = [
+            await apps.hocuspocus(name, "s", token=token, sessionAwareness=True) for name in ("one", "two")
+        ]  # fmt: skip
+        await one.synced()
+        await two.synced()
+        await one.type("typed in one")
+        await two.has("typed in one")
+        await one.run("awareness.setLocalState({ name: 'one' })")
+        await two.until(lambda status: {"name": "one"} in status["states"].values())
+
+
+async def test_a_token_in_a_header_is_for_all_documents_without_one_of_their_own(tmp_path: Path) -> None:
+    headers = {"Authorization": f"Bearer {make_token('alice', 'web')}"}
+    async with running_server(tmp_path) as server, node_apps() as apps:
+        await apps.socket("s", hocuspocus_url(server), headers=headers)
+        app = await apps.hocuspocus("a", "s", token="")
+        guest = await apps.hocuspocus("b", "s", "alice/main", token=make_token("bob", "web"))
+        await app.synced()
+        assert (await guest.until(lambda status: status["denied"]))["denied"][0].startswith("forbidden")
+        host, port = server.address
+        other = await apps.y_websocket("y", f"ws://{host}:{port}/yjs", params={}, headers=headers)
+        await other.synced()
 
 
 async def test_a_read_only_scope(tmp_path: Path) -> None:
