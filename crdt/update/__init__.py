@@ -29,6 +29,7 @@ from crdt.update.reader import (
     read_update,
     write_state_vector,
 )
+from crdt.update.redo import without_right_origins
 from crdt.update.roots import RootKind, root_kinds
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "root_kinds",
     "take_keystroke",
     "take_keystrokes",
+    "without_right_origins",
     "write_state_vector",
 ]
 

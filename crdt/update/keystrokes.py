@@ -16,7 +16,7 @@ from crdt.update.decoder import uint_at
 from crdt.update.model import CLOCK_MAX, StateVector
 from crdt.update.neighbours import LOOKS_MAX, check_between
 from crdt.update.rules import Class, Kind
-from crdt.update.writer import CLASS_MASK, LANE_SHIFT, NONE, Writer, pack_id
+from crdt.update.writer import CLASS_MASK, CLOCK_MASK, LANE_SHIFT, NONE, Writer, pack_id
 
 if TYPE_CHECKING:
     from crdt.update.layout import Layout
@@ -42,7 +42,6 @@ _deleted = re.compile(rb"\0\x01" + _UINT + rb"\x01" + _UINT + rb"([\x80-\xff]{1,
 _TEXT = int(Class.TEXT)
 _KEY_BITS = 32
 _KEY_MASK = (1 << _KEY_BITS) - 1
-_CLOCK_MASK = (1 << 32) - 1
 
 
 class Keystroke(NamedTuple):
@@ -118,12 +117,16 @@ def _goes_on(writer: Writer, right: int) -> bool:
 
 
 def _place(layout: Layout, writer: Writer, clock: int, left: int, right: int) -> bool:
-    """Put text between two packed neighbours; False if they are not in one list of text."""
+    """Put text between two packed neighbours; False if they are not in one list of text, or it may not."""
     in_chain = left == pack_id(writer.number, clock - 1)
     if in_chain and _goes_on(writer, right):
         return True
     lane = _lane_between(layout, left, right)
     if lane is None:
+        return False
+    try:
+        _, right = check_between(layout.by_number, writer, left, right, LOOKS_MAX)
+    except BadUpdate:
         return False
     writer.add(clock, lane << LANE_SHIFT | _TEXT, in_chain, left, right)
     layout.sizes[lane] += 1
@@ -140,24 +143,20 @@ def _neighbour(layout: Layout, client_field: bytes, clock_field: bytes, known: S
 
 
 def _lane_between(layout: Layout, left: int, right: int) -> int | None:
-    """The list of text that both neighbours are in, and may have stood side by side in; None if that is not so."""
+    """The list of text that both neighbours are in; None if that is not so."""
     lane = None
     for packed, border in ((left, 1), (right, 0)):
         if packed == NONE:
             continue
-        writer, clock = layout.by_number[packed >> 32], packed & _CLOCK_MASK
-        found = writer.code_at(clock) >> LANE_SHIFT
-        if lane not in (None, found) or writer.is_second_half(clock + border):
+        beside, clock = layout.by_number[packed >> 32], packed & CLOCK_MASK
+        found = beside.code_at(clock) >> LANE_SHIFT
+        if lane not in (None, found) or beside.is_second_half(clock + border):
             return None
         lane = found
     if not lane:
         return None
     place = layout.lanes[lane]
     if place & _KEY_MASK or layout.kinds[place >> _KEY_BITS] != Kind.TEXT:
-        return None
-    try:
-        check_between(layout.by_number, left, right, LOOKS_MAX)
-    except BadUpdate:
         return None
     return lane
 

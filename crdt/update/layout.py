@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from crdt.errors import BadUpdate
 from crdt.update import packing
 from crdt.update.model import TYPES, Content, DeleteRange, Id, StateVector, Struct, Update
-from crdt.update.neighbours import LOOKS_MAX, check_between
+from crdt.update.neighbours import LOOKS_MAX, SameRun, check_between
 from crdt.update.ordering import in_order
 from crdt.update.ranges import Ranges
 from crdt.update.reader import CLIENTS_MAX, STRUCTS_MAX, read_update
@@ -53,6 +53,8 @@ class _Admission:
     """Clocks of several values of one key in one struct."""
     told: list[int]
     deleted: list[int]
+    unclear: list[Id] | None
+    """Structs that go behind and before the same run; None: they are refused."""
 
 
 class Layout:
@@ -135,7 +137,13 @@ class Layout:
             return False
         return writer.codes[-1] & CLASS_MASK == _TEXT and writer.rights[-1] == NONE
 
-    def admit(self, update: Update, known: Mapping[int, int], steps_max: int | None = None) -> int:
+    def admit(
+        self,
+        update: Update,
+        known: Mapping[int, int],
+        steps_max: int | None = None,
+        unclear: list[Id] | None = None,
+    ) -> int:
         """Check an update that lacks nothing (`Update.missing`) and take it in; `known` is the state vector before it.
 
         Raises BadUpdate, and is unchanged then. What was known before is skipped.
@@ -143,11 +151,14 @@ class Layout:
         Returns the most that it may cost to apply, in steps of about 0.1 us: items to walk past, ranges to split.
         An honest update of a few structs takes as many as the list that it changes has items; up to `STEPS_SMALL` are
         harmless. A few kilobytes of another can take seconds. What takes more than `steps_max` is not taken in.
+
+        `unclear` gets structs of which the caller has to leave out the right neighbours (`without_right_origins`): with
+        them they mean different places to different devices. Without it they are refused.
         """
         if len(update.structs) == 1 and not update.deletes and self._is_typing(update.structs[0], update, known):
             return 0
         self._check_size(update, known)
-        admission = self._begin()
+        admission = self._begin(unclear)
         try:
             self._take(update, known, admission)
         except BadUpdate:
@@ -277,16 +288,27 @@ class Layout:
         if clock > struct.clock:  # the rest goes right behind the beginning
             left = pack_id(self.writers[struct.client].number, clock - 1)
         right = NONE if right_origin is None else self._pack(right_origin)
-        admission.looks_left -= check_between(self.by_number, left, right, admission.looks_left)
+        writer = self.writers[struct.client]
+        try:
+            looks, right = check_between(self.by_number, writer, left, right, admission.looks_left)
+        except SameRun:
+            if admission.unclear is None:
+                raise
+            admission.unclear.append(Id(struct.client, struct.clock))
+            return left, NONE
+        admission.looks_left -= looks
         return left, right
 
     def _check_first(self, writer: Writer, lane: int) -> int:
-        """A client names no neighbours in a lane only where it finds none: never twice, while the lane is there."""
+        """A client names no value before its own only where the key has none: never twice, while the key is there."""
+        place = self.lanes[lane]
+        if not place & _KEY_MASK:
+            return 0
         if lane not in writer.firsts:
             writer.firsts.add(lane)
             return FIRST
-        if not self._is_deleted(self.lanes[lane] >> _KEY_BITS):
-            raise BadUpdate("schema", "a struct passes over what its own client wrote in the same place")
+        if not self._is_deleted(place >> _KEY_BITS):
+            raise BadUpdate("schema", "a value passes over what its own client wrote under the same key")
         return 0
 
     def _check_content(self, struct: Struct, lane: int, admission: _Admission) -> None:
@@ -415,7 +437,7 @@ class Layout:
 
     # --- taking back
 
-    def _begin(self) -> _Admission:
+    def _begin(self, unclear: list[Id] | None = None) -> _Admission:
         return _Admission(
             len(self.kinds),
             len(self.lanes),
@@ -428,6 +450,7 @@ class Layout:
             [],
             [],
             [],
+            unclear,
         )
 
     def _roll_back(self, admission: _Admission, update: Update, known: Mapping[int, int]) -> None:

@@ -5,6 +5,12 @@ So whatever was found between a left and a right neighbour, the right one's own 
 those that the left one was put behind, one behind another. What was put behind the same unit, before the same one,
 stands in the order of client ids. Where that does not hold, Yjs and this library put a struct elsewhere when they take
 the same updates in another order, as they do when they load a document again.
+
+An undo manager writes what does not hold to that. It makes a container anew, and puts back into it, one by one and in
+any order, what was in the old one: each between two that it has put back already, whatever has come between them since,
+and at times the wrong way round. What is *alone* (crdt.update.writer) may be named like that all the same: one client's
+own beside nothing but its own come to stand in the same order always, each right behind its left neighbour, the latest
+first.
 """
 
 from __future__ import annotations
@@ -12,26 +18,79 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from crdt.errors import BadUpdate
-from crdt.update.writer import NONE, Writer
+from crdt.update.writer import CLOCK_MASK, NONE, Writer
 
 LOOKS_MAX = 20_000
 """How far to look in all for what stood beside what, in one update: 20 ms. Honest ones take ten looks or so."""
 
-_CLOCK_MASK = (1 << 32) - 1
+
+class SameRun(BadUpdate):
+    """Somebody puts a struct behind a run of content and before the same one.
+
+    Yjs and this library cut a block where a right neighbour begins. If the left neighbour is in the same block, what is
+    new lands in the midst of it, else behind it; and where blocks begin differs from device to device.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("malformed", "a struct goes behind a run of content and before the same one")
 
 
-def check_between(writers: Sequence[Writer], left: int, right: int, looks_max: int) -> int:
-    """How many looks it took to see that these packed neighbours may have stood side by side. Raises BadUpdate."""
+def check_between(writers: Sequence[Writer], writer: Writer, left: int, right: int, looks_max: int) -> tuple[int, int]:
+    """See that `writer` may put something between these packed neighbours. Raises BadUpdate, or SameRun.
+
+    Returns how many looks that took, and the right neighbour as it counts: none, if that one is left of the left one.
+    """
     if left != NONE and _right_of(writers, left) == right:
-        return 0  # the left one was put right before the right one
+        return 0, right  # the left one was put right before the right one
+    if writer.is_alone(left) and writer.is_alone(right):
+        looks, in_order = _look_backwards(writer, left, right, looks_max)
+        return looks, right if in_order else NONE
     if right == NONE:
         _refuse_unless(left == NONE)  # a right neighbour that it once had is there for ever
-        return 0
-    beyond = writers[right >> 32].left_at(right & _CLOCK_MASK)
+        return 0, right
+    beyond = writers[right >> 32].left_at(right & CLOCK_MASK)
     if beyond == left:
-        return 0  # the right one was put right behind the left one
+        return 0, right  # the right one was put right behind the left one
     _refuse_unless(left != NONE)
-    return _look_leftwards(writers, left, right, beyond, looks_max)
+    return _look_leftwards(writers, left, right, beyond, looks_max), right
+
+
+def _look_backwards(writer: Writer, left: int, right: int, looks_max: int) -> tuple[int, bool]:
+    """How many looks it took, and whether the two, which are alone, stand in this order.
+
+    Each side goes back to where their lines of left neighbours meet, a chain at a time: the one that begins later.
+    """
+    if NONE in (left, right):
+        return 0, True
+    looks = 0
+    one, other = left & CLOCK_MASK, right & CLOCK_MASK
+    if one >= other and _chain(writer, one) == _chain(writer, other):
+        raise SameRun
+    from_one = from_other = _LATEST
+    while (chain := _chain(writer, one)) != (other_chain := _chain(writer, other)):
+        looks += 1
+        _refuse_unless(looks <= looks_max)
+        if chain > other_chain:
+            one, from_one = _left_clock(writer, chain), chain
+        else:
+            other, from_other = _left_clock(writer, other_chain), other_chain
+    return looks, one < other or (one == other and from_one > from_other)
+
+
+_LATEST = 1 << 32
+"""Later than any clock: where the lines meet in one of the two, that stands before what was put behind it."""
+
+_START = -1
+"""The clock of what is left of everything."""
+
+
+def _chain(writer: Writer, clock: int) -> int:
+    return _START if clock == _START else writer.chain_at(clock)
+
+
+def _left_clock(writer: Writer, chain: int) -> int:
+    left = writer.left_at(chain)
+    return _START if left == NONE else left & CLOCK_MASK
 
 
 def _look_leftwards(writers: Sequence[Writer], left: int, right: int, beyond: int, looks_max: int) -> int:
@@ -41,13 +100,13 @@ def _look_leftwards(writers: Sequence[Writer], left: int, right: int, beyond: in
     while True:
         looks += 1
         writer = writers[at >> 32]
-        chain = writer.chain_at(at & _CLOCK_MASK)
+        chain = writer.chain_at(at & CLOCK_MASK)
         _refuse_unless(looks <= looks_max and not _is_behind(at, right, chain))
         if _is_behind(at, beyond, chain):
             return looks + _look_rightwards(writers, beyond + 1, right, looks_max - looks)
         behind = writer.left_at(chain)
         if behind == beyond:
-            return looks + _look_rightwards(writers, at & ~_CLOCK_MASK | chain, right, looks_max - looks)
+            return looks + _look_rightwards(writers, at & ~CLOCK_MASK | chain, right, looks_max - looks)
         _refuse_unless(behind != NONE)
         at = behind
 
@@ -68,17 +127,17 @@ def _look_rightwards(writers: Sequence[Writer], left: int, right: int, looks_max
 
 
 def _rank(writers: Sequence[Writer], packed: int) -> tuple[int, int]:
-    return writers[packed >> 32].client, -(packed & _CLOCK_MASK)
+    return writers[packed >> 32].client, -(packed & CLOCK_MASK)
 
 
 def _is_behind(at: int, other: int, chain: int) -> bool:
     """True if `other` is `at`, or before it in the same chain, which begins at clock `chain`."""
-    return chain <= other - (at & ~_CLOCK_MASK) <= at & _CLOCK_MASK
+    return chain <= other - (at & ~CLOCK_MASK) <= at & CLOCK_MASK
 
 
 def _right_of(writers: Sequence[Writer], packed: int) -> int:
     writer = writers[packed >> 32]
-    return writer.rights[writer.run_at(packed & _CLOCK_MASK)]
+    return writer.rights[writer.run_at(packed & CLOCK_MASK)]
 
 
 def _refuse_unless(plausible: bool) -> None:

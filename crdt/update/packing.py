@@ -17,7 +17,7 @@ from crdt.update.writer import Writer
 if TYPE_CHECKING:
     from crdt.update.layout import Layout
 
-_VERSION = 1
+_VERSION = 2
 
 
 def pack(layout: Layout) -> bytes:

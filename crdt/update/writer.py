@@ -6,12 +6,17 @@ from array import array
 from bisect import bisect_left, bisect_right
 
 # A run begins where a client's clocks go on in another lane, with content of another class, before another neighbour,
-# or not right behind what it wrote before. Its code says in which lane, whether it is the first there of this client
-# that names no neighbours, and which class. A *chain* is runs that each begin right behind the one before: they stand
-# in the order of clocks.
-LANE_SHIFT = 3
+# or not right behind what it wrote before. Its code says in which lane, whether it is the first value of a key there
+# that names none before it, whether it is *alone*, and which class. A *chain* is runs that each begin right behind the
+# one before: they stand in the order of clocks. A run is alone if its neighbours are this client's own and alone, or
+# none: it could have been written where nobody else was.
+LANE_SHIFT = 4
+ALONE = 8
 FIRST = 4
 CLASS_MASK = 3
+
+CLOCK_MASK = (1 << 32) - 1
+"""The clock of a packed id."""
 
 NONE = (1 << 64) - 1
 """The packed id of no neighbour."""
@@ -71,13 +76,21 @@ class Writer:
 
     def add(self, clock: int, code: int, in_chain: bool, left: int, right: int) -> None:
         """Go on at `clock` with `code` between two packed neighbours, right behind what went before or not."""
-        if in_chain and self.rights[-1] == right and not (self.codes[-1] ^ code) & ~FIRST:
+        if in_chain and self.rights[-1] == right and not (self.codes[-1] ^ code) & ~(FIRST | ALONE):
             return
+        if (self.codes[-1] & ALONE if in_chain else self.is_alone(left)) and self.is_alone(right):
+            code |= ALONE
         self.starts.append(clock)
         self.codes.append(code)
         self.chains.append(self.chains[-1] if in_chain else clock)
         self.lefts.append(0 if in_chain else left)
         self.rights.append(right)
+
+    def is_alone(self, packed: int) -> bool:
+        """True if what is at a packed id is this client's own, and alone; or if nothing is."""
+        if packed == NONE:
+            return True
+        return packed >> 32 == self.number and bool(self.code_at(packed & CLOCK_MASK) & ALONE)
 
     def is_dead_at_end(self) -> bool:
         """True if nobody knows the place of what it wrote last."""

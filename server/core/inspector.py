@@ -16,6 +16,7 @@ from crdt.protocol.codes import Code
 from crdt.replica import Replica
 from crdt.update import (
     STEPS_SMALL,
+    Id,
     Keystroke,
     Layout,
     StateVector,
@@ -77,12 +78,19 @@ class Inspector:
         return self._layout is not None and self._layout.goes_on(client)
 
     def admit(
-        self, update: Update, known: Mapping[int, int], user: str, *, heal: bool = False, rehearsed: bool = True
+        self,
+        update: Update,
+        known: Mapping[int, int],
+        user: str,
+        *,
+        heal: bool = False,
+        rehearsed: bool = True,
+        unclear: list[Id] | None = None,
     ) -> bool:
         """Check an update that lacks nothing, and take it in; `known` is the document's state vector before it.
 
         False if applying it may take long and it is not `rehearsed`: nothing has changed then, nor if it raises
-        PeerError. A healing update binds no client ids to its user.
+        PeerError. A healing update binds no client ids to its user. `unclear` is as `Layout.admit` has it.
         """
         self._wake()
         if self._layout is None:
@@ -94,7 +102,7 @@ class Inspector:
                     raise BadUpdate("not_owner", f"another user wrote under client id {client}")
         deleted = len(self._layout.deleted)
         steps_max = None if rehearsed else STEPS_SMALL
-        if self._layout.admit(update, known, steps_max) > STEPS_SMALL and not rehearsed:
+        if self._layout.admit(update, known, steps_max, unclear) > STEPS_SMALL and not rehearsed:
             return False
         if user != NOBODY and not heal:
             self._owners.update(dict.fromkeys(fresh, user))

@@ -17,7 +17,7 @@ from crdt.chain import OPS_START, OpState, link
 from crdt.errors import PeerError
 from crdt.ids import DeviceId
 from crdt.protocol.codes import Code
-from crdt.update import StateVector, Update, continuation, read_update, write_state_vector
+from crdt.update import Id, StateVector, Update, continuation, read_update, without_right_origins, write_state_vector
 from server.core.events import SessionId
 from server.core.inspector import NOBODY, Inspector
 
@@ -216,7 +216,7 @@ class Intake:
         if not self._read(op, update):
             return False
         self.bytes_left -= len(update)
-        op.state = last.after(update)
+        op.state = last.after(op.updates[0])
         return True
 
     def _read(self, op: Ops, data: bytes) -> bool:
@@ -232,8 +232,13 @@ class Intake:
             raise PeerError(Code.TOO_BIG, "the document is full: only deletes are taken")
         # The document's owner may give back whatever was in it, even where a guest has begun its client id anew.
         author = NOBODY if op.heal and op.device.user == self._owner else op.device.user
-        if not self.inspector.admit(update, self.expected, author, heal=op.heal, rehearsed=op.rehearsed):
+        unclear: list[Id] | None = [] if op.device.is_ephemeral or op.device.user == NOBODY else None
+        if not self.inspector.admit(
+            update, self.expected, author, heal=op.heal, rehearsed=op.rehearsed, unclear=unclear
+        ):
             return False
+        if unclear:
+            op.updates = (without_right_origins(data, unclear),)
         op.is_padded = op.device.is_ephemeral and self._has_known(update)
         op.changes = update.advance(self.expected)
         op.structs = len(update.structs) + len(update.deletes)

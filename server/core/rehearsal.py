@@ -51,7 +51,7 @@ def _apply(replica: Replica, inspector: Inspector, update: bytes, clock: Clock) 
     if (missing := parsed.missing(known)) is not None:
         message = f"client {missing.client} is unknown at {missing.clock}"
         raise PeerError(Code.MISSING_DEPS, message, sv=write_state_vector(known))
-    inspector.admit(parsed, known, NOBODY)  # whose client ids they are is seen when the push is admitted
+    inspector.admit(parsed, known, NOBODY, unclear=[])  # whose client ids they are is seen when the push is admitted
     parsed.advance(known)
     started_s = clock()
     try:

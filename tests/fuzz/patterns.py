@@ -156,6 +156,26 @@ def overwritten(random: Random, atlas: Atlas, client: int, many: int) -> Raw:
     return Raw([section])
 
 
+def put_back(random: Random, atlas: Atlas, client: int, many: int) -> Raw:
+    """What an undo manager writes, and more: text between any two of the client's own, in a text of its own or not."""
+    section = _section(atlas, client)
+    types = [Id(spot.client, spot.clock) for spot in atlas.types if spot.client == client and spot.shape == TEXT_TYPE]
+    parents: list[str | Id] = ["text", *types[-2:]]
+    parent = random.choice(parents)
+    if random.random() < 0.3:
+        parent = Id(client, section.clock)
+        section.pieces.append(_within(container(TEXT_TYPE), "array"))
+    own = [spot.some(random) for spot in atlas.lanes.get((parent, None), ()) if spot.client == client]
+    for _ in range(min(many, 60)):
+        piece = string(random.choice(("o", "op", "opq")))
+        piece.origin, piece.right = (random.choice(own) if own and random.random() < 0.8 else None for _ in range(2))
+        if piece.origin is piece.right:
+            _within(piece, parent)
+        own += [Id(client, section.end + at) for at in range(piece.length)]
+        section.pieces.append(piece)
+    return Raw([section])
+
+
 def many_roots(random: Random, atlas: Atlas, client: int, many: int) -> Raw:
     section = _section(atlas, client)
     section.pieces = [_within(values([_NULL]), f"r{section.clock}-{number}") for number in range(many)]
@@ -255,5 +275,6 @@ def large_gone(random: Random, atlas: Atlas, client: int, many: int) -> Raw:
 
 PATTERNS: tuple[Pattern, ...] = (
     *(same_left, same_left_of_many, same_right, splits, interleaved, circle, nested, nested, nested, overwritten),
+    *(put_back, put_back, put_back),
     *(many_roots, many_keys, formats, holes, all_holes, dead, gaps, many_values, large_gone),
 )

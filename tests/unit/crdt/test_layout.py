@@ -9,7 +9,16 @@ import pytest
 from pycrdt import Array, Doc, Map, Text, XmlElement, XmlText
 
 from crdt.errors import BadUpdate
-from crdt.update import NESTING_MAX, RANGES_MAX, STEPS_SMALL, STRUCTS_MAX, Layout, read_update
+from crdt.update import (
+    NESTING_MAX,
+    RANGES_MAX,
+    STEPS_SMALL,
+    STRUCTS_MAX,
+    Id,
+    Layout,
+    read_update,
+    without_right_origins,
+)
 from tests.unit.crdt.checked import Checked
 from tests.unit.crdt.documents import array, delete, made, made_after, mapping, text, xml
 
@@ -137,12 +146,59 @@ def test_neighbours_stand_in_their_order() -> None:
     assert twice.replica().values() == {"a": "z-yx"}
 
 
+def test_a_client_may_put_back_what_was_there_whatever_has_come_between() -> None:
+    """As an undo manager does, in a container of its own: `l` and `r` are back, somebody has typed between them."""
+    own = update(3, 0, STRING + ROOT_A + b"\x01l", b"\x84" + of(3, 0) + b"\x01-", b"\x84" + of(3, 1) + b"\x01r")
+    document = Checked([own, update(5, 0, b"\xc4" + of(3, 1) + of(3, 2) + b"\x01+")])
+    document.push(update(3, 3, b"\xc4" + of(3, 0) + of(3, 2) + b"\x01m"))
+    document.push(update(3, 4, STRING + ROOT_A + b"\x01f"))
+    document.push(update(3, 5, b"\x84" + of(3, 3) + b"\x01e"))
+    assert document.replica().values() == {"a": "flme-+r"}
+
+
+def test_what_is_put_back_the_wrong_way_round_has_no_right_neighbour_to_others() -> None:
+    document = Checked([update(3, 0, STRING + ROOT_A + b"\x01r", STRING + ROOT_A + b"\x01l")])
+    document.push(update(3, 2, b"\xc4" + of(3, 0) + of(3, 1) + b"\x01w"))
+    document.push(update(5, 0, b"\x84" + of(3, 2) + b"\x01."))
+    assert document.replica().values() == {"a": "lrw."}
+    is_refused(document, update(5, 1, b"\xc4" + of(3, 0) + of(3, 1) + X), "malformed")
+
+
+def test_behind_and_before_the_same_run_means_behind_it_once_that_is_said() -> None:
+    """Where it is one block the library would put `w` in its midst, and behind it where it is two."""
+    document = Checked([update(3, 0, STRING + ROOT_A + b"\x02lr")])
+    unclear = update(3, 2, b"\xc4" + of(3, 1) + of(3, 1) + b"\x01w", b"\x84" + of(3, 2) + b"\x01x")
+    is_refused(document, unclear, "malformed")
+    named: list[Id] = []
+    document.layout.admit(read_update(unclear), document.known, unclear=named)
+    assert named == [Id(3, 2)]
+    document.layout.truncate(document.known)
+    clear = without_right_origins(unclear, named)
+    assert clear == update(3, 2, b"\x84" + of(3, 1) + b"\x01w", b"\x84" + of(3, 2) + b"\x01x")
+    document.push(clear)
+    document.compact()
+    assert document.replica().values() == {"a": "lrwx"}
+
+
+def test_nothing_passes_over_what_others_wrote() -> None:
+    document = Checked(
+        [
+            update(3, 0, STRING + ROOT_A + b"\x01l"),
+            update(5, 0, b"\x84" + of(3, 0) + b"\x01+"),
+            update(3, 1, b"\x84" + of(5, 0) + b"\x01r"),
+            update(3, 2, b"\x84" + of(3, 1) + b"\x01s"),
+        ]
+    )
+    for right in (1, 2):  # what is beside what another wrote is not alone
+        is_refused(document, update(3, 3, b"\xc4" + of(3, 0) + of(3, right) + X), "malformed")
+
+
 def test_the_rest_of_a_known_struct_goes_behind_its_beginning() -> None:
-    document = Checked([update(1, 0, STRING + ROOT_A + b"\x02ab")])
-    is_refused(document, update(1, 1, b"\x44" + of(1, 0) + b"\x04bxyz"), "malformed")
+    document = Checked([update(9, 0, STRING + ROOT_A + X), update(1, 0, b"\x84" + of(9, 0) + b"\x02ab")])
+    is_refused(document, update(1, 1, b"\x44" + of(9, 0) + b"\x04bxyz"), "malformed")
     is_refused(document, update(1, 1, STRING + ROOT_B + b"\x04bxyz"), "schema")
     document.push(update(1, 1, b"\x84" + of(1, 0) + b"\x04bxyz"))
-    assert document.replica().values() == {"a": "abxyz"}
+    assert document.replica().values() == {"a": "xabxyz"}
 
 
 def test_parents_are_containers() -> None:
