@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -352,3 +353,36 @@ async def test_an_update_over_the_limit_is_refused_with_a_reason(tmp_path: Path)
         await app.run("doc.getText('body').insert(0, 'x'.repeat(2 << 20))")
         closed = (await app.until(lambda status: status["closed"]))["closed"]
         assert (closed["code"], closed["reason"].partition(":")[0]) == (4413, "too_big")
+
+
+async def test_a_backend_reads_and_writes_with_yjs_over_http(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server, node_apps() as apps:
+        alice = await app_of(apps, "a", server)
+        backend = await apps.y_websocket("backend", yjs_url(server), connect=False, token="")
+        host, port = server.address
+        told = {"token": make_token("alice", "backend"), "url": f"http://{host}:{port}/v1/docs/main"}
+        await alice.type("by a person. ")
+        await backend.run(f"""
+            const {{ token, url }} = {json.dumps(told)}
+            const headers = () => ({{
+                Authorization: `Bearer ${{token}}`,
+                'Syncline-State-Vector': Buffer.from(Y.encodeStateVector(doc)).toString('base64url')
+            }})
+            state.pull = () => fetch(url, {{ headers: headers() }}).then(answer => answer.arrayBuffer())
+                .then(update => Y.applyUpdate(doc, new Uint8Array(update)))
+            state.push = () => fetch(url + '/updates', {{
+                method: 'POST', body: Y.encodeStateAsUpdate(doc),
+                headers: {{ Authorization: `Bearer ${{token}}`, 'Content-Type': 'application/octet-stream' }}
+            }}).then(answer => answer.json())
+        """)
+
+        async def pulled() -> Any:
+            await backend.run("return state.pull()")
+            return await backend.get()
+
+        await eventually(pulled, lambda text: text == "by a person. ")
+        await backend.type("By a backend, ")
+        pushed = await backend.run("return state.push()")
+        assert (pushed["seq"], pushed["changed"]) == (2, True)
+        await alice.has("By a backend, by a person. ")
+        assert (await backend.run("return state.push()"))["changed"] is False
