@@ -4,6 +4,7 @@ import * as Y from 'yjs'
 
 const OPS = 240
 const SEEDS = [1, 2, 3, 4]
+const WAVERING_SEEDS = [22, 24, 29, 31, 34, 56]
 const WORDS = ['a', 'bc', 'é', '😀', '👩‍👧', 'שלום', 'e\u0301', '\n', 'word ', '日本']
 const FORMATS = [{ bold: true }, { bold: null }, { em: {} }, { em: null }, { link: { href: 'x' } }, { color: 'red', size: 2 }]
 const VALUES = [0, -1, 2.5, 2 ** 40, true, null, 'text', '😀', [1, [2]], { a: { b: 1 } }, new Uint8Array([1, 2])]
@@ -91,6 +92,26 @@ class Session {
     return node.delete(at, Math.min(1, node.length - at))
   }
 
+  /** Edit a list, or one within it, or one within that ... */
+  editLists (list) {
+    if (list instanceof Y.Text) return this.editText(list)
+    const inner = list.toArray().filter(value => value instanceof Y.AbstractType)
+    if (inner.length && this.below(4)) return this.editLists(this.pick(inner))
+    const at = this.below(list.length + 1)
+    if (this.below(3)) return list.insert(at, list instanceof Y.Array ? [this.below(100), this.newList()] : [this.newParagraph()])
+    return list.delete(at, Math.min(1 + this.below(2), list.length - at))
+  }
+
+  newList () {
+    return Y.Array.from(Array.from({ length: this.below(4) }, () => this.below(100)))
+  }
+
+  newParagraph () {
+    const paragraph = new Y.XmlElement('p')
+    if (this.below(2)) paragraph.insert(0, [new Y.XmlText(this.pick(WORDS)), new Y.XmlElement('br')])
+    return paragraph
+  }
+
   /** A type of the document: a root, or one within it, or one within that ... */
   typeOf (doc) {
     let type = this.pick([doc.getText('t'), doc.getText('t'), doc.getMap('m'), doc.getArray('a'), doc.getXmlFragment('x')])
@@ -127,4 +148,36 @@ const session = seed => room => {
   for (let round = 0; round < 3; round++) devices.forEach(({ device }) => device.sync())
 }
 
-export const sessions = SEEDS.map(seed => [`a long session, seed ${seed}`, session(seed)])
+/**
+ * Two devices that take back and do again much of what they do to lists within lists, and are apart for long.
+ *
+ * An undo manager that brings a list back makes a new one, and puts what was in it between what is back already: beside
+ * neighbours that were never side by side, and at times the wrong way round.
+ */
+const wavering = seed => room => {
+  const chance = new Session(seed)
+  const devices = [1, 2 ** 31 + seed].map(client => {
+    const device = room.device(client)
+    const roots = [device.doc.getArray('a'), device.doc.getXmlFragment('x')]
+    return { device, undo: new Y.UndoManager(roots, { captureTimeout: 1e9 }) }
+  })
+  for (let op = 0; op < OPS; op++) {
+    const { device, undo } = chance.pick(devices)
+    const { doc } = device
+    switch (chance.below(8)) {
+      case 0: case 1: undo.undo(); break
+      case 2: undo.redo(); break
+      default:
+        if (chance.below(2)) undo.stopCapturing()
+        chance.editLists(chance.pick([doc.getArray('a'), doc.getXmlFragment('x')]))
+    }
+    if (!chance.below(5)) device[chance.pick(['push', 'pushDiff'])]()
+    if (!chance.below(10)) device.sync()
+  }
+  for (let round = 0; round < 3; round++) devices.forEach(({ device }) => device.sync())
+}
+
+export const sessions = [
+  ...SEEDS.map(seed => [`a long session, seed ${seed}`, session(seed)]),
+  ...WAVERING_SEEDS.map(seed => [`a session of undo and redo, seed ${seed}`, wavering(seed)])
+]
