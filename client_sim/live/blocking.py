@@ -6,7 +6,6 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError, Future
-from functools import partial
 from pathlib import Path
 from random import Random
 from types import TracebackType
@@ -53,8 +52,8 @@ class Device(Twin[AsyncDevice]):
     """AsyncDevice for threads: the same options, methods and errors, and they wait where those are awaited.
 
     All methods may be called from any thread. The callbacks are called in the device's own thread, one at a time; in
-    them everything may be called but what waits (`open`, `wait_...`, `background_sync`), which raises DeviceEnded's
-    parent, RuntimeError. What a callback raises ends the device: it comes out of the `with` block.
+    them everything may be called but what waits (`open`, `wait_...`, `background_sync`), which raises RuntimeError.
+    What a callback raises ends the device: it comes out of the `with` block.
     """
 
     def __init__(
@@ -70,8 +69,7 @@ class Device(Twin[AsyncDevice]):
     ) -> None:
         """`options` are AsyncDevice's others. Raises as that does."""
         arguments.check_callbacks(on_change=on_change, on_status=on_status, on_presence=on_presence)
-        self._make = partial(AsyncDevice, url, token=_awaitable(token), device=device, **options)
-        super().__init__(self, self._make())
+        super().__init__(self, AsyncDevice(url, token=_awaitable(token), device=device, **options))
         self._on_change = on_change
         self._on_status = on_status
         self._on_presence = on_presence
@@ -115,7 +113,7 @@ class Device(Twin[AsyncDevice]):
 
     async def _live(self, started: Future[None]) -> None:
         self._loop, self._leaving = asyncio.get_running_loop(), asyncio.Event()
-        device = self.asynchronous = self._make()
+        device = self.asynchronous
         device.on_change = self._changed
         device.on_status = self._status_changed
         device.on_presence = self._presence_changed
@@ -172,7 +170,7 @@ class Device(Twin[AsyncDevice]):
         with self._gate:
             if not self._is_up:
                 coroutine.close()
-                raise DeviceEnded("the device is not inside its block") from self._failure
+                raise DeviceEnded from self._failure
             future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()

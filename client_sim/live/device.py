@@ -33,10 +33,11 @@ from client_sim.core.status import Status
 from client_sim.live import arguments
 from client_sim.live.connection import Connection, Dial
 from client_sim.live.document import AsyncDocument, Edits, check_unblocked
-from client_sim.live.ending import DeviceEnded, only_one, outside, result_of
+from client_sim.live.ending import DeviceEnded, only_one, result_of
 from client_sim.live.keys import DeviceKey
 from client_sim.live.lifemark import LifeMark
 from client_sim.live.tokens import TokenSource, always, answer
+from client_sim.live.window import Window
 
 
 class AsyncDevice:
@@ -108,10 +109,10 @@ class AsyncDevice:
         self._documents: dict[str, AsyncDocument] = {}
         self._connection: Connection | None = None
         self._effects: deque[Effect] = deque()
-        self._core = outside()
         self._executing = False
-        self._has_ended = True
-        self._window: asyncio.Future[Done] | None = None
+        self._entered: Device | None = None
+        self._is_up = False
+        self._window = Window()
 
     async def __aenter__(self) -> Self:
         """Raises StoreError, StoreRefused, StoreLocked, and ValueError for a store key that is none."""
@@ -120,14 +121,14 @@ class AsyncDevice:
         self._store = arguments.open_store(self._place, self._store_key)
         try:
             about = replace(self._about, crashes=self._lifemark.begin())
-            self._core = Device(self._name, self._store, self._rng, key=self._key, about=about)
+            self._entered = Device(self._name, self._store, self._rng, key=self._key, about=about)
             self.cache.bytes_max = self._cache_bytes_max
             self._group = await asyncio.TaskGroup().__aenter__()
         except BaseException:
             self._store.close()
             raise
         self._token_task: asyncio.Task[None] | None = None
-        self._has_ended = False
+        self._is_up = True
         self._since_1970_s = time.time() - self._loop.time()
         self._clock_task = self._group.create_task(self._clock())
         self._failure: asyncio.Future[None] = self._loop.create_future()
@@ -141,14 +142,12 @@ class AsyncDevice:
     ) -> None:
         self.on_change = self.on_status = self.on_error = self.on_presence = None
         failure: BaseException | None = None
-        if self._window is not None:
-            self._window.set_exception(DeviceEnded("the device's block was left"))
-            self._window = None
+        self._window.close(DeviceEnded("the device's block was left"))
         try:
             self.feed(events.Stopped())
             self._clock_task.cancel()
             self._failure.cancel()
-            self._has_ended = True
+            self._is_up = False
             self._wake()
             if self._token_task:
                 self._token_task.cancel()
@@ -163,6 +162,17 @@ class AsyncDevice:
             self._lifemark.clear()
         if failure is not None:
             raise failure
+
+    @property
+    def _core(self) -> Device:
+        """Of the block, or of the one that was left. Raises DeviceEnded before it."""
+        if self._entered is None:
+            raise DeviceEnded
+        return self._entered
+
+    def _check_up(self) -> None:
+        if not self._is_up:
+            raise DeviceEnded
 
     # --- for the app
 
@@ -276,15 +286,14 @@ class AsyncDevice:
         DeviceEnded if the block is left first.
         """
         arguments.check_window(within_s, bytes_max)
-        if self._window is not None:
-            raise RuntimeError("a background sync is under way: there is one at a time")
-        window: asyncio.Future[Done] = self._loop.create_future()
-        self._window = window
+        self._check_up()
+        done = self._window.open()
+        self.feed(events.WindowOpened(within_s, bytes_max))
         try:
-            self.feed(events.WindowOpened(within_s, bytes_max))
-            return await window
+            return await done
         except asyncio.CancelledError:
-            self.feed(events.Suspended())
+            if self._is_up:
+                self.feed(events.Suspended())
             raise
 
     def network_is_back(self) -> None:
@@ -356,7 +365,7 @@ class AsyncDevice:
         """
         arguments.check_limit(within_s)
         async with asyncio.timeout(within_s):
-            while not self._has_ended:
+            while self._is_up:
                 if done():
                     return
                 await self._news.wait()
@@ -381,8 +390,9 @@ class AsyncDevice:
         return all(its.are_acknowledged for its in edits.values())
 
     async def wait_current(self, within_s: float | None = None) -> None:
-        """Return once all documents are current. Raises as AsyncDocument's."""
+        """Return once all documents are current. Raises as AsyncDocument's, and DeviceEnded."""
         arguments.check_limit(within_s)
+        self._check_up()
         async with asyncio.timeout(within_s):
             for document in [*self._documents.values()]:
                 with suppress(NotOpen):  # it is closed meanwhile
@@ -396,8 +406,7 @@ class AsyncDevice:
         Raises DeviceEnded, and what the core raises, once what it asks for even then is done; never what a callback
         raises.
         """
-        if self._has_ended:
-            raise DeviceEnded("the device is not inside its block")
+        self._check_up()
         self._core.documents.cache.set_clock(time.time(), self._loop.time())
         try:
             drive(self._core, event, self._loop.time(), self._effects.append)
@@ -459,9 +468,7 @@ class AsyncDevice:
                 if self.on_error:
                     self.on_error(effect)
             case effects.WindowClosed(done):
-                window, self._window = self._window, None
-                if window is not None and not window.done():  # whoever waited may have been cancelled
-                    window.set_result(done)
+                self._window.close(done)
             case effects.Acknowledged() | effects.DataWiped():
                 pass  # seen by those who wait, and in the documents
             case _:

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import cast
-
-from client_sim.core.device import Device
 
 
 class DeviceEnded(RuntimeError):
     """The device is not inside its `with` block, or a callback raised and ended it: `__cause__` says what."""
 
-
-class _Outside:
-    def __getattr__(self, name: str) -> object:
-        raise DeviceEnded("the device is not inside its block")
-
-
-def outside() -> Device:
-    """Stands for the core before the block: whoever asks it anything gets DeviceEnded."""
-    return cast("Device", _Outside())
+    def __init__(self, message: str = "the device is not inside its block") -> None:
+        super().__init__(message)
 
 
 async def result_of(future: asyncio.Future[None]) -> None:

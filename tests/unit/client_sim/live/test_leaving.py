@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import threading
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from functools import partial
 
 import pytest
 
-from client_sim import AsyncDevice, Device, DeviceEnded, Document, NotOpen, Outcome
+from client_sim import AsyncDevice, Device, DeviceEnded, Document, Outcome
 from client_sim.core.roots import Roots
 
 SOAK = "SYNCLINE_SOAK" in os.environ
@@ -40,7 +39,6 @@ class Caller(threading.Thread):
     def __init__(self, phone: Device, notes: Document, make: Callable[[Device, Document], object]) -> None:
         super().__init__(daemon=True)
         self.ended: BaseException | None = None
-        self.calls = itertools.count()
         self.called = threading.Event()
         self._make = partial(make, phone, notes)
 
@@ -169,12 +167,27 @@ async def test_a_window_has_bounds(within_s: float, bytes_max: int) -> None:
             await phone.wait_durable(within_s=float("nan"))
 
 
+async def test_a_window_may_be_cancelled_in_the_moment_in_which_the_block_is_left() -> None:
+    async with AsyncDevice(NOWHERE, token="t", device="phone") as phone:
+        await phone.open()
+        sync = asyncio.create_task(phone.background_sync(within_s=3600.0, bytes_max=1_000_000))
+        await phone.wait(lambda: phone.counters.retries > 0, 10)
+        sync.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sync
+
+
 async def test_outside_of_its_block_a_device_says_so() -> None:
     phone = AsyncDevice(NOWHERE, token="t", device="phone")
-    with pytest.raises(DeviceEnded):
-        await phone.open()
+    waits = (phone.open, phone.wait_current, phone.wait_durable, partial(phone.background_sync, 1.0, 1000))
+    for wait in waits:
+        with pytest.raises(DeviceEnded):
+            await wait()
     async with phone:
         notes = await phone.open()
     for call in (partial(notes.edit, append), phone.flush, phone.suspend, notes.close):
-        with pytest.raises((DeviceEnded, NotOpen)):
+        with pytest.raises(DeviceEnded):
             call()
+    for wait in (*waits, *waits):
+        with pytest.raises(DeviceEnded):
+            await wait()
