@@ -28,12 +28,18 @@ LATENCY_S: dict[Policy, float] = {Policy.INTERACTIVE: 0.0, Policy.BALANCED: 90.0
 Of a day of typing, `balanced` is the shortest of such waits by which a writer and a reader together send less than 1.3
 times the final state: docs/PERFORMANCE.md. Who waits, looks away or leaves is not made to wait for it.
 """
-
-
 REST_S_MIN = 60.0
 """A saver that may let edits wait for less does not hang up in between: connecting costs a wake-up too."""
 LEAD_S = 5.0
 """So much earlier it connects again: what waits goes out when the connection is up."""
+
+
+def check_choice(policy: Policy | None, latency_s: float | None) -> None:
+    """Raises ValueError for a policy or a latency that is none."""
+    if policy is not None and policy not in [*Policy]:
+        raise ValueError(f"policy is {policy!r}, which is none of {', '.join(Policy)}")
+    if latency_s is not None and not 0.0 <= latency_s < float("inf"):
+        raise ValueError(f"latency_s is {latency_s} s, which is no latency")
 
 
 class Pacing:
@@ -50,11 +56,8 @@ class Pacing:
         self._traffic_at: float | None = None
 
     def choose(self, policy: Policy | None, latency_s: float | None) -> None:
-        """Raises ValueError for a latency or a policy that is none."""
-        if latency_s is not None and not 0.0 <= latency_s < float("inf"):
-            raise ValueError(f"latency_s is {latency_s} s, which is no latency")
-        if policy is not None and policy not in [*Policy]:
-            raise ValueError(f"policy is {policy!r}, which is none of {', '.join(Policy)}")
+        """Raises as `check_choice`."""
+        check_choice(policy, latency_s)
         self._chosen, self._latency_s = None if policy is None else Policy(policy), latency_s
 
     @property

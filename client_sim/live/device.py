@@ -38,6 +38,7 @@ from client_sim.live.keys import DeviceKey
 from client_sim.live.lifemark import LifeMark
 from client_sim.live.tokens import TokenSource, always, answer
 from client_sim.live.window import Window
+from client_sim.store import open_store
 
 
 class AsyncDevice:
@@ -118,7 +119,7 @@ class AsyncDevice:
         """Raises StoreError, StoreRefused, StoreLocked, and ValueError for a store key that is none."""
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
-        self._store = arguments.open_store(self._place, self._store_key)
+        self._store = open_store(self._place, self._store_key)
         try:
             about = replace(self._about, crashes=self._lifemark.begin())
             self._entered = Device(self._name, self._store, self._rng, key=self._key, about=about)

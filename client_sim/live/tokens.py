@@ -37,17 +37,18 @@ async def answer(source: TokenSource, device: str) -> TokenFetched | TokenFailed
     """What comes of asking a source: it may fail as it likes, and has TOKEN_S seconds."""
     try:
         async with asyncio.timeout(TOKEN_S):
-            return TokenFetched(device, await fetched(source, device))
+            return TokenFetched(device, await _fetched(source, device))
     except LoginRefused as exc:
         return TokenFailed(device, str(exc), refused=True)
     except Exception as exc:  # noqa: BLE001 - of the app's function: a login page that is no JSON is not its end
         return TokenFailed(device, f"{type(exc).__name__}: {exc}", refused=False)
 
 
-async def fetched(source: TokenSource, device: str) -> str:
+async def _fetched(source: TokenSource, device: str) -> str:
     """What a source gives. Raises what it raises, and TypeError where it gives no token."""
-    answer: object = source(device)
-    token = await answer if isawaitable(answer) else answer
-    if not isinstance(token, str) or token is answer:
-        raise TypeError(f"token has to be an async function that returns a str; what came is {type(answer).__name__}")
-    return token
+    coming: object = source(device)
+    came = await coming if isawaitable(coming) else None
+    if not isinstance(came, str):
+        what = type(coming if came is None else came).__name__
+        raise TypeError(f"token has to be an async function that returns a str; what came is {what}")
+    return came
