@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from client_sim.core.counters import Counters
 from client_sim.core.effects import Effect, Problem, Send, WindowClosed
@@ -11,7 +12,6 @@ from client_sim.core.pacing import Pacing
 from client_sim.core.pending import Pending
 from client_sim.core.ports import DeviceStore, Randomness, Salvage
 from client_sim.core.reasons import STORE_REBUILT
-from client_sim.core.roots import Roots
 from crdt.limits import Limits
 from crdt.protocol import codec
 from crdt.protocol.frames import DeviceFrame, Hello, Open, Push, Report, Resync
@@ -98,17 +98,14 @@ class Context:
 
     # --- edits
 
-    def within_edit(self, name: str, change: Callable[[Roots], object]) -> Callable[[Roots], object]:
-        """The same, and while it runs it is known that it does."""
-
-        def changed(roots: Roots) -> object:
-            self._edited = name
-            try:
-                return change(roots)
-            finally:
-                self._edited = None
-
-        return changed
+    @contextmanager
+    def editing(self, name: str) -> Iterator[None]:
+        """An edit of this document runs inside of it."""
+        self._edited = name
+        try:
+            yield
+        finally:
+            self._edited = None
 
     def check_no_edit(self, name: str | None = None) -> None:
         """Raises EditUnderWay if an edit runs: of this document, or, without a name, of any."""

@@ -112,7 +112,7 @@ class Device:
     # --- events
 
     def handle(self, event: events.Event, now: float) -> None:
-        """Let it happen; `take_effects` then has what to do about it: `client_sim.core.driving` has it in one.
+        """Let it happen; `take_effects` then has what to do about it. `drive`, in its own module, does both.
 
         `now` is in seconds, of any clock that never goes back. Edited, OpenRequested, Pinned and Unblocked raise
         StoreError; for others it is a Problem. A damaged store is rebuilt, which is a Problem, too: then Edited, Pinned

@@ -124,12 +124,8 @@ class Document:
     def edit(self, change: Callable[[Roots], object], now: float) -> None:
         """One op, for `flush` to send. Raises what `change` raises, EditTooBig and StoreError: then it is as it was."""
         at_once = self._may_push(now) and self._holder.window.is_open(self.copy)
-        with self._holder.changing() as copy:
-            update = copy.edit(
-                self._context.within_edit(self.name, change),
-                bytes_max=self._context.limits.update_bytes,
-                number=at_once,
-            )
+        with self._holder.changing() as copy, self._context.editing(self.name):
+            update = copy.edit(change, bytes_max=self._context.limits.update_bytes, number=at_once)
         if update is not None:
             self._context.counters.ops_made += 1
             self._ages.made(self.copy, now)

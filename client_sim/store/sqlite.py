@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from client_sim.core.ports import (
     StoreError,
     StoreLocked,
 )
-from client_sim.core.salvage import Remains, restore
+from client_sim.core.salvage import restore
 from client_sim.store import files, log, records
 from client_sim.store.migration import migrate
 from client_sim.store.schema import Found, Rows, Table, check_key, connect, create, look
@@ -76,7 +76,7 @@ class SqliteStore:
             with files.log_kept(self._path):
                 self._connection.close()
         finally:
-            self._connection.close()
+            self._connection.close()  # also where the log can not be put away
 
     def _prepare(self) -> None:
         """Nothing is written before it is known that this is a device's store, and has this key."""
@@ -271,7 +271,8 @@ class SqliteStore:
             fresh, kept_as = files.begin_successor(self._path), files.free_name(self._path)
             remains = read_remains(self._path, self._seal)
             try:
-                salvage = self._succeeded_by(fresh, remains, kept_as.name)
+                with closing(SqliteStore(fresh, self._key)) as successor:
+                    salvage = restore(remains, successor, damage, kept_as.name)
             except StoreError:
                 files.drop_unfinished(self._path)
                 raise
@@ -279,14 +280,6 @@ class SqliteStore:
         self._open()
         self._damage, self._salvage = None, salvage
         return salvage
-
-    def _succeeded_by(self, fresh: Path, remains: Remains, kept_as: str) -> Salvage:
-        assert self._damage is not None
-        successor = SqliteStore(fresh, self._key)
-        try:
-            return restore(remains, successor, self._damage, kept_as)
-        finally:
-            successor.close()
 
     def close(self) -> None:
         self._connection.close()
