@@ -21,8 +21,8 @@ from client_sim import pair as pairs
 from client_sim.core.pacing import Policy
 from client_sim.demo import command
 from client_sim.demo.processes import DemoFailed
+from client_sim.errors import NotPossible
 from client_sim.fleet import command as fleets
-from client_sim.fleet import request as fleet_requests
 from client_sim.fleet.capacity import RecordingError, read_recording
 from client_sim.fleet.plan import Plan
 from client_sim.fleet.profiles import PROFILES as NETWORKS
@@ -31,7 +31,6 @@ from client_sim.sim import command as simulation
 from client_sim.sim.weather import PROFILES
 from client_sim.traces import TraceError
 
-NOT_POSSIBLE = (pairs.NotPossible, simulation.NotPossible, fleet_requests.NotPossible)
 NOT_AS_PROMISED = 1
 NOT_DONE = 2
 INTERRUPTED = 130
@@ -54,14 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _end(str(exc), NOT_AS_PROMISED)
     except TyperException as exc:
         return _end(f"{exc.format_message()} Try --help.", NOT_DONE)
-    except (
-        pairs.NotPossible,
-        simulation.NotPossible,
-        fleet_requests.NotPossible,
-        RecordingError,
-        TraceError,
-        OSError,
-    ) as exc:
+    except (NotPossible, RecordingError, TraceError, OSError) as exc:
         return _end(str(exc), NOT_DONE)
 
 

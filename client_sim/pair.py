@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import jwt
 from rich.console import Console
 
+from client_sim.errors import NotPossible
 from client_sim.live import AsyncDevice, AsyncDocument, Blocked, Problem
 from crdt.protocol.frames import PATH
 
@@ -22,10 +23,6 @@ LETTER_S = 0.06
 SHOWN_CHARS = 60
 
 SAME, DIFFERENT = 0, 1
-
-
-class NotPossible(Exception):
-    """The devices can not be shown. The text says why, without anything of a token."""
 
 
 def run(console: Console, url: str, tokens: Sequence[str]) -> int:

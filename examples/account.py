@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jwt
 
-from client_sim.pair import NotPossible
+from client_sim.errors import NotPossible
 from crdt.ids import is_name
 
 

@@ -9,21 +9,18 @@ from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 
-from client_sim import pair
 from client_sim.core.pacing import Policy
+from client_sim.errors import NotPossible
 from client_sim.fleet.inspection import NAME
 from client_sim.fleet.phone import DOCUMENT
 from client_sim.fleet.plan import Plan
 from client_sim.live import AsyncDevice, Blocked
+from client_sim.pair import read_url
 from client_sim.tokens import mint
 
 SECRET_VARIABLE = "SYNCLINE_JWT_SECRET"
 TRIED_AS = "fleet"
 TRY_S = 10.0
-
-
-class NotPossible(Exception):
-    """What was asked for can not be done here; in one line."""
 
 
 class StoreKind(StrEnum):
@@ -70,8 +67,8 @@ def check(request: Request) -> Address | None:
     if request.plan.restart_at_s is not None:
         raise NotPossible("--restart-at is for a server of the fleet's own: leave out --server")
     try:
-        url = pair.read_url(request.server)
-    except pair.NotPossible as exc:
+        url = read_url(request.server)
+    except NotPossible as exc:
         raise NotPossible(f"--server: {exc}") from exc
     return Address(url, _read_secret(request.secret_file))
 

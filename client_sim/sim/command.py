@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from client_sim.errors import NotPossible
 from client_sim.sim.history import Line
 from client_sim.sim.plan import make
 from client_sim.sim.run import Outcome, play_seed
@@ -24,10 +25,6 @@ LINES_MAX = 120
 MESSAGE_MAX = 300
 """Characters of what broke, of each seed."""
 BROKEN = 1
-
-
-class NotPossible(Exception):
-    """What was asked for can not be done here; in one line."""
 
 
 @dataclass(frozen=True, slots=True)

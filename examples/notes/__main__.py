@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from client_sim.pair import NotPossible, read_url
+from client_sim.errors import NotPossible
+from client_sim.pair import read_url
 from examples.account import read_device
 from examples.notes.app import NotesApp, Settings
 

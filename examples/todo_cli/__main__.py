@@ -27,7 +27,8 @@ from client_sim import (
     StoreRefused,
     explain,
 )
-from client_sim.pair import NotPossible, read_url
+from client_sim.errors import NotPossible
+from client_sim.pair import read_url
 from examples.account import read_device
 from examples.todo_cli import tasks
 

@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from client_sim.pair import NotPossible, show
+from client_sim.errors import NotPossible
+from client_sim.pair import show
 from client_sim.traces import FOLDER_VARIABLE, FORMAT, folder
 from tests.server_fixture import make_token, running_server
 from tests.support import wait_until

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from client_sim.errors import NotPossible
 from client_sim.fleet.command import read_duration, run
 from client_sim.fleet.figures import Figures
 from client_sim.fleet.habits import Habits
@@ -19,7 +20,7 @@ from client_sim.fleet.phone import Phone
 from client_sim.fleet.plan import Plan
 from client_sim.fleet.profiles import PROFILES
 from client_sim.fleet.quantiles import Quantiles
-from client_sim.fleet.request import Address, NotPossible, Request, StoreKind, try_server
+from client_sim.fleet.request import Address, Request, StoreKind, try_server
 from client_sim.fleet.run import Fleet
 from client_sim.fleet.view import PlainView
 from tests.server_fixture import SECRET, running_server

@@ -13,8 +13,9 @@ import pytest
 from rich.console import Console
 
 from client_sim import __main__
+from client_sim.errors import NotPossible
 from client_sim.sim import command, timeline
-from client_sim.sim.command import NotPossible, Request
+from client_sim.sim.command import Request
 from client_sim.sim.history import Line
 from client_sim.sim.plan import Deed, make
 from client_sim.sim.report import Subject, page
