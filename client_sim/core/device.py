@@ -25,7 +25,7 @@ from client_sim.core.ports import DeviceStore, Identity, Randomness, Signer, Sto
 from client_sim.core.radio import Radio
 from client_sim.core.reporting import About, Reporter
 from client_sim.core.routing import DocumentFrame, answered_by, deliver
-from client_sim.core.session import GREETING_S, NONCE_S, Session, limits_of
+from client_sim.core.session import GREETING_S, NONCE_S, Session
 from client_sim.core.status import CONNECTED, Link, State, Status
 from client_sim.core.telling import Teller
 from crdt.errors import PeerError
@@ -460,7 +460,8 @@ class Device:
     def _on_welcome(self, welcome: frames.Welcome, now: float) -> None:
         if self._line.link is not Link.GREETING:
             raise codec.bad_frame("WELCOME twice")
-        limits = limits_of(welcome)
+        greeting.check_user(welcome)
+        limits = greeting.limits_of(welcome)
         if self.user not in (None, welcome.user):
             self._context.emit(Problem(reasons.OTHER_USER, f"its data is {self.user}'s, not {welcome.user}'s"))
             self._line.hang_up(1000, reasons.OTHER_USER)

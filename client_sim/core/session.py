@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from crdt.ids import is_name
-from crdt.limits import Limits
-from crdt.protocol.codec import bad_frame
 from crdt.protocol.frames import Welcome
 
 GREETING_S = 15.0
@@ -14,22 +11,6 @@ NONCE_S = 1.5
 REFRESH_MARGIN_S = 60.0
 """A token is replaced this long before its end, or after four fifths of its life if that is later."""
 REFRESH_RETRY_S = 10.0
-
-LIMIT_MIN = 1
-
-
-def limits_of(welcome: Welcome) -> Limits:
-    """The server's limits; names that are not known are of a later version.
-
-    Raises PeerError for what is no limit, and for a user who has no name.
-    """
-    if not is_name(welcome.user):
-        raise bad_frame(f"WELCOME to {welcome.user!r:.40}, which is nobody's name")
-    known = {name: value for name, value in welcome.limits.items() if name in Limits.__dataclass_fields__}
-    for name, value in known.items():
-        if type(value) is not int or value < LIMIT_MIN:
-            raise bad_frame(f"WELCOME with {value!r:.40} as the limit {name}")
-    return Limits(**known)
 
 
 class Session:

@@ -73,7 +73,7 @@ class Device(Twin[AsyncDevice]):
         self._on_change = on_change
         self._on_status = on_status
         self._on_presence = on_presence
-        self._documents: dict[int, Document] = {}
+        self._documents: dict[AsyncDocument, Document] = {}
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
         self._gate = threading.Lock()
@@ -144,7 +144,7 @@ class Device(Twin[AsyncDevice]):
             self._on_presence(self._twin(document), device, payload)
 
     def _twin(self, document: AsyncDocument) -> Document:
-        return self._documents.setdefault(id(document), Document(self, document))
+        return self._documents.setdefault(document, Document(self, document))
 
     # --- calls into it
 

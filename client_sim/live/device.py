@@ -193,7 +193,6 @@ class AsyncDevice:
         `name` is the user's own document, `owner/name` a granted one. Raises StoreError and ValueError; while it waits
         TimeoutError after `within_s` seconds, and Blocked. The document is open then all the same.
         """
-        check_type("name", name, str)
         arguments.check_number("max_stale_s", max_stale_s)
         arguments.check_limit(within_s)
         document = self._document(self.key_of(name)) or self._documents.setdefault(name, AsyncDocument(self, name))
@@ -339,7 +338,7 @@ class AsyncDevice:
 
     def current_at(self, name: str) -> float | None:
         """When a document was current last, by the clock of `now`; None if it never was."""
-        return self._core.current_at(name)
+        return self._core.current_at(self.key_of(name))
 
     def now(self) -> float:
         """The event loop's clock, in seconds."""

@@ -63,6 +63,7 @@ Call = Callable[[Any], Any]
         ("name", lambda phone: phone.unpin(7)),
         ("name", lambda phone: phone.close(None)),
         ("name", lambda phone: phone.status_of(None)),
+        ("name", lambda phone: phone.current_at(None)),
         ("name", lambda phone: phone.network(7)),
         ("policy", lambda phone: phone.set_policy(7)),
         ("within_s", lambda phone: phone.background_sync("25", 200_000)),
