@@ -36,7 +36,7 @@ def failed(url: str, exc: Exception) -> ConnectionLost:
         status = exc.response.status_code
         why = COME_BACK_LATER if status >= HTTPStatus.INTERNAL_SERVER_ERROR else WRONG_ADDRESS
         return ConnectionLost(None, f"{shown(url)}: HTTP {status} {exc.response.reason_phrase}".rstrip(), why)
-    broke_off = isinstance(exc.__cause__, EOFError | OSError)
+    broke_off = isinstance(exc.__cause__, EOFError | OSError)  # who hangs up has not said what it is
     answered = isinstance(exc, InvalidURI | InvalidHandshake | ssl.SSLError | ValueError) and not broke_off
     what = f"that is no valid URI: {exc.msg}" if isinstance(exc, InvalidURI) else f"{type(exc).__name__}: {exc}"
     return ConnectionLost(None, f"{shown(url)}: {what}", WRONG_ADDRESS if answered else None)

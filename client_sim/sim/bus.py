@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
-from typing import TYPE_CHECKING
 
+from client_sim.sim.process import ServerProcess
 from client_sim.sim.timetable import Timetable
 from client_sim.sim.weather import Span
 from crdt.ids import DocumentId
 from crdt.protocol.frames import Cursor
 from server.core.events import LogGrew
-
-if TYPE_CHECKING:
-    from client_sim.sim.process import ServerProcess
 
 LOSSES = (0.0, 0.05, 0.5)
 DELAYS = (Span(0.0005, 0.005), Span(0.005, 0.5), Span(0.1, 20.0))
