@@ -13,8 +13,8 @@ from websockets.protocol import State
 from crdt.protocol.codes import CLOSE, Code
 from server.core.events import SessionId
 from server.runtime.parsers import Parser, lent_parser, takes_back
+from server.runtime.silence import Pinged
 from server.runtime.transport import Shared
-from server.runtime.unsent import unsent_bytes
 from server.runtime.wire import SHORT_BYTES, frame_bytes, short_messages
 
 TURN_FRAMES: Final = 64
@@ -60,6 +60,7 @@ class Connection(asyncio.Protocol):
         "_paused",
         "_phase",
         "_queued_bytes",
+        "_read_bytes",
         "_session",
         "_shared",
         "_sink",
@@ -95,9 +96,8 @@ class Connection(asyncio.Protocol):
 
         self._outbox: list[bytes] = []
         self._queued_bytes = 0
-        self._written_bytes = 0
-        self._congested = self._overfull = False
-        self._awaiting_drain = False
+        self._written_bytes = self._read_bytes = 0
+        self._congested = self._overfull = self._awaiting_drain = False
 
         drained_bytes = shared.options.outbox_drained_bytes
         transport.set_write_buffer_limits(high=drained_bytes, low=drained_bytes)
@@ -472,27 +472,28 @@ class Connection(asyncio.Protocol):
         if silent_s < self.ping_interval_s:
             self._arm(self.ping_interval_s - silent_s, self._watch)
             return
-        stuck_bytes = unsent_bytes(self._transport)
-        taken_bytes = self._written_bytes - stuck_bytes
-        self._arm(self._shared.options.ping_timeout_s, self._judge_silence, now, taken_bytes, stuck_bytes)
+        pinged = Pinged.now(now, self._transport, self._written_bytes, self._read_bytes)
+        self._arm(self._shared.options.ping_timeout_s, self._judge_silence, pinged)
         self._ping()
 
     def _ping(self) -> None:
         self._queue(self.PING)
 
-    def _judge_silence(self, pinged_at: float, taken_bytes: int, stuck_bytes: int) -> None:
-        """Anything from the peer is life; so is taking bytes that were stuck: then the ping waits behind them.
-        While we do not read, silence proves nothing.
+    def _judge_silence(self, pinged: Pinged) -> None:
+        """Anything from the peer is life, and so are some other things (`Pinged.given_time`).
 
         The loop's clock stands still within a turn, so an answer may be as old as its ping, but nothing before it.
         """
-        taking = stuck_bytes and self._written_bytes - unsent_bytes(self._transport) > taken_bytes
-        if self._paused or self._heard_at >= pinged_at or taking:
+        now, transport = self._shared.loop.time(), self._transport
+        if self._heard_at >= pinged.at_s:
+            self._read_bytes = pinged.written_bytes
             self._watch()
+        elif again := pinged.given_time(now, transport, self._written_bytes, is_paused=self._paused):
+            self._arm(self._shared.options.ping_timeout_s, self._judge_silence, again)
         else:
             self._cut()
 
-    def _arm(self, delay_s: float, callback: Callable[..., None], *args: float) -> None:
+    def _arm(self, delay_s: float, callback: Callable[..., None], *args: Pinged) -> None:
         """Replace the connection's one timer."""
         if self._timer is not None:
             self._timer.cancel()

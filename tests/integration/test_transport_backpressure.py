@@ -10,7 +10,9 @@ from contextlib import asynccontextmanager
 import pytest
 from websockets.frames import Frame, Opcode
 
+from server.runtime import silence
 from server.runtime.connection import Connection
+from server.runtime.silence import unsent_bytes
 from server.runtime.transport import Socket, TransportOptions
 from server.runtime.wire import encode_message
 from tests.integration.transport_peers import Peer, RecordingSink, Served, close_frame, request, serving
@@ -24,13 +26,15 @@ FRAME = encode_message(bytes(16 * KIB))
 
 
 @asynccontextmanager
-async def deaf_peer(served: Served, kernel_bytes: int = 16 * KIB) -> AsyncIterator[Peer]:
+async def deaf_peer(
+    served: Served, kernel_bytes: int = 16 * KIB, their_kernel_bytes: int = 16 * KIB
+) -> AsyncIterator[Peer]:
     """A WebSocket whose peer reads nothing until it is told to, behind a small receive buffer.
 
     The kernel holds about `kernel_bytes` on our side.
     """
     raw = socket.socket()
-    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * KIB)
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, their_kernel_bytes)
     raw.setblocking(False)
     await asyncio.get_running_loop().sock_connect(raw, served.listener.address)
     reader, writer = await asyncio.open_connection(sock=raw, limit=16 * KIB)
@@ -157,7 +161,26 @@ async def test_a_slow_reader_outlives_a_ping_behind_what_the_kernel_holds_for_it
         assert served.sink.closed == []
 
 
-async def test_a_reader_that_takes_nothing_is_gone_however_much_the_kernel_holds_for_it() -> None:
+async def test_a_reader_outlives_a_ping_behind_what_its_own_kernel_has_taken() -> None:
+    options = TransportOptions(ping_interval_s=0.05, ping_timeout_s=0.05)
+    async with serving(options) as served, deaf_peer(served, their_kernel_bytes=1024 * KIB) as peer:
+        connection, loop = served.sink.connections[1], asyncio.get_running_loop()
+        for _ in range(40):
+            connection.send(FRAME)
+        await wait_until(lambda: unsent_bytes(connection._transport) == 0)
+        began_s = loop.time()
+        await wait_until(lambda: loop.time() - began_s > 0.3)
+        assert served.sink.closed == []
+        peer.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        while (await peer.frame()).opcode is not Opcode.PING:
+            pass
+        peer.send(Frame(Opcode.PONG, b""))
+
+
+async def test_a_reader_that_takes_nothing_is_gone_however_much_the_kernel_holds_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(silence, "PATIENCE_S", 0.2)
     options = TransportOptions(ping_interval_s=0.05, ping_timeout_s=0.1)
     async with serving(options) as served, deaf_peer(served, 1024 * KIB):
         connection = served.sink.connections[1]
