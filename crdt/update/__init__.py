@@ -21,7 +21,7 @@ from crdt.update.model import (
     Struct,
     Update,
 )
-from crdt.update.parts import parts
+from crdt.update.parts import parts, parts_in_turns
 from crdt.update.reader import (
     STRUCTS_MAX,
     continuation,
@@ -54,6 +54,7 @@ __all__ = [
     "continuation",
     "fitting",
     "parts",
+    "parts_in_turns",
     "reach",
     "read_state_vector",
     "read_update",

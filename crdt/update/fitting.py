@@ -7,7 +7,7 @@ beside content that is missing.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from crdt.errors import BadUpdate
@@ -17,6 +17,9 @@ from crdt.update.reader import Reader
 
 LOOKS_MAX = 50_000
 """How often it is looked whether a client can go on: what was not found by then is left out too. About 0.1 s."""
+
+TURN_STRUCTS = 4_000
+"""So many are read in 20 ms."""
 
 _SKIP = 10
 
@@ -58,9 +61,21 @@ def reach(update: bytes) -> StateVector:
 
 def pieces_of(update: bytes, *, bounded: bool = False) -> tuple[dict[int, list[Piece]], list[DeleteRange]]:
     """Each client's structs, gaps left out, and what is deleted. Raises BadUpdate."""
+    sections: dict[int, list[Piece]] = {}
+    deletes: list[DeleteRange] = []
+    for _ in pieces_in_turns(update, sections, deletes, bounded=bounded):
+        pass
+    return sections, deletes
+
+
+def pieces_in_turns(
+    update: bytes, sections: dict[int, list[Piece]], deletes: list[DeleteRange], *, bounded: bool = False
+) -> Iterator[None]:
+    """As `pieces_of`, into what is given, with a stop every `TURN_STRUCTS` structs. Raises BadUpdate."""
     reader = _Placing(update, bounded)
     try:
-        return reader.sections_with_gaps(), reader.deletes()
+        yield from reader.sections_with_gaps(sections)
+        deletes += reader.deletes()
     except IndexError as exc:
         raise BadUpdate("malformed", "the update is cut off") from exc
 
@@ -124,12 +139,14 @@ class _Placing(Reader):
 
     __slots__ = ()
 
-    def sections_with_gaps(self) -> dict[int, list[Piece]]:
-        pieces_of: dict[int, list[Piece]] = {}
+    def sections_with_gaps(self, pieces_of: dict[int, list[Piece]]) -> Iterator[None]:
+        """Stops every `TURN_STRUCTS` structs."""
         for _ in range(self.count()):
             client, start, struct_count = self.section()
             clock, pieces = start, pieces_of.setdefault(client, [])
-            for _ in range(struct_count):
+            for number in range(1, struct_count + 1):
+                if number % TURN_STRUCTS == 0:
+                    yield
                 at = self.at
                 if self.data[at] == _SKIP:
                     self.at += 1
@@ -141,4 +158,4 @@ class _Placing(Reader):
             if clock > CLOCK_MAX:
                 raise BadUpdate("limit", f"a clock is over {CLOCK_MAX}")
             self.sections[client] = (start, clock)
-        return pieces_of
+            yield

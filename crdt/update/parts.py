@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping
 
-from crdt.update.fitting import Piece, missing, pieces_of, written
-from crdt.update.model import DeleteRange
+from crdt.update.fitting import Piece, missing, pieces_in_turns, written
+from crdt.update.model import DeleteRange, StateVector
 
 
 def parts(update: bytes, structs_max: int, bytes_max: int) -> Iterator[bytes]:
@@ -15,12 +15,41 @@ def parts(update: bytes, structs_max: int, bytes_max: int) -> Iterator[bytes]:
     They have at most so many structs and about so many bytes, or one struct that is longer. What builds on what is not
     in the update is left out. Raises BadUpdate for bytes that are no update.
     """
-    sections, deletes = pieces_of(update)
-    have: dict[int, int] = {}
-    begun: dict[int, int] = {}
+    for part in parts_in_turns(update, {}, structs_max, bytes_max):
+        if part is not None:
+            yield part
+
+
+def parts_in_turns(update: bytes, known: StateVector, structs_max: int, bytes_max: int) -> Iterator[bytes | None]:
+    """As `parts`, for a document with the state vector `known`, which moves on with them: what it deletes of what was
+    there before is a part of its own. Between two parts, or Nones, it works for about 20 ms.
+    """
+    sections: dict[int, list[Piece]] = {}
+    deletes: list[DeleteRange] = []
+    yield from pieces_in_turns(update, sections, deletes)
+    before = [
+        DeleteRange(client, start, min(end, known[client]))
+        for client, start, end in deletes
+        if start < known.get(client, 0)
+    ]
+    yield from _parts(sections, deletes, known, structs_max, bytes_max)
+    if before:
+        yield written({}, before, known)
+
+
+def _parts(
+    sections: Mapping[int, list[Piece]],
+    deletes: list[DeleteRange],
+    have: StateVector,
+    structs_max: int,
+    bytes_max: int,
+) -> Iterator[bytes]:
+    begun = dict(have)
     part: list[Piece] = []
     size = 0
     for piece in _in_order(sections, have):
+        if piece.struct.clock + piece.struct.length <= have.get(piece.struct.client, 0):
+            continue
         if len(part) == structs_max or (part and size + len(piece.data) > bytes_max):
             yield _part(part, deletes, begun, have)
             part, size, begun = [], 0, dict(have)

@@ -296,6 +296,9 @@ class YjsSocket:
         if link.frames and member.session not in self._paused:
             said, link.frames = link.frames, []
             self._links.feed(events.MessagesReceived(member.session, said))
+        if link.has_more and member.session not in self._paused:
+            link.go_on()
+            self._loop.call_soon(self._wake, member)
 
 
 class YWebsocketSocket(YjsSocket):

@@ -18,9 +18,9 @@ class Debts:
         self._by_op.clear()
         self._carried = 1
 
-    def carry(self) -> None:
-        """An update was left out."""
-        self._carried += 1
+    def carry(self, updates: int = 1) -> None:
+        """They were left out."""
+        self._carried += updates
 
     def take_carried(self) -> int:
         """What the answer to our step 1 settles."""

@@ -20,6 +20,7 @@ from server.yjs.messages import NULL, ClientState, Fragment, Message
 from server.yjs.people import People, payload_of
 from server.yjs.repeats import READ_BYTES_MAX, Diffs, Doubt, is_deletion
 from server.yjs.transfer import Transfer
+from server.yjs.upload import LARGE_BYTES, LIVE_BYTES, Upload
 
 OPEN_REF = 1
 
@@ -75,6 +76,8 @@ class Link:
         """Of an answer that comes in chunks."""
         self._asks_again = False
         """The client sent step 1 meanwhile."""
+        self._upload: Upload | None = None
+        """Of the client's answer to our step 1, while that goes in by parts."""
         self._diffs = Diffs()
         self._debts = Debts()
         self._people = People()
@@ -102,7 +105,7 @@ class Link:
 
     def receive(self, message: Message | None, size: int) -> None:
         """A message of `size` bytes, which cost the client so much of its share. Raises PeerError."""
-        before = len(self.frames)
+        before, upload = len(self.frames), self._upload
         match message:
             case messages.StepOne(state_vector):
                 self._step_1(state_vector)
@@ -122,8 +125,34 @@ class Link:
                 pass
             case _:
                 assert_never(message)
-        if len(self.frames) == before:
+        if len(self.frames) == before and self._upload is upload:  # each part of an upload is paid for by its frame
             self._charge(size)
+
+    @property
+    def has_more(self) -> bool:
+        """A large answer is not all with the hub yet: `go_on` when the hub listens, and others had their turn."""
+        return self._upload is not None
+
+    def go_on(self) -> None:
+        """Work on for about 20 ms. What is no update ends the document."""
+        upload = self._upload
+        if upload is None:
+            return
+        try:
+            part = upload.step()
+        except BadUpdate as exc:
+            self.fail(exc)
+            return
+        if part is not None:
+            self._next_op += 1
+            self._debts.add(self._next_op - 1, 0)
+            assert self.handle is not None
+            self._say(frames.Push(self.handle, self._next_op - 1, (part,), heal=upload.heal))
+        if upload.is_over:
+            self._upload, self._server_vector = None, upload.state_vector
+            self._tell_saved(self._debts.add_to_last(upload.updates))
+            if upload.left_out:
+                self._ask(self._server_vector)
 
     def _step_1(self, state_vector: bytes) -> None:
         self._state_vector = state_vector
@@ -141,6 +170,15 @@ class Link:
         if self.handle is None:
             self._debts.carry()
             return
+        if self._upload is not None:
+            self._debts.carry()
+            self._upload.left_out = True
+            return
+        if len(update) > LIVE_BYTES and not is_answer and self._access is Access.WRITE:
+            self._debts.carry()
+            if not self._asked:
+                self._ask(self._server_vector)
+            return
         updates = 1
         if is_answer:
             updates, self._asked = self._debts.take_carried(), False
@@ -153,6 +191,11 @@ class Link:
 
     def _push(self, update: bytes, updates: int, *, is_answer: bool) -> None:
         assert self.handle is not None
+        if len(update) > LARGE_BYTES and is_answer:
+            known = read_state_vector(self._server_vector)
+            self._upload = Upload(update, known, updates, heal=self._is_first)
+            self._answer_op, self._answered, self._is_first = 0, b"", False
+            return
         op, self._next_op = self._next_op, self._next_op + 1
         if is_answer:
             self._answer_op, self._answered = op, update
@@ -311,6 +354,9 @@ class Link:
     def _rewind(self, op: int) -> None:
         """Our next op is `op`: what was sent under later numbers is in the answer to our next step 1."""
         self._debts.rewind(op)
+        if self._upload is not None:
+            self._debts.carry(self._upload.updates)
+            self._upload = None
         self._next_op, self._answer_op = op, 0
 
     def _refused(self, error: frames.Error) -> None:
@@ -323,8 +369,9 @@ class Link:
                 pass
             case Code.MISSING_DEPS if isinstance(op, int) and op != self._answer_op:
                 self._rewind(op)
+                self._server_vector = detail["sv"]
                 if not self._asked:
-                    self._ask(detail["sv"])
+                    self._ask(self._server_vector)
             case Code.OP_GAP:
                 self._rewind(detail["expected"])
                 self._ask_for_state()

@@ -58,7 +58,9 @@ class Client:
 
     def pump(self) -> None:
         """Carry what link and hub say to each other, and what the client is told."""
-        while self.link.frames or self.lab.inbox[self.session] or self.link.out:
+        while self.link.frames or self.lab.inbox[self.session] or self.link.out or self._may_go_on:
+            if self._may_go_on:
+                self.link.go_on()
             said, self.link.frames = self.link.frames, []
             if said and self.session not in self.lab.gone:
                 self.lab.feed(events.MessagesReceived(self.session, said))
@@ -68,6 +70,10 @@ class Client:
             self._hear()
         if self.session in self.lab.closed:
             self.link.closed(*self.lab.closed[self.session])
+
+    @property
+    def _may_go_on(self) -> bool:
+        return self.link.has_more and self.session not in self.lab.paused
 
     def _hear(self) -> None:
         out, self.link.out = self.link.out, []
