@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from crdt.chain import OPS_START, OpState
 from crdt.protocol.proof import PublicKey
@@ -126,6 +126,7 @@ class Salvage:
         return f"{self.damage}. Saved: {saved}. Lost: {missing}. The damaged store is kept as {self.kept_as}"
 
 
+@runtime_checkable
 class DeviceStore(Protocol):
     """One device's durable memory. Implementations pass one contract suite.
 

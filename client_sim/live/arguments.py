@@ -5,6 +5,7 @@ thing. Both name the argument; neither repeats a value that may be secret. The t
 from __future__ import annotations
 
 import inspect
+import math
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -34,7 +35,7 @@ def check_limit(within_s: float | None) -> None:
     Raises TypeError, and ValueError for NaN.
     """
     check_type("within_s", within_s, int, float, None)
-    if within_s != within_s:
+    if within_s is not None and math.isnan(within_s):
         raise ValueError("within_s is nan, which is no time")
 
 
@@ -42,7 +43,7 @@ def check_window(within_s: float, bytes_max: float) -> None:
     """Bounds of a background sync: both are. Raises TypeError and ValueError."""
     for argument, value in (("within_s", within_s), ("bytes_max", bytes_max)):
         check_type(argument, value, int, float)
-        if not 0 <= value < float("inf"):
+        if not 0 <= value < math.inf:
             raise ValueError(f"{argument} is {value!r}, which bounds nothing")
 
 
@@ -82,10 +83,9 @@ def check_device(url: str, token: str | TokenSource, device: str, key: DeviceKey
 
 def check_storage(store: str | Path | DeviceStore | None, store_key: bytes | None, cache_bytes_max: int | None) -> None:
     """Where a device keeps things, and how much. Raises TypeError and ValueError."""
+    check_type("store", store, str, Path, DeviceStore, None)
     check_type("store_key", store_key, bytes, None)
     check_number("cache_bytes_max", cache_bytes_max)
-    if isinstance(store, bytes | bytearray | int | float):
-        raise TypeError(f"store has to be a path or a store, not {type(store).__name__}")
     if isinstance(store, str | Path) and not Path(store).name:
         raise ValueError(f"store is {str(store)!r}, which is no file")
     if store_key is not None and not isinstance(store, str | Path):

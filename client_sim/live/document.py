@@ -164,8 +164,9 @@ class AsyncDocument:
         """Run `change(roots)` as one edit, which is durable on this device when this returns.
 
         It goes to the server as the device's policy says. Raises what `change` raises, EditTooBig (over the server's
-        `update_bytes`: split it) and StoreError (the disk is full): then the document is as it was. Inside of `change`
-        read what it is given: another edit, or another read of the document, raises RuntimeError.
+        `update_bytes`, 20,000 things put in or values nested 32 deep: split it) and StoreError (the disk is full): then
+        the document is as it was. Inside of `change` read what it is given: another edit, or another read of the
+        document, raises RuntimeError.
         """
         arguments.check_function("change", change)
         self._device.feed(events.Edited(self.name, change))

@@ -24,6 +24,7 @@ NOWHERE = "ws://127.0.0.1:1/v1/sync"
         ("device", "", ValueError),
         ("device", "alice/phone", ValueError),
         ("store", 7, TypeError),
+        ("store", ["phone.db"], TypeError),
         ("store", "", ValueError),
         ("store_key", "a password", TypeError),
         ("store_key", bytes(32), ValueError),  # nothing is kept that it could encrypt
