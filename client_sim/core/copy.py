@@ -41,7 +41,7 @@ class Misfit(Exception):
 
 
 class EditTooBig(ValueError):
-    """The edit makes a larger update than the server takes. It was not made: split it."""
+    """The edit makes a larger or more complicated update than a server takes. It was not made: split it."""
 
 
 class LocalCopy:
@@ -138,6 +138,10 @@ class LocalCopy:
             return None
         if len(update) > bytes_max:
             raise EditTooBig(f"an edit of {len(update)} bytes; the server takes {bytes_max}")
+        try:
+            read_update(update, bounded=True)
+        except BadUpdate as exc:  # no server would take it, and it could not be read again here
+            raise EditTooBig(f"an edit that no server takes: {exc}") from exc
         self._cache((update,))
         self._enqueue(update)
         if number:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -10,12 +10,14 @@ import pytest
 from client_sim.core import pushing
 from client_sim.core.copy import EditTooBig
 from client_sim.core.effects import Acknowledged
+from client_sim.core.events import Edited
 from client_sim.core.ports import StoreError
 from client_sim.core.roots import Roots
 from client_sim.core.status import State
 from client_sim.store import MemoryStore
 from crdt.chain import extend
 from crdt.protocol.frames import CHAIN_START, Ack, Push
+from crdt.update import STRUCTS_MAX
 from tests.unit.client_sim.fake_server import FakeServer
 from tests.unit.client_sim.rig import Rig
 
@@ -147,6 +149,32 @@ def test_a_larger_edit_than_the_server_takes_is_not_made() -> None:
     rig.settle()
     assert (rig.text, rig.status.state) == ("a", State.CURRENT)
     assert rig.type("b").settle().text == "ab"
+
+
+def nested(depth: int) -> object:
+    value: object = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def write_nested(roots: Roots) -> None:
+    roots.map("map")["tree"] = nested(40)
+
+
+def write_many(roots: Roots) -> None:
+    for number in range(STRUCTS_MAX + 1):
+        roots.map("map")[str(number)] = number
+
+
+@pytest.mark.parametrize("change", [write_nested, write_many])
+def test_an_edit_that_no_server_takes_is_not_made_even_offline(change: Callable[[Roots], None]) -> None:
+    """It would hold all that is typed after it, and what is nested too deep could not be read from the store."""
+    rig = Rig(FakeServer()).type("a")
+    with pytest.raises(EditTooBig, match="no server takes"):
+        rig.feed(Edited("main", change))
+    rig.type("b").start()
+    assert (rig.text, rig.status.state, rig.document.pending) == ("ab", State.CURRENT, 0)
 
 
 def test_an_offline_edit_over_a_limit_learnt_later_holds_the_document() -> None:
