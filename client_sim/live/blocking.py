@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from random import Random
@@ -24,12 +24,10 @@ from client_sim.live.device import AsyncDevice
 from client_sim.live.document import AsyncDocument
 from client_sim.live.ending import DeviceEnded
 from client_sim.live.keys import DeviceKey
+from client_sim.live.tokens import BlockingTokenSource, in_a_thread
 from client_sim.live.twins import Twin, awaited, called
 
 T = TypeVar("T")
-
-BlockingTokenSource = Callable[[str], str]
-"""As TokenSource, but a plain function, which is called in a thread of its own: it may wait."""
 
 
 class Options(TypedDict, total=False):
@@ -69,7 +67,10 @@ class Device(Twin[AsyncDevice]):
     ) -> None:
         """`options` are AsyncDevice's others. Raises as that does."""
         arguments.check_callbacks(on_change=on_change, on_status=on_status, on_presence=on_presence)
-        super().__init__(self, AsyncDevice(url, token=_awaitable(token), device=device, **options))
+        if not isinstance(token, str):
+            arguments.check_function("token", token)
+        source = token if isinstance(token, str) else in_a_thread(token)
+        super().__init__(self, AsyncDevice(url, token=source, device=device, **options))
         self._on_change = on_change
         self._on_status = on_status
         self._on_presence = on_presence
@@ -304,27 +305,3 @@ class Document(Twin[AsyncDocument]):
     @max_stale_s.setter
     def max_stale_s(self, seconds: float | None) -> None:
         self.asynchronous.max_stale_s = seconds
-
-
-def _awaitable(token: str | BlockingTokenSource) -> str | Callable[[str], Awaitable[str]]:
-    if isinstance(token, str):
-        return token
-    arguments.check_function("token", token)
-    source = token
-
-    async def fetch(device: str) -> str:
-        asked: Future[str] = Future()
-        threading.Thread(target=_ask, args=(source, device, asked), name="syncline-token", daemon=True).start()
-        return await asyncio.wrap_future(asked)
-
-    return fetch
-
-
-def _ask(source: BlockingTokenSource, device: str, asked: Future[str]) -> None:
-    """In a thread that nobody waits for: the app's function may take longer than the device lives."""
-    if not asked.set_running_or_notify_cancel():
-        return
-    try:
-        asked.set_result(source(device))
-    except Exception as exc:  # noqa: BLE001 - it is raised where the token is awaited
-        asked.set_exception(exc)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from inspect import isawaitable
 from typing import TypeAlias
 
@@ -16,6 +18,8 @@ TokenSource: TypeAlias = Callable[[str], Awaitable[str]]
 
 LoginRefused blocks the device. Any other Exception is a Problem, `token_failed`, and it is asked again after a while.
 """
+BlockingTokenSource: TypeAlias = Callable[[str], str]
+"""As TokenSource, but a plain function, which is called in a thread of its own: it may wait."""
 
 
 class LoginRefused(Exception):
@@ -33,6 +37,26 @@ def always(token: str, owner: str) -> TokenSource:
     return source
 
 
+def in_a_thread(source: BlockingTokenSource) -> TokenSource:
+    """The source that asks this one in a thread that nobody waits for: it may take longer than the device lives."""
+
+    async def fetch(device: str) -> str:
+        asked: Future[str] = Future()
+        threading.Thread(target=_ask, args=(source, device, asked), name="syncline-token", daemon=True).start()
+        return await asyncio.wrap_future(asked)
+
+    return fetch
+
+
+def _ask(source: BlockingTokenSource, device: str, asked: Future[str]) -> None:
+    if not asked.set_running_or_notify_cancel():
+        return
+    try:
+        asked.set_result(source(device))
+    except Exception as exc:  # noqa: BLE001 - it is raised where the token is awaited
+        asked.set_exception(exc)
+
+
 async def answer(source: TokenSource, device: str) -> TokenFetched | TokenFailed:
     """What comes of asking a source: it may fail as it likes, and has TOKEN_S seconds."""
     try:
@@ -47,8 +71,7 @@ async def answer(source: TokenSource, device: str) -> TokenFetched | TokenFailed
 async def _fetched(source: TokenSource, device: str) -> str:
     """What a source gives. Raises what it raises, and TypeError where it gives no token."""
     coming: object = source(device)
-    came = await coming if isawaitable(coming) else None
-    if not isinstance(came, str):
-        what = type(coming if came is None else came).__name__
-        raise TypeError(f"token has to be an async function that returns a str; what came is {what}")
+    came = await coming if isawaitable(coming) else coming
+    if not isinstance(came, str) or came is coming:
+        raise TypeError(f"token has to be an async function that returns a str; what came is {type(came).__name__}")
     return came

@@ -110,12 +110,18 @@ async def _result(given: object) -> None:
         await given
 
 
-@pytest.mark.parametrize("source", [lambda device: "a token", lambda device: None])
-async def test_a_token_function_that_is_not_async_says_so(source: Any) -> None:
+async def no_token(device: str) -> None:
+    """As a login page that has forgotten its `return`."""
+
+
+@pytest.mark.parametrize(
+    ("source", "came"), [(lambda device: "a token", "str"), (lambda device: None, "NoneType"), (no_token, "NoneType")]
+)
+async def test_a_token_function_that_gives_none_says_what_it_gave(source: Any, came: str) -> None:
     async with AsyncDevice(NOWHERE, token=source, device="phone") as phone:
         await wait_until(lambda: phone.status.reason == "no_token", within_s=5)
         assert phone.status.state is State.OFFLINE
-        assert "token has to be an async function" in str(phone.status)
+        assert f"token has to be an async function that returns a str; what came is {came}" in str(phone.status)
 
 
 def test_of_a_key() -> None:
