@@ -72,7 +72,8 @@ class Prefetch:
                     room += 1
                 document.leave()
                 del self._fetching[name]
-            elif document.phase is Phase.CLOSED and document.retry_at is None:
+            elif document.phase is Phase.CLOSED and document.retry_at is None and room > 0:
+                room -= 1
                 self._context.send(document.opening())
         if not self._wanted or self._context.pacing.metered or self._context.errand is not None:
             return

@@ -184,6 +184,11 @@ def test_a_document_that_the_server_has_no_time_for_says_so() -> None:
     assert rig.wait().settle().device.document_status("other") == Status(State.CURRENT)
 
 
+def asked_for(rig: Rig) -> list[str]:
+    """The documents that it sent an OPEN for, beside those in HELLO."""
+    return [frame.doc for frame in rig.frames(Open) if isinstance(frame, Open)]
+
+
 def test_a_document_too_many_waits_until_another_is_closed() -> None:
     names = tuple(f"d{n}" for n in range(5))
     server = FakeServer()
@@ -195,7 +200,7 @@ def test_a_document_too_many_waits_until_another_is_closed() -> None:
     rig.settle()
     full = Status(State.BLOCKED, "too_many_open")
     assert [rig.device.document_status(name) for name in names[3:]] == [full, full]
-    assert not {frame.doc for frame in rig.frames(Open) if isinstance(frame, Open)} & set(names[3:])
+    assert not set(asked_for(rig)) & set(names[3:])
     rig.feed(events.CloseRequested("d0"))
     rig.settle()
     assert [rig.device.document_status(name).state for name in names[3:]] == [State.CURRENT, State.BLOCKED]
@@ -213,10 +218,27 @@ def test_what_is_fetched_beforehand_waits_for_room_too() -> None:
     rig = Rig(server, documents=("one", "two")).start()
     rig.feed(events.PrefetchRequested(("three", "four")))
     rig.settle()
-    assert {frame.doc for frame in rig.frames(Open) if isinstance(frame, Open)} == set()
+    assert asked_for(rig) == []
     rig.feed(events.CloseRequested("one"))
     rig.settle()
-    assert [frame.doc for frame in rig.frames(Open) if isinstance(frame, Open)] == ["three", "four"]
+    assert asked_for(rig) == ["three", "four"]
+    assert not rig.told_of(Problem)
+
+
+def test_what_was_being_fetched_when_the_connection_was_lost_waits_for_room_again() -> None:
+    server = FakeServer()
+    server.limits = {"documents_per_session": 2}
+    rig = Rig(server, documents=("one",)).start()
+    rig.feed(events.PrefetchRequested(("three",)))
+    assert asked_for(rig) == ["three"]
+    rig.lose()
+    rig.feed(events.OpenRequested("two"))
+    rig.wait().settle()
+    assert [rig.device.document_status(name).state for name in ("one", "two")] == [State.CURRENT, State.CURRENT]
+    assert asked_for(rig) == ["three"]
+    rig.feed(events.CloseRequested("two"))
+    rig.settle()
+    assert asked_for(rig) == ["three", "three"]
     assert not rig.told_of(Problem)
 
 
