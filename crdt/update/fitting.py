@@ -69,10 +69,17 @@ def pieces_of(update: bytes, *, bounded: bool = False) -> tuple[dict[int, list[P
 
 
 def pieces_in_turns(
-    update: bytes, sections: dict[int, list[Piece]], deletes: list[DeleteRange], *, bounded: bool = False
+    update: bytes,
+    sections: dict[int, list[Piece]],
+    deletes: list[DeleteRange],
+    *,
+    bounded: bool = False,
+    structs_max: int | None = None,
 ) -> Iterator[None]:
     """As `pieces_of`, into what is given, with a stop every `TURN_STRUCTS` structs. Raises BadUpdate."""
     reader = _Placing(update, bounded)
+    if structs_max is not None:
+        reader.allow(structs_max)
     try:
         yield from reader.sections_with_gaps(sections)
         deletes += reader.deletes()
@@ -138,6 +145,10 @@ class _Placing(Reader):
     """Reads skips too, and keeps the bytes of each struct."""
 
     __slots__ = ()
+
+    def allow(self, structs: int) -> None:
+        """No more than so many."""
+        self._structs_left = structs
 
     def sections_with_gaps(self, pieces_of: dict[int, list[Piece]]) -> Iterator[None]:
         """Stops every `TURN_STRUCTS` structs."""

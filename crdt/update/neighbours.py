@@ -103,26 +103,31 @@ def _look_leftwards(writers: Sequence[Writer], left: int, right: int, beyond: in
         chain = writer.chain_at(at & CLOCK_MASK)
         _refuse_unless(looks <= looks_max and not _is_behind(at, right, chain))
         if _is_behind(at, beyond, chain):
-            return looks + _look_rightwards(writers, beyond + 1, right, looks_max - looks)
+            return looks + _look_rightwards(writers, beyond + 1, right, beyond, looks_max - looks)
         behind = writer.left_at(chain)
         if behind == beyond:
-            return looks + _look_rightwards(writers, at & ~CLOCK_MASK | chain, right, looks_max - looks)
+            return looks + _look_rightwards(writers, at & ~CLOCK_MASK | chain, right, beyond, looks_max - looks)
         _refuse_unless(behind != NONE)
         at = behind
 
 
-def _look_rightwards(writers: Sequence[Writer], left: int, right: int, looks_max: int) -> int:
-    """`left` and `right` were both put right behind the same unit: see that they came to stand in this order."""
+def _look_rightwards(writers: Sequence[Writer], left: int, right: int, beyond: int, looks_max: int) -> int:
+    """`left` and `right` were both put right behind `beyond`: see that they came to stand in this order.
+
+    The right one stands at or before all that is looked at on the way. What was put before the same neighbour as the
+    left one stands by client, one client's own by clock, the latest first.
+    """
     before = _right_of(writers, left)
-    if before == _right_of(writers, right):  # then by client; one client's own by clock, the latest first
-        _refuse_unless(_rank(writers, left) < _rank(writers, right))
-        return 1
     looks = 0
     at = right
     while at != NONE:
         looks += 1
         _refuse_unless(looks <= looks_max and at != left)
-        at = _right_of(writers, at)
+        behind = _right_of(writers, at)
+        if behind == before and writers[at >> 32].left_at(at & CLOCK_MASK) == beyond:
+            _refuse_unless(_rank(writers, left) < _rank(writers, at))
+            return looks
+        at = behind
     return looks
 
 

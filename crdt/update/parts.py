@@ -20,13 +20,16 @@ def parts(update: bytes, structs_max: int, bytes_max: int) -> Iterator[bytes]:
             yield part
 
 
-def parts_in_turns(update: bytes, known: StateVector, structs_max: int, bytes_max: int) -> Iterator[bytes | None]:
+def parts_in_turns(
+    update: bytes, known: StateVector, structs_max: int, bytes_max: int, whole_structs_max: int | None = None
+) -> Iterator[bytes | None]:
     """As `parts`, for a document with the state vector `known`, which moves on with them: what it deletes of what was
-    there before is a part of its own. Between two parts, or Nones, it works for about 20 ms.
+    there before is a part of its own. Between two parts, or Nones, it works for about 20 ms. Raises BadUpdate, too, if
+    the update has more than `whole_structs_max` structs.
     """
     sections: dict[int, list[Piece]] = {}
     deletes: list[DeleteRange] = []
-    yield from pieces_in_turns(update, sections, deletes)
+    yield from pieces_in_turns(update, sections, deletes, structs_max=whole_structs_max)
     before = [
         DeleteRange(client, start, min(end, known[client]))
         for client, start, end in deletes

@@ -7,13 +7,19 @@ from collections.abc import Iterator
 from crdt.update import StateVector, parts_in_turns, write_state_vector
 
 LARGE_BYTES = 64 << 10
-"""What is larger goes in parts of so many bytes, or one struct that is larger; a room takes as many between commits."""
+"""What is larger goes in by parts."""
+
+PART_BYTES = 256 << 10
+"""At most about so many, or one struct that is larger. Each is rehearsed, so they are not many."""
 
 LIVE_BYTES = 128 << 10
 """Larger updates are asked for as answers: 20,000 structs, and more than an update may have, do not fit in so few."""
 
 PART_STRUCTS = 4_000
 """To check and apply so many takes the event loop 50 ms."""
+
+WHOLE_STRUCTS_MAX = 200_000
+"""In memory they take 100 MB while they go in."""
 
 
 class Upload:
@@ -25,7 +31,7 @@ class Upload:
         self.left_out = False
         """The client has sent something meanwhile, which builds on it."""
         self._known = known
-        self._parts: Iterator[bytes | None] = parts_in_turns(update, known, PART_STRUCTS, LARGE_BYTES)
+        self._parts: Iterator[bytes | None] = parts_in_turns(update, known, PART_STRUCTS, PART_BYTES, WHOLE_STRUCTS_MAX)
         self._is_over = False
 
     def step(self) -> bytes | None:

@@ -88,12 +88,12 @@ class App:
         await eventually(lambda: self.get(kind, name), lambda found: found == value)
 
 
-async def eventually(read: Callable[[], Any], condition: Callable[[Any], object]) -> Any:
+async def eventually(read: Callable[[], Any], condition: Callable[[Any], object], within_s: float = WITHIN_S) -> Any:
     """What is read, once the condition holds of it."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + WITHIN_S
+    deadline = loop.time() + within_s
     while not condition(found := await read()):
-        assert loop.time() < deadline, f"not within {WITHIN_S} s: {found}"
+        assert loop.time() < deadline, f"not within {within_s} s: {found}"
         await asyncio.sleep(0.01)
     return found
 

@@ -6,7 +6,7 @@ from crdt.limits import Limits
 from crdt.replica import Replica
 from crdt.update import STRUCTS_MAX, read_update
 from server.yjs import messages
-from server.yjs.upload import LARGE_BYTES, LIVE_BYTES, PART_STRUCTS, Upload
+from server.yjs.upload import LIVE_BYTES, PART_BYTES, PART_STRUCTS, WHOLE_STRUCTS_MAX, Upload
 from tests.unit.server.core.lab import Lab, Writer, values
 from tests.unit.server.yjs.rig import Client
 
@@ -65,7 +65,7 @@ def test_its_parts_are_small_and_so_is_the_work_in_between() -> None:
         steps.append(upload.step())
     made = [part for part in steps if part is not None]
     assert len(steps) - len(made) > STRUCTS_MAX // PART_STRUCTS
-    assert max(map(len, made)) < LARGE_BYTES + 100
+    assert max(map(len, made)) < PART_BYTES + 100
     assert max(len(read_update(part).structs) for part in made) <= PART_STRUCTS
 
 
@@ -110,6 +110,18 @@ def test_a_large_edit_of_a_client_that_is_there_is_asked_for_and_goes_in_by_part
         go_on(lab, app)
     assert app.saved == saved + 1
     assert values(lab.durable()) == app.replica.values()
+
+
+def test_an_upload_of_too_many_structs_ends_the_document_before_they_are_read() -> None:
+    lab = Lab()
+    app = Client(lab)
+    app.answers = False
+    app.sync()
+    count = WHOLE_STRUCTS_MAX + 1
+    app.say(messages.step_2(b"\x01" + uint(count) + b"\x07\x00" + b"\x00\x01" * count + b"\x00"))
+    assert app.link.end is not None
+    assert app.link.end.close_code == 4400
+    assert updates_in(lab) == []
 
 
 def test_a_large_answer_that_is_no_update_ends_the_document() -> None:
