@@ -144,6 +144,16 @@ def test_neighbours_stand_in_their_order() -> None:
     is_refused(twice, update(5, 0, b"\xc4" + of(1, 1) + of(1, 2) + X), "malformed")
     twice.push(update(5, 0, b"\xc4" + of(1, 2) + of(1, 1) + b"\x01-"))
     assert twice.replica().values() == {"a": "z-yx"}
+    prefixed = Checked(
+        [
+            update(1, 0, STRING + ROOT_A + b"\x01b", b"\x44" + of(1, 0) + b"\x01a"),
+            update(2, 0, STRING + ROOT_A + b"\x02cd"),
+        ]
+    )  # "a" was put before "b", which stands before what the other client put where "b" was put
+    is_refused(prefixed, update(5, 0, b"\xc4" + of(2, 1) + of(1, 1) + X), "malformed")
+    is_refused(prefixed, update(5, 0, b"\xc4" + of(2, 0) + of(1, 1) + X), "malformed")
+    prefixed.push(update(5, 0, b"\xc4" + of(1, 1) + of(1, 0) + b"\x01-"))
+    assert prefixed.replica().values() == {"a": "a-bcd"}
 
 
 def test_a_client_may_put_back_what_was_there_whatever_has_come_between() -> None:
