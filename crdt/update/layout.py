@@ -269,12 +269,12 @@ class Layout:
             writer.add(clock, _DEAD_CODE, writer.is_dead_at_end(), NONE, NONE)
             return
         self._check_content(struct, lane, admission)
+        if content in TYPES:
+            self._make_container(writer, clock, content, lane)
         if origin is right_origin and not in_chain:  # it names no neighbours
             first, left, right = self._check_first(writer, lane), NONE, NONE
         else:
             first, (left, right) = 0, self._neighbours(struct, clock, admission)
-        if content in TYPES:
-            self._make_container(writer, clock, content, lane)
         writer.add(clock, lane << LANE_SHIFT | first | CLASS_OF_CONTENT[content], in_chain, left, right)
         if not in_chain or clock == floor:
             admission.steps += self.sizes[lane]

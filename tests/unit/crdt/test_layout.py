@@ -248,7 +248,10 @@ def test_types_nest_to_a_limit() -> None:
     deepest = Checked([nested(NESTING_MAX)])
     assert deepest.replica().values()
     is_refused(Checked(), nested(NESTING_MAX + 1), "limit")
-    is_refused(deepest, update(6, 0, b"\x27\x00" + of(5, NESTING_MAX - 1) + b"\x01k\x01"), "limit")
+    deepest.push(update(6, 0, STRING + ROOT_A + X))
+    under_key = b"\x00" + of(5, NESTING_MAX - 1) + b"\x01k"
+    is_refused(deepest, update(6, 1, b"\x27" + under_key + b"\x01"), "limit")
+    deepest.push(update(6, 1, b"\x28" + under_key + b"\x01\x7e"))  # a refused value takes no key
 
 
 SPLITS = {
