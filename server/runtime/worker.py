@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from multiprocessing import get_context
+from threading import Lock
 from types import TracebackType
-from typing import ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
-from pebble import ProcessExpired, ProcessPool
+from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from server.storage.compaction import CompactionError
 
@@ -50,6 +51,7 @@ class Worker:
     def __init__(self, memory_bytes_max: int = MEMORY_BYTES_MAX) -> None:
         self._memory_bytes_max = memory_bytes_max
         self._pool: ProcessPool | None = None
+        self._starting = Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -57,7 +59,8 @@ class Worker:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop()
+        with self._starting:
+            self._stop()
 
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """`function(*args)` in a worker process; all of it must pickle. Raises what it raises, and WorkerDied."""
@@ -66,16 +69,7 @@ class Worker:
     async def run_within(self, timeout_s: float, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """The same, with less patience than usual."""
         try:
-            if self._pool is not None and not self._pool.active:  # its processes were killed while they were idle
-                self._stop()
-            if self._pool is None:
-                self._pool = ProcessPool(
-                    max_workers=PROCESSES,
-                    context=get_context("forkserver"),
-                    initializer=_confine,
-                    initargs=[self._memory_bytes_max],
-                )
-            future = self._pool.schedule(function, args=list(args), kwargs=kwargs, timeout=timeout_s)
+            future = await asyncio.to_thread(self._schedule, timeout_s, function, args, kwargs)
         except (RuntimeError, OSError) as exc:  # the pool broke since we looked, or no process can be started now
             raise WorkerMissing(f"the worker can not be started: {exc}") from exc
         try:
@@ -85,6 +79,22 @@ class Worker:
         except (FutureTimeout, ProcessExpired, MemoryError) as exc:
             raise WorkerDied(f"the worker died or took over {timeout_s:.0f} s: {exc}") from exc
         return result
+
+    def _schedule(
+        self, timeout_s: float, function: Callable[..., T], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> ProcessFuture[T]:
+        """In a thread of its own: the first processes take up to a second to start. Raises RuntimeError and OSError."""
+        with self._starting:
+            if self._pool is not None and not self._pool.active:  # its processes were killed while they were idle
+                self._stop()
+            if self._pool is None:
+                self._pool = ProcessPool(
+                    max_workers=PROCESSES,
+                    context=get_context("forkserver"),
+                    initializer=_confine,
+                    initargs=[self._memory_bytes_max],
+                )
+            return self._pool.schedule(function, args=args, kwargs=kwargs, timeout=timeout_s)
 
     def _stop(self) -> None:
         if self._pool is not None:

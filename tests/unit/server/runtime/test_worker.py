@@ -6,10 +6,12 @@ import asyncio
 import errno
 import os
 import signal
+import threading
 import time
 from multiprocessing.context import ForkServerProcess
 
 import pytest
+from pebble import ProcessPool
 
 from server.runtime.worker import Worker, WorkerDied, WorkerMissing
 from tests.support import wait_until
@@ -116,3 +118,20 @@ async def test_what_the_work_raises_is_raised() -> None:
         with pytest.raises(ZeroDivisionError):
             await worker.run(divmod, 1, 0)
         assert await worker.run(time.gmtime, 0) is not None
+
+
+async def test_the_loop_goes_on_while_the_first_processes_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, may_start = threading.Event(), threading.Event()
+    start = ProcessPool._start_pool
+
+    def start_slowly(pool: ProcessPool) -> None:
+        begun.set()
+        assert may_start.wait(10.0), "the loop stood still"
+        start(pool)  # type: ignore[no-untyped-call]
+
+    monkeypatch.setattr(ProcessPool, "_start_pool", start_slowly)
+    with Worker() as worker:
+        work = asyncio.create_task(worker.run(abs, -1))
+        await wait_until(begun.is_set)
+        may_start.set()
+        assert await work == 1
