@@ -25,6 +25,9 @@ OP_BYTES = 400
 """About what a queued op takes in memory beside its update."""
 
 
+HEALS_MAX = 64
+"""By so many ops a device may give back what the store had lost: no excision finds what they say to be its own."""
+
 OPS_MAX = 64
 """How many updates are looked at together: those that are not taken are sliced off again."""
 
@@ -104,6 +107,8 @@ class Intake:
         self.inspector = Inspector()
         self.bytes_left = 0
         """How much larger the document may become."""
+        self.was_lost = False
+        """The store is known to have been set back in this document."""
         self._durable = durable
         self._update_bytes_max = update_bytes_max
         self._owner = owner
@@ -111,12 +116,18 @@ class Intake:
         self._refused: dict[DeviceId, int] = {}
         self._base: StateVector = {}
         self._writers: dict[int, DeviceId] = {}
+        self._healing: dict[DeviceId, None] = {}
+        """Those whose last op, queued or in the log, heals: nobody but they may go on with it."""
         self._typing: dict[DeviceId, tuple[int, int]] = {}
         """The client id and clock of each device's next character, if it goes on typing."""
 
-    def restart(self, state_vector: StateVector, inspector: Inspector) -> None:
-        """Begin with an empty queue on a replica with `state_vector`, read from the log just now."""
+    def restart(self, state_vector: StateVector, inspector: Inspector, healing: Iterable[DeviceId] = ()) -> None:
+        """Begin with an empty queue on a replica with `state_vector`, read from the log just now.
+
+        `healing`: the devices whose last op in the log gives back what the store had lost.
+        """
         self.inspector = inspector
+        self._healing = dict.fromkeys(healing)
         self.go_back(state_vector, {})
 
     def go_back(self, state_vector: StateVector, in_flight: Mapping[DeviceId, OpState]) -> None:
@@ -141,6 +152,14 @@ class Intake:
     def expect_again(self, device: DeviceId) -> None:
         """The device knows where it is: it has just opened the document."""
         self._refused.pop(device, None)
+
+    def may_heal(self, device: DeviceId, number: int) -> bool:
+        """It begins to give back what the store had lost, or goes on with that.
+
+        That there was anything is plain where somebody has given something back, and possible where nobody has written.
+        """
+        goes_on = number == 1 or (number <= HEALS_MAX and device in self._healing)
+        return goes_on and (self.was_lost or all(device.user == NOBODY for device in self._durable))
 
     def admit(self, ops: Ops) -> Verdict:
         """Check and queue the first of these, and those after it that just type on: `ops` is left with so many.
@@ -172,6 +191,10 @@ class Intake:
         ops.rehearsed = True
         self._admitted[ops.device] = ops.state
         self.queue.append(ops)
+        if ops.heal:
+            self._healing[ops.device] = None
+        elif self._healing:
+            self._healing.pop(ops.device, None)
 
     def ignores(self, device: DeviceId, number: int) -> bool:
         """The op came behind one that was refused, and that has not come again (it is above the last, then)."""
@@ -283,7 +306,7 @@ class Intake:
 
     @property
     def _tables(self) -> tuple[dict[DeviceId, Any], ...]:
-        return self._admitted, self._refused, self._typing
+        return self._admitted, self._refused, self._healing, self._typing
 
     def take(self, most: int | None = None) -> list[Run]:
         """The queue's next `most` (all by default) as runs of one device each, in the order they enter the log.

@@ -44,7 +44,7 @@ def _joined(found: list[Read]) -> list[Read]:
         if type(frame) is Push and frame.updates:
             updates = list(frame.updates)
             update_bytes = sum(map(len, updates))
-            while at < len(found) and (more := _push_at(found[at].frame, frame.handle, frame.first_op + len(updates))):
+            while at < len(found) and (more := _continued(frame, len(updates), found[at].frame)):
                 update_bytes += sum(map(len, more))
                 if update_bytes > TURN_BYTES or len(updates) + len(more) > TURN_OPS:
                     break
@@ -56,8 +56,8 @@ def _joined(found: list[Read]) -> list[Read]:
     return joined
 
 
-def _push_at(frame: DeviceFrame | PeerError | None, handle: int, first_op: int) -> tuple[bytes, ...]:
-    """The updates of a PUSH that begins there; none if it is anything else."""
-    if type(frame) is Push and frame.first_op == first_op and frame.handle == handle:
-        return frame.updates
-    return ()
+def _continued(push: Push, count: int, frame: DeviceFrame | PeerError | None) -> tuple[bytes, ...]:
+    """The updates of a frame that goes on where `push` ends, which has `count` by now; none of any other."""
+    if type(frame) is not Push or (frame.handle, frame.heal) != (push.handle, push.heal):
+        return ()
+    return frame.updates if frame.first_op == push.first_op + count else ()

@@ -83,6 +83,12 @@ class StoredDocument:
         return self.restored or self.epoch_seq > 0 or any(entry.heal for entry in self.entries)
 
     @property
+    def healing(self) -> list[DeviceId]:
+        """The devices whose last op in this epoch, as far as the log tells, gives back what was lost."""
+        last = {entry.device: entry.heal for entry in self.entries if entry.seq > self.epoch_seq}
+        return [device for device, heals in last.items() if heals]
+
+    @property
     def unsnapshotted(self) -> tuple[LogEntry, ...]:
         """The entries that the snapshot does not have."""
         covered = self.snapshot.seq if self.snapshot else 0

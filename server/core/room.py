@@ -62,7 +62,7 @@ class Room:
         self._held: list[Ops] = []
         self._recovery = Recovery.RETRY
         self._one_by_one = self._failed_loads = 0
-        self._was_lost = self._inspecting = False
+        self._inspecting = False
         self._elsewhere: dict[bytes, int] = {}
         """How far the log goes by the word of other processes, by epoch, since we looked."""
 
@@ -207,7 +207,7 @@ class Room:
         again, size, structs, rest, at = False, 0, 0, None, 0
         while at < len(push.updates):
             number, left = push.first_op + at, push.updates[at : at + OPS_MAX]
-            heal = push.heal and number == 1 and (self._was_lost or self.ops.keys() <= {IMPORTER})
+            heal = push.heal and self._intake.may_heal(device, number)
             ops = Ops(session, device, number, left, arrival.received_s, heal=heal, rehearsed=arrival.rehearsed)
             verdict = self._try(ops)
             at += len(ops.updates)
@@ -362,7 +362,7 @@ class Room:
             self.head_seq = entry.seq
             self.ops[entry.device] = OpState(entry.last_op, entry.chain)
             self.growth.add(entry.update_bytes, entry.time_ms)
-            self._was_lost |= entry.heal
+            self._intake.was_lost |= entry.heal
         self.tail.extend(entries)
         return self.members.publish(entries) if entries else 0
 
@@ -403,14 +403,15 @@ class Room:
             self.load_failed(corrupt=str(exc))
             return
         self._phase = Phase.READY
-        self._failed_loads, self._was_lost = 0, stored.was_lost
+        self._failed_loads = 0
         self._follow(stored)
         self._replica = replica
         self.ops.clear()
         self.ops.update(stored.ops())
         self.tail.restart(entry for entry in stored.entries if entry.seq > stored.epoch_seq)
         self.growth.restart(len(stored.snapshot.state) if stored.snapshot else 0, stored.unsnapshotted)
-        self._intake.restart(replica.state_vector(), Inspector(stored, self._warn_of_check))
+        self._intake.restart(replica.state_vector(), Inspector(stored, self._warn_of_check), stored.healing)
+        self._intake.was_lost = stored.was_lost
         self._intake.bytes_left = self._bytes_left(replica)
         held, self._held = self._held, []
         if self._recovery is Recovery.RESEND:

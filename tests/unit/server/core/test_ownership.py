@@ -9,6 +9,7 @@ from crdt.protocol.frames import Cursor, Error, Open, Push
 from crdt.replica import Replica
 from crdt.update import EMPTY_STATE_VECTOR
 from server.core import effects, events
+from server.core.intake import HEALS_MAX
 from tests.unit.server.core.lab import Lab, Writer
 
 SHARED = DocumentId("alice", "shared")
@@ -136,15 +137,34 @@ def test_healing_means_nothing_where_nothing_was_lost() -> None:
     assert pushes_as(lab, "alice", writer) == NOT_OWNER
 
 
-def test_only_the_first_push_of_an_epoch_heals() -> None:
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_device_heals_by_its_first_ops_and_by_none_behind_another(restarts: bool) -> None:
     lab = Lab()
     theirs(lab)
     in_a_new_epoch(lab)
     bob, handle = joined(lab, "bob")
-    lab.send(bob, Push(handle, 1, (Writer(8).type("x"),), heal=True))
-    lab.send(bob, Push(handle, 2, (Writer(9).type("x"),), heal=True))
+    for number, heal in enumerate((True, True, False, True), 1):
+        if restarts:
+            lab.settle()
+            lab.start()
+            bob, handle = joined(lab, "bob")
+        lab.send(bob, Push(handle, number, (Writer(10 + number).type("x"),), heal=heal))
     lab.settle()
-    assert [entry.heal for entry in lab.durable(SHARED)][1:] == [True, False]
+    healing = [(op, entry.heal) for entry in lab.durable(SHARED)[1:] for op in range(entry.first_op, entry.last_op + 1)]
+    assert healing == [(1, True), (2, True), (3, False), (4, False)]
+
+
+def test_a_device_heals_by_so_many_ops_and_no_more() -> None:
+    lab = Lab()
+    theirs(lab)
+    in_a_new_epoch(lab)
+    bob, handle = joined(lab, "bob")
+    writer = Writer(8)
+    lab.send(bob, Push(handle, 1, tuple(writer.type("x") for _ in range(HEALS_MAX + 1)), heal=True))
+    lab.settle()
+    assert [(entry.last_op, entry.heal) for entry in lab.durable(SHARED)][1:] == [
+        (HEALS_MAX, True), (HEALS_MAX + 1, False),
+    ]  # fmt: skip
 
 
 def heals(lab: Lab, user: str, *writers: Writer) -> list[tuple[str, str | None]]:

@@ -82,8 +82,9 @@ def test_each_push_is_held_to_the_limits_by_itself() -> None:
     assert error.code == Code.TOO_BIG
 
 
-def test_the_first_may_heal() -> None:
-    assert read(Push(1, 1, (b"a",), heal=True), Push(1, 2, (b"b",))) == [Push(1, 1, (b"a", b"b"), heal=True)]
+def test_what_heals_is_not_joined_to_what_does_not() -> None:
+    pushes = [Push(1, number, (b"a",), heal=number < 3) for number in range(1, 5)]
+    assert read(*pushes) == [Push(1, 1, (b"a",) * 2, heal=True), Push(1, 3, (b"a",) * 2)]
 
 
 @pytest.mark.parametrize(
