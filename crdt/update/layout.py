@@ -292,7 +292,7 @@ class Layout:
         try:
             looks, right = check_between(self.by_number, writer, left, right, admission.looks_left)
         except SameRun:
-            if admission.unclear is None:
+            if admission.unclear is None or origin is None:  # whoever puts back what was there names both
                 raise
             admission.unclear.append(Id(struct.client, struct.clock))
             return left, NONE

@@ -190,6 +190,13 @@ def test_behind_and_before_the_same_run_means_behind_it_once_that_is_said() -> N
     assert document.replica().values() == {"a": "lrwx"}
 
 
+def test_what_names_no_left_neighbour_is_refused_there_however_unclear_it_is() -> None:
+    document = Checked([update(3, 0, STRING + ROOT_A + b"\x03abc")])
+    again = read_update(update(3, 1, b"\x44" + of(3, 0) + b"\x05vwxyz"))
+    with pytest.raises(BadUpdate):
+        document.layout.admit(again, document.known, unclear=[])
+
+
 def test_nothing_passes_over_what_others_wrote() -> None:
     document = Checked(
         [
