@@ -12,28 +12,25 @@ from client_sim.core import events, greeting, identity, reasons
 from client_sim.core.backoff import asked_s
 from client_sim.core.catchup import Forked
 from client_sim.core.context import Context
-from client_sim.core.counters import Counters
-from client_sim.core.document import Document
 from client_sim.core.documents import Documents
 from client_sim.core.effects import Connect, DataWiped, Effect, FetchToken, Problem
 from client_sim.core.errand import Errand, Outcome
 from client_sim.core.line import Line
 from client_sim.core.login import Login
 from client_sim.core.pacing import LEAD_S, Policy
-from client_sim.core.pending import Pending
 from client_sim.core.ports import DeviceStore, Identity, Randomness, Signer, StoreDamaged, StoreError
 from client_sim.core.radio import Radio
 from client_sim.core.reporting import About, Reporter
 from client_sim.core.routing import DocumentFrame, answered_by, deliver
 from client_sim.core.session import GREETING_S, NONCE_S, Session
-from client_sim.core.status import CONNECTED, Link, State, Status
-from client_sim.core.telling import Teller
+from client_sim.core.status import CONNECTED, Link, State
+from client_sim.core.view import View
 from crdt.errors import PeerError
 from crdt.protocol import codec, frames
 from crdt.protocol.codes import CLOSE, Code, Retry
 
 
-class Device:
+class Device(View):
     """One device of a user, with `store` as its own. A new store's device is called `name`.
 
     A device that has a clone takes another name, which its store keeps: `name` here is the present one, as it has to
@@ -54,50 +51,15 @@ class Device:
         self._given_name = name
         self._agent = agent
         self._store = store
-        self._context = Context(store, rng)
-        self._line = Line(self._context)
+        context = Context(store, rng)
         self._session = Session()
         self._login = Login(key)
         self.name, user = identity.claim(store, name)
-        self.documents = Documents(self._context, user)
-        self._teller = Teller(self._context, self._line, self.documents)
+        super().__init__(context, Line(context), Documents(context, user))
         self._radio = Radio(self._context, self.documents, Reporter(about, self.counters))
         self._context.rebuilt(store.salvage())
 
-    # --- what the app reads
-
-    @property
-    def counters(self) -> Counters:
-        return self._context.counters
-
-    @property
-    def link(self) -> Link:
-        return self._line.link
-
-    @property
-    def user(self) -> str | None:
-        """Whose device it is; None until a server has said it."""
-        return self.documents.user
-
-    @property
-    def status(self) -> Status:
-        return self._teller.status()
-
-    def document(self, name: str) -> Document:
-        """A document that was opened. Raises NotOpen."""
-        return self.documents[name]
-
-    def document_status(self, name: str) -> Status:
-        """As of `document`, with since when."""
-        return self._teller.document_status(name)
-
-    def current_at(self, name: str) -> float | None:
-        """When a document was current last; None if it never was."""
-        return self._teller.current_at(name)
-
-    def pending(self, now: float) -> Pending:
-        """What no server has acknowledged, of all documents, open or closed."""
-        return self.documents.backlog(now)
+    # --- events
 
     def next_deadline(self) -> float | None:
         """When to feed TimePassed, by the clock of `now`; None if only something else can happen."""
@@ -108,8 +70,6 @@ class Device:
         if self._line.link is Link.OPEN:
             deadlines.append(self._radio.deadline())
         return min((due for due in deadlines if due is not None), default=None)
-
-    # --- events
 
     def handle(self, event: events.Event, now: float) -> None:
         """Let it happen; `take_effects` then has what to do about it. `drive`, in its own module, does both.
@@ -237,11 +197,17 @@ class Device:
             self._go_down(Link.IDLE, reason)
 
     def _on_network_back(self, now: float) -> None:
+        self._ask_again(now)
         if self._line.link is Link.WAITING and self._line.reason != reasons.RESTING:
             self._line.try_soon()
             if self._line.may_connect(now):
                 self._connect(now)
         self._radio.keepalive.doubt(now)
+
+    def _ask_again(self, now: float) -> None:
+        """The app has done something: another token may be taken where the last ones were not."""
+        if self._line.link is Link.STOPPED and self._login.is_hopeless:
+            self._on_started(now)
 
     def _on_network_changed(self, network: str | None, metered: bool, now: float) -> None:
         """What was up on another network is dead, though nobody says so."""
@@ -271,6 +237,8 @@ class Device:
         try:
             if isinstance(event, events.OpenRequested | events.Unblocked):
                 self._rise(now)
+            if isinstance(event, events.Unblocked):
+                self._ask_again(now)
             if self._line.link is Link.OPEN:
                 self.documents.join()
                 if isinstance(event, events.Edited | events.Unblocked):
@@ -349,8 +317,8 @@ class Device:
     def _on_lost(self, lost: events.ConnectionLost, now: float) -> None:
         code = lost.code
         if code == reasons.AUTHENTICATE_AGAIN:
-            self._login.refuse(lost.reason)
-        if code == reasons.REVOKED:
+            self._on_login_refused(lost, now)
+        elif code == reasons.REVOKED:
             self._wipe(now)
         elif code in reasons.GIVEN_UP:
             self._go_down(Link.STOPPED, reasons.GIVEN_UP[code])
@@ -360,6 +328,14 @@ class Device:
             elif code in reasons.DEFECTS:
                 self._line.stay_away(reasons.DEFECT_WAIT_S, now)
             self._wait(lost.why or reasons.why_lost(code), self._line.how_lost(lost), now)
+
+    def _on_login_refused(self, lost: events.ConnectionLost, now: float) -> None:
+        self._login.refuse(lost.reason)
+        if self._login.is_hopeless:
+            self._go_down(Link.STOPPED, self._login_reason, self._login.complaint or self._line.how_lost(lost))
+        else:
+            reason = self._login_reason if self._login.is_in_doubt else reasons.UNREACHABLE
+            self._wait(reason, self._line.how_lost(lost), now)
 
     def _drop(self, code: int, reason: str, detail: str, now: float, *, said: str | None = None) -> None:
         """Hang up, and come back after a while. The server is told no more than a code."""
@@ -474,7 +450,7 @@ class Device:
             self._teller.forget(renamed)
         self._line.opened()
         self._radio.keepalive.begin(welcome.heartbeat_ms / 1000, now)
-        self._login.forgive()
+        self._login.accepted()
         self._context.counters.connections += 1
         self._context.limits = limits
         self._session.welcomed(welcome, self._login.age_s(now), now)

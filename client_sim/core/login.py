@@ -11,6 +11,9 @@ from crdt.protocol import proof
 from crdt.protocol.codes import Code
 from crdt.protocol.frames import Error
 
+REFUSALS_MAX = 3
+"""Fresh tokens that are refused in a row: the next one would be, too."""
+
 
 class Login:
     """One token at a time. Nothing of it is verified here: that is the server's part."""
@@ -20,11 +23,15 @@ class Login:
         self._key = key
         self._since = 0.0
         self._refused: str | None = None
+        self._is_fresh = False
+        self._refusals = 0
+        self._last_refusal: str | None = None
         self._complaint: Error | None = None
         self._has_proved = False
 
     def take(self, token: str, now: float) -> None:
         self.token = token
+        self._is_fresh = True
         self._since = now
 
     def refuse(self, reason: str) -> None:
@@ -35,6 +42,8 @@ class Login:
         """
         could_prove = reason == Code.REPLAYED and self.needs_nonce and not self._has_proved
         was_judged = reason != Code.AUTH_TIMEOUT and not could_prove
+        self._refusals += was_judged and self._is_fresh
+        self._last_refusal = reason
         self._refused, self.token = self.token if was_judged else None, None
 
     def heard(self, error: Error) -> None:
@@ -49,15 +58,31 @@ class Login:
     @property
     def is_misfit(self) -> bool:
         """The server said that the token is not for this device, or none of its own: it was never good."""
-        return self._complaint is not None and self._complaint.code == Code.BAD_TOKEN
+        return Code.BAD_TOKEN in (self._last_refusal, self._complaint and self._complaint.code)
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """A fresh token was refused: that it had expired does not say it."""
+        return self._refusals > 0
+
+    @property
+    def is_hopeless(self) -> bool:
+        """So many fresh ones were refused that another one is not worth asking for, until the app wants it."""
+        return self._refusals >= REFUSALS_MAX
 
     def is_refused(self, token: str) -> bool:
         """True for the last one that was refused: whoever fetches it again has nothing better."""
         return token == self._refused
 
+    def accepted(self) -> None:
+        """The server took the token."""
+        self._is_fresh = False
+        self.forgive()
+
     def forgive(self) -> None:
         """A token was accepted, or the app asks to try again."""
-        self._refused = self._complaint = None
+        self._refused = self._complaint = self._last_refusal = None
+        self._refusals = 0
 
     def forget(self) -> None:
         """Another name or another user needs another token."""

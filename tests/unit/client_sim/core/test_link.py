@@ -136,6 +136,56 @@ def test_a_refused_token_that_is_all_there_is_blocks() -> None:
     assert rig.device.next_deadline() is None
 
 
+def refuse_fresh_tokens(rig: Rig, code: str, times: int) -> None:
+    """The server hears HELLO with another token each time, and refuses it."""
+    for _ in range(times):
+        rig.token = f"token {len(rig.told)}"
+        if rig.session is None:
+            rig.wait()
+        assert rig.session is not None
+        rig.session.send(Error(None, None, code, "the token is for another device", "after_auth"))
+        rig.up.clear()
+        rig.deliver_down()
+        rig.lose(4401, code)
+
+
+@pytest.mark.parametrize(("code", "reason"), [("bad_token", "bad_token"), ("token_expired", "expired_login")])
+def test_fresh_tokens_that_are_refused_in_a_row_block(code: str, reason: str) -> None:
+    rig = Rig(FakeServer()).begin()
+    refuse_fresh_tokens(rig, code, 2)
+    assert rig.device.status == Status(State.OFFLINE, reason, f"closed with 4401: {code}")
+    refuse_fresh_tokens(rig, code, 1)
+    assert rig.device.status == Status(State.BLOCKED, reason, f"{code}: the token is for another device")
+    assert rig.device.next_deadline() is None
+
+
+@pytest.mark.parametrize("again", [events.Started(), events.NetworkBack(), events.Unblocked("main")])
+def test_tokens_that_were_refused_are_asked_for_again_when_the_app_does_something(again: events.Event) -> None:
+    rig = Rig(FakeServer()).begin()
+    refuse_fresh_tokens(rig, "bad_token", 3)
+    rig.token = "a good one"
+    rig.feed(again)
+    assert rig.settle().device.status.state is State.CURRENT
+
+
+def test_tokens_that_are_refused_once_now_and_then_do_not_block() -> None:
+    rig = Rig(FakeServer()).start()
+    for number in range(5):
+        rig.token = f"token {number}"
+        rig.lose(4401, "token_expired")
+        assert rig.device.status.reason == "unreachable"  # it was good until then
+        assert rig.wait().settle().device.status.state is State.CURRENT
+
+
+def test_a_server_that_was_slow_to_hear_hello_never_blocks() -> None:
+    rig = Rig(FakeServer()).begin()
+    for _ in range(5):
+        rig.lose(4401, "auth_timeout")
+        assert rig.device.status.reason == "unreachable"
+        rig.wait()
+    assert rig.settle().device.status.state is State.CURRENT
+
+
 def test_a_server_that_was_slow_to_hear_hello_may_hear_the_same_token_again() -> None:
     rig = Rig(FakeServer()).start().lose(4401, "auth_timeout").wait().settle()
     assert rig.device.status.state is State.CURRENT
