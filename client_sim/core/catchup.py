@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import Enum, auto
 from typing import assert_never
 
+from client_sim.core.context import Context
 from client_sim.core.copy import LocalCopy
 from client_sim.core.status import Phase
 from crdt.protocol.codes import Code
@@ -72,7 +73,7 @@ def heals(exchange: Exchange, verdict: Verdict) -> bool:
 
 
 def take_in(
-    copy: LocalCopy, exchange: Exchange, updates: Sequence[bytes], refused_position: int, client_id: Callable[[], int]
+    copy: LocalCopy, exchange: Exchange, updates: Sequence[bytes], refused_position: int, context: Context
 ) -> None:
     """Let the copy have a catch-up's updates, all of them. Raises Misfit, BadUpdate and ReplicaBroken.
 
@@ -82,9 +83,9 @@ def take_in(
         case Exchange.CATCH_UP:
             copy.take(updates)
         case Exchange.FULL:
-            copy.start_over(updates, client_id())
+            copy.start_over(updates, context.next_client_id(), context.limits.update_bytes)
         case Exchange.REBUILD:
-            copy.rebuild(updates, client_id(), refused_position)
+            copy.rebuild(updates, context.next_client_id(), refused_position)
         case _:
             assert_never(exchange)
 

@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from client_sim.core.merging import merged
+from client_sim.core.parting import within_bounds
 from client_sim.core.ports import DeviceStore, OutboxEntry, Progress, StoreDamaged, StoredDocument
 from client_sim.core.roots import Roots
 from crdt.chain import OpState
@@ -188,21 +189,21 @@ class LocalCopy:
         self.replica.apply(updates)
         self._compact_if_due()
 
-    def start_over(self, updates: Sequence[bytes], client_id: int) -> None:
+    def start_over(self, updates: Sequence[bytes], client_id: int, bytes_max: int) -> None:
         """Build the replica anew from the server's whole state, then what only this device has.
 
-        What of that is not pending is pushed. Raises Misfit, BadUpdate and ReplicaBroken.
+        What of that is not pending is pushed, by ops of `bytes_max`. Raises Misfit, BadUpdate and ReplicaBroken.
         """
         own, server_sv = self.replica, self._load(updates, client_id)
         if self.progress.salvaged:
-            self._reunite(own)
+            self._reunite(own, bytes_max)
         else:
             self.replica.apply([own.diff(server_sv)])
             if not self.outbox and self._has_more_than(server_sv):
-                self.push_missing(server_sv, heal=True)
+                self.push_missing(server_sv, bytes_max, heal=True)
         self._compact()
 
-    def _reunite(self, own: Replica) -> None:
+    def _reunite(self, own: Replica, bytes_max: int) -> None:
         """Bring together the server's state, the outbox and the cache, of which a damaged store has lost any part.
 
         What the server has leaves the outbox. What is only in the cache gets a place in it. An entry that builds on
@@ -212,12 +213,12 @@ class LocalCopy:
         self._truncate_outbox(0)
         for entry in saved:
             if not self._fits(entry.update):
-                self._give_back(own.diff(self.replica.state_vector_bytes()))
+                self._give_back_all(own, bytes_max)
             if self._fits(entry.update):
                 self._give_back(entry.update, heal=entry.heal)
             else:
                 self._store.put_aside(self._name, [entry.update])
-        self._give_back(own.diff(self.replica.state_vector_bytes()))
+        self._give_back_all(own, bytes_max)
         self._advance(salvaged=False)
 
     def _fits(self, update: bytes) -> bool:
@@ -226,6 +227,11 @@ class LocalCopy:
     def _give_back(self, update: bytes, *, heal: bool = False) -> None:
         if self.replica.apply_if_new(update):
             self._enqueue(update, heal=heal)
+
+    def _give_back_all(self, own: Replica, bytes_max: int) -> None:
+        known = self.replica.state_vector_bytes()
+        for part in within_bounds(own.diff(known), known, bytes_max):
+            self._give_back(part)
 
     def rebuild(self, updates: Sequence[bytes], client_id: int, refused_position: int) -> None:
         """Build the replica anew from the server's whole state, then the pending edits before `refused_position`.
@@ -258,28 +264,35 @@ class LocalCopy:
         """Entry `cursor.seq` and all before it are in."""
         self._advance(epoch=cursor.epoch, seq=cursor.seq)
 
-    def heal(self, acked: OpState, server_sv: bytes, client_id: int, *, push: bool) -> None:
-        """The server's history went back, or is another: with `push`, give it what it lacks of ours as one op.
+    def heal(self, acked: OpState, server_sv: bytes, client_id: int, bytes_max: int, *, push: bool) -> None:
+        """The server's history went back, or is another: with `push`, give it what it lacks of ours.
 
-        Ops go on after `acked`, which is where the server has them, and under a fresh client id.
+        Ops go on after `acked`, which is where the server has them, and under a fresh client id. Raises BadUpdate.
         """
         self.replica = Replica.load([self.replica.state()], client_id)
         self._truncate_outbox(0)
         self._advance(acked=acked)
         if push:
-            self.push_missing(server_sv, heal=True)
+            self.push_missing(server_sv, bytes_max, heal=True)
 
-    def push_missing(self, server_sv: bytes, *, heal: bool) -> None:
-        """Put what the server lacks into the outbox, as one op; nothing, if it lacks nothing."""
+    def push_missing(self, server_sv: bytes, bytes_max: int, *, heal: bool) -> None:
+        """Put what the server lacks into the outbox, as one op if an op may be so large; nothing, if it lacks nothing.
+
+        Raises BadUpdate.
+        """
         diff = self.replica.diff(server_sv)
         if diff != EMPTY_UPDATE:
-            self._enqueue(diff, heal=heal)
+            for part in within_bounds(diff, server_sv, bytes_max):
+                self._enqueue(part, heal=heal)
 
-    def replace_from(self, op: int, server_sv: bytes) -> None:
-        """The server refused `op` for what it lacks: put one diff in the place of it and of all later edits."""
+    def replace_from(self, op: int, server_sv: bytes, bytes_max: int) -> None:
+        """The server refused `op` for what it lacks: put a diff in the place of it and of all later edits.
+
+        Raises BadUpdate.
+        """
         read_state_vector(server_sv)
         self._truncate_outbox(self._index(op))
-        self.push_missing(server_sv, heal=False)
+        self.push_missing(server_sv, bytes_max, heal=False)
 
     def _has_more_than(self, server_sv: bytes) -> bool:
         """True if the replica has structs that the server's state vector does not cover."""

@@ -259,11 +259,12 @@ class Document:
             if not healing:
                 acked = copy.acknowledge(numbers)
             position = self._refused_position if verdict is Verdict.GOES_ON else 0
-            take_in(copy, self._exchange, updates, position, self._context.next_client_id)
+            take_in(copy, self._exchange, updates, position, self._context)
             if healing:
                 assert opened.state_vector is not None
                 push = self.access is Access.WRITE or bool(copy.outbox)
-                copy.heal(numbers, opened.state_vector, self._context.next_client_id(), push=push)
+                client_id, bytes_max = self._context.next_client_id(), self._context.limits.update_bytes
+                copy.heal(numbers, opened.state_vector, client_id, bytes_max, push=push)
             copy.reach(opened.cursor)
             copy.drop_partial()
         self._context.counters.heals += healing
@@ -442,7 +443,7 @@ class Document:
         if not isinstance(state_vector, bytes):
             raise bad_frame("missing_deps without the server's state vector")
         with self._holder.changing() as copy:
-            copy.replace_from(op, state_vector)
+            copy.replace_from(op, state_vector, self._context.limits.update_bytes)
         self._holder.window.rewind(self.copy, op)
         self._push_again(now)
 

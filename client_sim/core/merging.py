@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from crdt.errors import BadUpdate
+from client_sim.core.parting import is_bounded
 from crdt.replica import Replica
 from crdt.update import StateVector, Update, read_update, write_state_vector
 from crdt.update.ranges import Ranges
@@ -24,7 +24,7 @@ def merged(replica: Replica, updates: Sequence[bytes]) -> bytes | None:
         return None
     deleted = Ranges(found for read in reads for found in read.deletes)
     update = _structs(replica, before, now) + deleted.pack()
-    return update if len(update) < sum(map(len, updates)) and _is_sound(update) else None
+    return update if len(update) < sum(map(len, updates)) and is_bounded(update) else None
 
 
 def _before(reads: Sequence[Update], now: StateVector) -> StateVector | None:
@@ -45,12 +45,3 @@ def _structs(replica: Replica, before: StateVector, now: StateVector) -> bytes:
     deletes_bytes = len(replica.diff(write_state_vector(now))) - 1
     update = replica.diff(write_state_vector(before))
     return update[: len(update) - deletes_bytes]
-
-
-def _is_sound(update: bytes) -> bool:
-    """False if there is more in it than a server takes at once, or a gap."""
-    try:
-        read_update(update, bounded=True)
-    except BadUpdate:
-        return False
-    return True

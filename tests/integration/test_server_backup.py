@@ -102,3 +102,28 @@ async def test_a_restored_server_is_whole_at_once_for_devices_that_knew_no_more(
         await mine.wait_durable(WITHIN_S)
         async with new_device(server.url, "laptop") as laptop:
             await converged(mine, await laptop.open(), to={"body": "all of it and more"})
+
+
+@pytest.mark.parametrize("set_back", [_restore, _swap_files])
+async def test_what_is_too_much_for_one_op_comes_back_too(tmp_path: Path, set_back: SetBack) -> None:
+    async with server_process(tmp_path) as server, new_device(server.url, store=tmp_path / "phone.db") as phone:
+        mine = await phone.open()
+        write(mine, "early")
+        await mine.wait_durable(WITHIN_S)
+        await _back_up(server)
+        for part in range(3):
+            _fill(mine, range(7_000 * part, 7_000 * (part + 1)))
+        await mine.wait_durable(WITHIN_S)
+        server.terminate()
+        assert await server.exited() == 0
+        await set_back(server)
+        await server.start()
+        phone.reconnect()
+        async with new_device(server.url, "laptop") as laptop:
+            await converged(mine, await laptop.open(), to={"body": "early", "data": {str(n): n for n in range(21_000)}})
+        assert not mine.aside
+        assert phone.counters.heals == 1
+
+
+def _fill(document: AsyncDocument, numbers: range) -> None:
+    document.edit(lambda roots: roots.map("data").update({str(number): number for number in numbers}))

@@ -19,6 +19,10 @@ def last_push(rig: Rig) -> Push:
     return push
 
 
+def put(rig: Rig, key: str, value: object) -> None:
+    rig.edit(lambda roots: roots.map("data").update({key: value})).settle()
+
+
 def set_back(server: FakeServer, seq: int, epoch: bytes | None) -> None:
     server.room("main").rewind(seq)
     if epoch:
@@ -39,6 +43,24 @@ def test_what_the_server_lost_comes_back(epoch: bytes | None) -> None:
     assert last_push(rig).first_op == (1 if epoch else 2)
     assert len(last_push(rig).updates) == 1
     assert rig.device.counters.heals == 1
+
+
+def test_what_is_too_much_for_one_op_comes_back_by_several() -> None:
+    server = FakeServer()
+    server.limits = {"update_bytes": 200}
+    rig = Rig(server).start()
+    for number in range(60):
+        put(rig, f"key {number}", number)
+    rig.edit(lambda roots: roots.map("data").pop("key 7")).settle().lose()
+    set_back(server, 30, NEW_EPOCH)
+    rig.wait().settle()
+    healing = [push for push in rig.frames(Push) if isinstance(push, Push) and push.heal]
+    updates = [update for push in healing for update in push.updates]
+    assert len(updates) > 1
+    assert max(map(len, updates)) <= 200
+    assert server.room("main").replica.values() == rig.document.values()
+    assert len(rig.document.values()["data"]) == 59
+    assert rig.status.state is State.CURRENT
 
 
 @pytest.mark.parametrize("epoch", [None, NEW_EPOCH])

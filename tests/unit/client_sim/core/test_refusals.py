@@ -12,6 +12,7 @@ from client_sim.core.status import Phase, State
 from crdt.protocol.codes import Code
 from crdt.protocol.frames import SERVER_REF, Access, DeviceFrame, Error, Hello, Open, Push, Resync
 from crdt.update import EMPTY_STATE_VECTOR
+from tests.unit.client_sim.core.test_heal import put
 from tests.unit.client_sim.fake_server import FakeServer, Script, Session
 from tests.unit.client_sim.rig import Rig
 
@@ -104,6 +105,21 @@ def test_missing_deps_is_answered_with_one_diff_under_the_same_number() -> None:
     assert room.replica.values() == {"body": "abc"}
     assert rig.document.pending == 0
     assert rig.kill().start().type("d").settle().status.state is State.CURRENT
+
+
+def test_missing_deps_is_answered_by_several_ops_where_one_has_no_room() -> None:
+    server = FakeServer()
+    server.limits = {"update_bytes": 100}
+    rig = Rig(server).start()
+    for letter in "abcd":
+        put(rig, letter, letter * 40)
+    room = server.room("main")
+    lost = room.ops["alice/phone"]
+    room.rewind(0)
+    room.ops["alice/phone"] = lost
+    rig.type("e").settle()
+    assert room.replica.values() == rig.document.values()
+    assert rig.document.pending == 0
 
 
 def test_missing_deps_without_a_state_vector_is_not_the_protocol() -> None:
