@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
+from heapq import heappop, heappush
 from typing import NamedTuple
 
 from crdt.errors import BadUpdate
-from crdt.update.decoder import write_uint
+from crdt.update.decoder import VALUES_MAX, write_uint
 from crdt.update.model import CLOCK_MAX, DeleteRange, Id, StateVector, Struct
 from crdt.update.reader import Reader
 
-LOOKS_MAX = 50_000
-"""How often it is looked whether a client can go on: what was not found by then is left out too. About 0.1 s."""
-
 TURN_STRUCTS = 4_000
-"""So many are read in 20 ms."""
+"""So many are read, or looked at, in 20 ms."""
+
+TURN_BYTES = 32 << 10
+"""So many are read in 20 ms, whatever they are, beside one struct that is longer."""
 
 _SKIP = 10
 
@@ -39,16 +40,15 @@ def fitting(update: bytes, known: Mapping[int, int]) -> bytes:
     sections, deletes = pieces_of(update, bounded=True)
     have = dict(known)
     taken: dict[int, list[Piece]] = {client: [] for client in sections}
-    ready, waiting = deque(sections), dict[int, list[int]]()
-    for _ in range(LOOKS_MAX):
-        if not ready:
-            break
-        client = ready.popleft()
-        moved, blocked_by = _take(sections[client], taken[client], have)
-        if blocked_by is not None:
-            waiting.setdefault(blocked_by, []).append(client)
-        if moved:
-            ready.extend(waiting.pop(client, ()))
+    for piece in in_order(sections, have):
+        if piece is None:
+            continue
+        client, clock = piece.struct.client, piece.struct.clock
+        pieces = taken[client]
+        if pieces and clock != pieces[-1].struct.clock + pieces[-1].struct.length:  # what is before the gap is known
+            pieces.clear()
+        pieces.append(piece)
+        have[client] = max(have.get(client, 0), clock + piece.struct.length)
     return written({client: pieces for client, pieces in taken.items() if pieces}, deletes, have)
 
 
@@ -76,41 +76,49 @@ def pieces_in_turns(
     bounded: bool = False,
     structs_max: int | None = None,
 ) -> Iterator[None]:
-    """As `pieces_of`, into what is given, with a stop every `TURN_STRUCTS` structs. Raises BadUpdate."""
+    """As `pieces_of`, into what is given, with a stop every 20 ms. Raises BadUpdate, too, for more than `structs_max`
+    structs, or as many delete ranges."""
     reader = _Placing(update, bounded)
     if structs_max is not None:
         reader.allow(structs_max)
     try:
         yield from reader.sections_with_gaps(sections)
-        deletes += reader.deletes()
+        yield from reader.deletes_in_turns(deletes)
     except IndexError as exc:
         raise BadUpdate("malformed", "the update is cut off") from exc
 
 
-def _take(pieces: list[Piece], taken: list[Piece], have: dict[int, int]) -> tuple[int, int | None]:
-    """Move a client's next structs to those that are taken, as many as fit: how many, and whom the next awaits."""
-    count, blocked_by = 0, None
-    for piece in pieces:
-        client, clock = piece.struct.client, piece.struct.clock
-        blocked_by = missing(piece.struct, have)
-        if blocked_by is not None:
-            break
-        if taken and clock != taken[-1].struct.clock + taken[-1].struct.length:  # what is before the gap is known
-            taken.clear()
-        taken.append(piece)
-        have[client] = max(have.get(client, 0), clock + piece.struct.length)
-        count += 1
-    del pieces[:count]
-    return count, blocked_by
+def in_order(sections: Mapping[int, list[Piece]], have: Mapping[int, int]) -> Iterator[Piece | None]:
+    """Each piece after what it builds on, once the caller has noted in `have` that it took those.
+
+    None for a client that can not go on yet, or never can: each piece is looked at a few times at most.
+    """
+    queues = {client: pieces[::-1] for client, pieces in sections.items()}
+    ready = deque(queues)
+    waiting: dict[int, list[tuple[int, int]]] = {}
+    """By client: up to which of its clocks who waits."""
+    while ready:
+        client = ready.popleft()
+        queue = queues[client]
+        while queue:
+            ref = _missing(queue[-1].struct, have)
+            if ref is not None:
+                heappush(waiting.setdefault(ref.client, []), (ref.clock, client))
+                yield None
+                break
+            yield queue.pop()
+        waiters = waiting.get(client, [])
+        while waiters and waiters[0][0] < have.get(client, 0):
+            ready.append(heappop(waiters)[1])
 
 
-def missing(struct: Struct, have: Mapping[int, int]) -> int | None:
-    """A client of whom something is missing that this builds on."""
+def _missing(struct: Struct, have: Mapping[int, int]) -> Id | None:
+    """Something that this builds on and that is not there."""
     if struct.clock > have.get(struct.client, 0):
-        return struct.client
+        return Id(struct.client, struct.clock - 1)
     for ref in (struct.origin, struct.right_origin, struct.parent):
         if isinstance(ref, Id) and ref.clock >= have.get(ref.client, 0):
-            return ref.client
+            return ref
     return None
 
 
@@ -142,31 +150,63 @@ def _write_deletes(out: bytearray, deletes: list[DeleteRange], have: Mapping[int
 
 
 class _Placing(Reader):
-    """Reads skips too, and keeps the bytes of each struct."""
+    """Reads skips too, and keeps the bytes of each struct. What is in these is checked where they are taken."""
 
-    __slots__ = ()
+    __slots__ = ("_ranges_left", "_turn_ends_at", "_turn_left")
 
-    def allow(self, structs: int) -> None:
-        """No more than so many."""
-        self._structs_left = structs
+    def __init__(self, data: bytes, bounded: bool) -> None:
+        super().__init__(data, bounded)
+        self._ranges_left = len(data)
+        self._turn_left, self._turn_ends_at = TURN_STRUCTS, TURN_BYTES
+
+    def allow(self, most: int) -> None:
+        """No more structs, and no more delete ranges."""
+        self._structs_left = self._ranges_left = most
 
     def sections_with_gaps(self, pieces_of: dict[int, list[Piece]]) -> Iterator[None]:
-        """Stops every `TURN_STRUCTS` structs."""
         for _ in range(self.count()):
             client, start, struct_count = self.section()
             clock, pieces = start, pieces_of.setdefault(client, [])
-            for number in range(1, struct_count + 1):
-                if number % TURN_STRUCTS == 0:
+            for _ in range(struct_count):
+                if self._is_turn_over(1):
                     yield
                 at = self.at
                 if self.data[at] == _SKIP:
                     self.at += 1
                     clock += self.length()
                     continue
+                self._values_left = VALUES_MAX  # each struct may go in alone
                 struct = self.struct(client, clock)
                 clock += struct.length
                 pieces.append(Piece(struct, self.data[at : self.at]))
             if clock > CLOCK_MAX:
                 raise BadUpdate("limit", f"a clock is over {CLOCK_MAX}")
             self.sections[client] = (start, clock)
-            yield
+
+    def deletes_in_turns(self, deletes: list[DeleteRange]) -> Iterator[None]:
+        clients: set[int] = set()
+        for _ in range(self.count()):
+            client, left = self.delete_section(clients)
+            self._ranges_left -= left
+            if self._ranges_left < 0:
+                raise BadUpdate("limit", "too many delete ranges")
+            while left:
+                count = min(left, TURN_STRUCTS)
+                self.ranges(client, count, deletes)
+                left -= count
+                if self._is_turn_over(count):
+                    yield
+
+    def skip_json(self) -> None:
+        self.blob()
+
+    def _units(self, text: str, client: int, clock: int) -> int:
+        return len(text.encode("utf-16-le")) // 2
+
+    def _is_turn_over(self, read: int) -> bool:
+        """So many structs or ranges more are read, or about to be."""
+        self._turn_left -= read
+        if self._turn_left > 0 and self.at < self._turn_ends_at:
+            return False
+        self._turn_left, self._turn_ends_at = TURN_STRUCTS, self.at + TURN_BYTES
+        return True

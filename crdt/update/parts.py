@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping
 
-from crdt.update.fitting import Piece, missing, pieces_in_turns, written
+from crdt.update.fitting import TURN_STRUCTS, Piece, in_order, pieces_in_turns, written
 from crdt.update.model import DeleteRange, StateVector
 
 
@@ -24,20 +23,21 @@ def parts_in_turns(
     update: bytes, known: StateVector, structs_max: int, bytes_max: int, whole_structs_max: int | None = None
 ) -> Iterator[bytes | None]:
     """As `parts`, for a document with the state vector `known`, which moves on with them: what it deletes of what was
-    there before is a part of its own. Between two parts, or Nones, it works for about 20 ms. Raises BadUpdate, too, if
-    the update has more than `whole_structs_max` structs.
+    there before comes last. Between two parts, or Nones, it works for about 20 ms. Raises BadUpdate, too, if the update
+    has more than `whole_structs_max` structs, or as many delete ranges.
     """
     sections: dict[int, list[Piece]] = {}
     deletes: list[DeleteRange] = []
     yield from pieces_in_turns(update, sections, deletes, structs_max=whole_structs_max)
-    before = [
-        DeleteRange(client, start, min(end, known[client]))
-        for client, start, end in deletes
-        if start < known.get(client, 0)
-    ]
+    before = dict(known)
     yield from _parts(sections, deletes, known, structs_max, bytes_max)
-    if before:
-        yield written({}, before, known)
+    for at in range(0, len(deletes), structs_max):
+        earlier = [
+            DeleteRange(client, start, min(end, before[client]))
+            for client, start, end in deletes[at : at + structs_max]
+            if start < before.get(client, 0)
+        ]
+        yield written({}, earlier, known) if earlier else None
 
 
 def _parts(
@@ -46,12 +46,14 @@ def _parts(
     have: StateVector,
     structs_max: int,
     bytes_max: int,
-) -> Iterator[bytes]:
+) -> Iterator[bytes | None]:
     begun = dict(have)
     part: list[Piece] = []
     size = 0
-    for piece in _in_order(sections, have):
-        if piece.struct.clock + piece.struct.length <= have.get(piece.struct.client, 0):
+    for looks, piece in enumerate(in_order(sections, have), 1):
+        if looks % TURN_STRUCTS == 0:
+            yield None
+        if piece is None or piece.struct.clock + piece.struct.length <= have.get(piece.struct.client, 0):
             continue
         if len(part) == structs_max or (part and size + len(piece.data) > bytes_max):
             yield _part(part, deletes, begun, have)
@@ -61,24 +63,6 @@ def _parts(
         have[piece.struct.client] = piece.struct.clock + piece.struct.length
     if part:
         yield _part(part, deletes, begun, have)
-
-
-def _in_order(sections: Mapping[int, list[Piece]], have: Mapping[int, int]) -> Iterator[Piece]:
-    """Each after what it builds on, once the caller has noted in `have` that it took those."""
-    queues = {client: deque(pieces) for client, pieces in sections.items()}
-    ready, waiting = deque(queues), dict[int, list[int]]()
-    while ready:
-        client = ready.popleft()
-        queue = queues[client]
-        count = len(queue)
-        while queue:
-            blocked_by = missing(queue[0].struct, have)
-            if blocked_by is not None:
-                waiting.setdefault(blocked_by, []).append(client)
-                break
-            yield queue.popleft()
-        if len(queue) < count:
-            ready.extend(waiting.pop(client, ()))
 
 
 def _part(pieces: list[Piece], deletes: list[DeleteRange], begun: Mapping[int, int], have: Mapping[int, int]) -> bytes:

@@ -246,8 +246,9 @@ class Reader(Decoder):
         text = self.text()
         if not text:
             raise BadUpdate("malformed", "a string is empty")
-        if text.isascii():
-            return len(text)
+        return len(text) if text.isascii() else self._units(text, client, clock)
+
+    def _units(self, text: str, client: int, clock: int) -> int:
         end = clock
         for char in text:
             end += 1
@@ -292,19 +293,23 @@ class Reader(Decoder):
         ranges: list[DeleteRange] = []
         clients: set[int] = set()
         for _ in range(self.count()):
-            client = self.uint(CLIENT_MAX)
-            range_count = self.count()
-            if client in clients or not range_count:
-                raise BadUpdate("malformed", "a client twice in the delete set, or without ranges")
-            clients.add(client)
-            self._ranges(client, range_count, ranges)
-            if ranges[-1].end > CLOCK_MAX:
-                raise BadUpdate("limit", f"a clock is over {CLOCK_MAX}")
+            client, range_count = self.delete_section(clients)
+            self.ranges(client, range_count, ranges)
         return ranges
 
-    def _ranges(self, client: int, count: int, ranges: list[DeleteRange]) -> None:
+    def delete_section(self, clients: set[int]) -> tuple[int, int]:
+        """What comes before a client's ranges: the client, how many there are. `clients` are those that were read."""
+        client = self.uint(CLIENT_MAX)
+        range_count = self.count()
+        if client in clients or not range_count:
+            raise BadUpdate("malformed", "a client twice in the delete set, or without ranges")
+        clients.add(client)
+        return client, range_count
+
+    def ranges(self, client: int, count: int, ranges: list[DeleteRange]) -> None:
+        """The client's next ranges, behind those before them."""
         data, at = self.data, self.at
-        end = 0
+        end = ranges[-1].end if ranges and ranges[-1].client == client else 0
         for _ in range(count):
             start, at = uint_at(data, at)
             length, at = uint_at(data, at)
@@ -312,6 +317,8 @@ class Reader(Decoder):
                 raise BadUpdate("malformed", "the delete set does not ascend, or has a range without length")
             end = start + length
             ranges.append(_new(DeleteRange, (client, start, end)))
+        if end > CLOCK_MAX:
+            raise BadUpdate("limit", f"a clock is over {CLOCK_MAX}")
         self.at = at
 
 

@@ -7,11 +7,19 @@ from typing import Any
 
 from pycrdt import Array, Doc, Map, Text, XmlFragment
 
+from crdt.update.decoder import write_uint
+
 Change = Callable[[Doc[Any]], object]
 
 PANIC_BASE = bytes.fromhex("01010100040101740b68656c6c6f20776f726c6400")
 PANIC = bytes.fromhex("0100010000")
 """An empty section of a client that the document at PANIC_BASE has: the library panics on it."""
+
+
+def uint(value: int) -> bytes:
+    out = bytearray()
+    write_uint(out, value)
+    return bytes(out)
 
 
 def made(*changes: Change, client_id: int = 1) -> bytes:

@@ -20,11 +20,7 @@ from crdt.update import (
     without_right_origins,
 )
 from tests.unit.crdt.checked import Checked
-from tests.unit.crdt.documents import array, delete, made, made_after, mapping, text, xml
-
-
-def uint(value: int) -> bytes:
-    return bytes([value]) if value < 0x80 else bytes([value & 0x7F | 0x80]) + uint(value >> 7)
+from tests.unit.crdt.documents import array, delete, made, made_after, mapping, text, uint, xml
 
 
 def update(client: int, clock: int, *structs: bytes, deletes: bytes = b"\x00") -> bytes:

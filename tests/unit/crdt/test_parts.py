@@ -12,7 +12,9 @@ from pycrdt import Array, Doc, Map, Text
 
 from crdt.errors import BadUpdate
 from crdt.replica import Replica
-from crdt.update import EMPTY_UPDATE, Layout, StateVector, fitting, parts, reach, read_update
+from crdt.update import EMPTY_UPDATE, Layout, StateVector, fitting, parts, parts_in_turns, reach, read_update
+from crdt.update.fitting import TURN_STRUCTS, in_order, pieces_of
+from tests.unit.crdt.documents import uint
 
 
 def edit(doc: Doc[Any], rng: Random) -> None:
@@ -101,3 +103,62 @@ def test_what_is_deleted_but_kept_is_deleted_with_the_part_that_brings_it() -> N
     found = list(parts(state, 2, 1 << 20))
     assert Replica.load(found).values() == {"t": str(body)}
     assert [bool(read_update(part).deletes) for part in found].count(True) > 1
+
+
+def words(client: int, lefts: list[tuple[int, int] | None]) -> bytes:
+    """A client's section of one letter each, behind these, or in a root."""
+    structs = [
+        b"\x04\x01\x01t\x01w" if left is None else b"\x84" + uint(left[0]) + uint(left[1]) + b"\x01w" for left in lefts
+    ]
+    return uint(len(structs)) + uint(client) + b"\x00" + b"".join(structs)
+
+
+def deleting(ranges: int) -> bytes:
+    return b"\x00\x01\x07" + uint(ranges) + b"".join(uint(2 * at) + b"\x01" for at in range(ranges))
+
+
+def test_who_waits_is_looked_at_once_what_it_waits_for_is_there() -> None:
+    """Two write in turn, each behind the other, and a hundred wait for what comes last."""
+    turns, waiting = 300, 100
+    one = words(1, [None, *((2, at) for at in range(turns - 1))])
+    other = words(2, [(1, at) for at in range(turns)])
+    rest = b"".join(words(1000 + client, [(1, turns - 1)]) for client in range(waiting))
+    sections, _ = pieces_of(uint(2 + waiting) + one + other + rest + b"\x00")
+    have: StateVector = {}
+    looks = taken = 0
+    for piece in in_order(sections, have):
+        looks += 1
+        if piece is not None:
+            taken += 1
+            have[piece.struct.client] = piece.struct.clock + 1
+    assert taken == 2 * turns + waiting
+    assert looks <= 2 * taken
+
+
+def test_what_is_known_already_is_passed_over_in_turns() -> None:
+    count = 4 * TURN_STRUCTS
+    whole = b"\x01" + words(7, [None, *((7, at) for at in range(count - 1))]) + b"\x00"
+    steps = list(parts_in_turns(whole, {7: count}, 100, 1 << 20))
+    assert steps == [None] * len(steps)
+    assert len(steps) >= 7, "to read them, and to look at them"
+
+
+def test_deletes_of_what_was_there_are_read_and_go_in_a_few_at_a_time() -> None:
+    ranges = 3 * TURN_STRUCTS
+    steps = list(parts_in_turns(deleting(ranges), {7: 2 * ranges}, 1000, 1 << 20))
+    made = [read_update(part).deletes for part in steps if part is not None]
+    assert len(steps) - len(made) >= 3
+    assert max(map(len, made)) == 1000
+    assert [one for part in made for one in part] == read_update(deleting(ranges)).deletes
+    with pytest.raises(BadUpdate):
+        list(parts_in_turns(deleting(ranges), {7: 2 * ranges}, 1000, 1 << 20, ranges - 1))
+
+
+def test_what_a_struct_holds_is_checked_where_its_part_is_taken() -> None:
+    """To look into megabytes of JSON takes long; 16 emoji count twice each."""
+    unfinished = b"\x05\x01\x01t" + uint(100_000) + b"[" * 100_000
+    emoji = b"\x84\x07\x00" + uint(64) + "\N{GRINNING FACE}".encode() * 16
+    (part,) = parts(b"\x01\x02\x07\x00" + unfinished + emoji + b"\x00", 10, 1 << 20)
+    with pytest.raises(BadUpdate):
+        read_update(part)
+    assert reach(part) == {7: 33}
