@@ -43,10 +43,11 @@ def failed(url: str, exc: Exception) -> ConnectionLost:
 
 
 def shown(url: str) -> str:
-    """Without user, password and query."""
+    """Without user, password and query, and so that any log takes it."""
     try:
         parts = urlsplit(url)
-        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+        bare = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+        return bare.encode(errors="backslashreplace").decode()
     except ValueError:
         return "the server's address"
 

@@ -64,14 +64,25 @@ async def answer(source: TokenSource, device: str) -> TokenFetched | TokenFailed
             return TokenFetched(device, await _fetched(source, device))
     except LoginRefused as exc:
         return TokenFailed(device, str(exc), refused=True)
+    except asyncio.CancelledError:
+        if _is_cancelled():
+            raise
+        return TokenFailed(device, "what token awaits was cancelled", refused=False)
     except Exception as exc:  # noqa: BLE001 - of the app's function: a login page that is no JSON is not its end
         return TokenFailed(device, f"{type(exc).__name__}: {exc}", refused=False)
 
 
+def _is_cancelled() -> bool:
+    """True if this task is: a source may just as well await one of the app's that was."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 async def _fetched(source: TokenSource, device: str) -> str:
-    """What a source gives. Raises what it raises, and TypeError where it gives no token."""
+    """What a source gives. Raises what it raises, and TypeError and ValueError where it gives no token."""
     coming: object = source(device)
     came = await coming if isawaitable(coming) else coming
     if not isinstance(came, str) or came is coming:
         raise TypeError(f"token has to be an async function that returns a str; what came is {type(came).__name__}")
+    came.encode()  # a lone surrogate can not be sent: UnicodeEncodeError
     return came

@@ -62,10 +62,13 @@ async def test_tls_to_a_server_without_is_a_wrong_address() -> None:
     assert "SSL" in str(status.detail)
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "ws://", "", "ws://[::1", "ftp://example.com/x"])
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1/", "ws://", "", "ws://[::1", "ftp://example.com/x", "ws://a/\ud800", "ws://\ud800/"]
+)
 async def test_what_is_no_address_is_a_wrong_one(url: str) -> None:
     status = await status_at(url)
     assert status.reason == "wrong_address"
+    assert str(status).encode()  # whatever was in it, a log takes it
     assert explain("wrong_address").advice.startswith("Check the address")
 
 
@@ -80,6 +83,7 @@ async def test_where_nobody_is_the_network_may_be_at_fault() -> None:
     [
         ("wss://user:password@example.com:8443/sync?token=secret#x", "wss://example.com:8443/sync"),
         ("ws://[::1", "the server's address"),
+        ("ws://127.0.0.1:1/\ud800", "ws://127.0.0.1:1/\\ud800"),
         ("", ""),
     ],
 )

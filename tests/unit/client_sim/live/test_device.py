@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import ssl
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -180,6 +181,34 @@ async def test_an_expired_token_is_fetched_anew_and_a_refused_login_blocks() -> 
         await phone.wait(lambda: phone.status.state is State.BLOCKED, within_s=5)
         with pytest.raises(Blocked, match="expired_login"):
             await notes.wait_current(within_s=5)
+
+
+async def cancelled_work() -> str:
+    """What a source gets that awaits a task of the app, which somebody has cancelled."""
+    work = asyncio.create_task(asyncio.Event().wait())
+    work.cancel()
+    await work
+    raise AssertionError("it was cancelled")
+
+
+async def lone_surrogate() -> str:
+    return "\ud800"
+
+
+@pytest.mark.parametrize("first", [cancelled_work, lone_surrogate])
+async def test_a_token_that_is_none_is_asked_for_again(first: Callable[[], Awaitable[str]]) -> None:
+    problems: list[Problem] = []
+    answers = [first]
+
+    async def fetch(device: str) -> str:
+        return await answers.pop()() if answers else "t"
+
+    async with (
+        serving(FakeServer()) as server,
+        AsyncDevice(server.url, token=fetch, device="phone", on_error=problems.append) as phone,
+    ):
+        await (await phone.open()).wait_current(within_s=5)
+    assert [problem.code for problem in problems] == ["token_failed"]
 
 
 @pytest.mark.parametrize("failure", [OSError("no network"), ValueError("a login page is no JSON")])
