@@ -149,14 +149,22 @@ class Link:
             assert self.handle is not None
             self._say(frames.Push(self.handle, self._next_op - 1, (part,), heal=upload.heal))
         if upload.is_over:
-            self._upload, self._server_vector = None, upload.state_vector
+            self._end(upload)
+            self._server_vector = upload.state_vector
             self._tell_saved(self._debts.add_to_last(upload.updates))
             if upload.left_out:
                 self._ask(self._server_vector)
 
+    def _end(self, upload: Upload) -> None:
+        """What went in was paid for as it went; the rest, which was only read, is now."""
+        self._upload = None
+        self._charge(min(READING_COSTS * max(0, upload.unpaid_bytes), READING_COSTS_MAX))
+
     def _step_1(self, state_vector: bytes) -> None:
         self._state_vector = state_vector
         self._debts.begin()
+        if self._upload is not None:
+            self._upload.updates = 0
         self._diffs.forget_doubts()
         if self.handle is None:
             self._diffs.ask()
@@ -171,7 +179,8 @@ class Link:
             self._debts.carry()
             return
         if self._upload is not None:
-            self._debts.carry()
+            if not is_answer:
+                self._debts.carry()
             self._upload.left_out = True
             return
         if len(update) > LIVE_BYTES and not is_answer and self._access is Access.WRITE:
@@ -356,7 +365,7 @@ class Link:
         self._debts.rewind(op)
         if self._upload is not None:
             self._debts.carry(self._upload.updates)
-            self._upload = None
+            self._end(self._upload)
         self._next_op, self._answer_op = op, 0
 
     def _refused(self, error: frames.Error) -> None:
@@ -442,6 +451,8 @@ PING_BYTES = 16
 
 READING_COSTS = 16
 """So many times its bytes: as what has to be checked struct by struct."""
+READING_COSTS_MAX = 4 << 20
+"""Bytes: four seconds of a device's share, unless it is set otherwise."""
 
 
 def _padded_ping(size: int) -> bytes:

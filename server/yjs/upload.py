@@ -30,6 +30,8 @@ class Upload:
         self.heal = heal
         self.left_out = False
         """The client has sent something meanwhile, which builds on it."""
+        self.unpaid_bytes = len(update)
+        """What is in no part so far: parts are paid for as ops."""
         self._known = known
         self._parts: Iterator[bytes | None] = parts_in_turns(update, known, PART_STRUCTS, PART_BYTES, WHOLE_STRUCTS_MAX)
         self._is_over = False
@@ -37,10 +39,12 @@ class Upload:
     def step(self) -> bytes | None:
         """Work on for about 20 ms: the next part, if there is one by then. Raises BadUpdate."""
         try:
-            return next(self._parts)
+            part = next(self._parts)
         except StopIteration:
             self._is_over = True
             return None
+        self.unpaid_bytes -= len(part or b"")
+        return part
 
     @property
     def is_over(self) -> bool:

@@ -85,6 +85,34 @@ def test_what_is_written_meanwhile_comes_after_it() -> None:
     assert values(lab.durable())["other"] == "and then later"
 
 
+def test_who_begins_anew_meanwhile_hears_of_what_it_counts_from_then_on() -> None:
+    lab = Lab()
+    app = Client(lab, replica=Replica.load([HALF]))
+    app.say(messages.step_1(app.replica.state_vector_bytes()))
+    assert app.link.has_more or lab.held
+    app.push(Writer(9).type("meanwhile", "other"))
+    app.say(messages.step_1(app.replica.state_vector_bytes()))
+    while not app.saved:
+        go_on(lab, app)
+    assert values(lab.durable()) == app.replica.values()
+    app.settle()
+    assert app.saved == 1
+
+
+def test_what_brings_nothing_is_paid_for_all_the_same() -> None:
+    lab = Lab()
+    app = Client(lab, replica=Replica.load([HALF]))
+    app.sync()
+    while not app.saved:
+        go_on(lab, app)
+    lab.now += 60.0
+    lab.turn()
+    assert app.session not in lab.paused
+    for _ in range(4):
+        app.say(messages.step_2(HALF))
+    assert app.session in lab.paused
+
+
 def test_what_it_deletes_of_what_was_there_is_deleted() -> None:
     lab = Lab()
     writer = Writer(9)
