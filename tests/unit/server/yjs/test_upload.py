@@ -87,11 +87,18 @@ def test_what_is_written_meanwhile_comes_after_it() -> None:
 
 def test_who_begins_anew_meanwhile_hears_of_what_it_counts_from_then_on() -> None:
     lab = Lab()
-    app = Client(lab, replica=Replica.load([HALF]))
-    app.say(messages.step_1(app.replica.state_vector_bytes()))
-    assert app.link.has_more or lab.held
-    app.push(Writer(9).type("meanwhile", "other"))
-    app.say(messages.step_1(app.replica.state_vector_bytes()))
+    app = Client(lab)
+    app.answers = False
+    app.sync()
+    app.replica.apply([HALF])
+    app.link.receive(messages.read_message(messages.step_2(HALF)), len(HALF))
+    assert app.link.has_more
+    app.answers = True
+    later = Writer(9).type("meanwhile", "other")
+    app.replica.apply([later])
+    for said in (messages.update_message(later), messages.step_1(app.replica.state_vector_bytes())):
+        app.link.receive(messages.read_message(said), len(said))
+    assert app.link.has_more
     while not app.saved:
         go_on(lab, app)
     assert values(lab.durable()) == app.replica.values()
