@@ -25,6 +25,7 @@ CLOSE_S = 2.0
 SERVER_MESSAGE_BYTES = 32 << 20
 """The longest message taken: far more than a server sends, which cuts long answers into chunks."""
 
+_BUSY = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 
 Dial: TypeAlias = Callable[..., Awaitable[ClientConnection]]
 """Makes the attempt to connect: the library's `connect`, or what takes the same and has a network of its own."""
@@ -34,7 +35,7 @@ def failed(url: str, exc: Exception) -> ConnectionLost:
     """An attempt that came to nothing: what was tried, and what came back, without what a URL may have of secrets."""
     if isinstance(exc, InvalidStatus):
         status = exc.response.status_code
-        why = COME_BACK_LATER if status >= HTTPStatus.INTERNAL_SERVER_ERROR else WRONG_ADDRESS
+        why = COME_BACK_LATER if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _BUSY else WRONG_ADDRESS
         return ConnectionLost(None, f"{shown(url)}: HTTP {status} {exc.response.reason_phrase}".rstrip(), why)
     broke_off = isinstance(exc.__cause__, EOFError | OSError)  # who hangs up has not said what it is
     answered = isinstance(exc, InvalidURI | InvalidHandshake | ssl.SSLError | ValueError) and not broke_off

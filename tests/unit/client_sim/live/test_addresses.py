@@ -39,6 +39,8 @@ async def status_at(url: str) -> Status:
     ("answer", "reason", "detail"),
     [
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "wrong_address", "HTTP 404 Not Found"),
+        (b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n", "come_back_later", "HTTP 429"),
+        (b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n", "come_back_later", "HTTP 408 Request Timeout"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "wrong_address", "HTTP 200 OK"),
         (b"HTTP/1.1 302 Found\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n", "wrong_address", ""),
         (b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", "come_back_later", "HTTP 503"),
