@@ -117,56 +117,70 @@ class Raw:
 
 def parse(update: bytes) -> Raw:
     """Take apart an update that `read_update` accepts."""
-    reader = _Reader(update, values_max=1 << 30)
+    reader = _Reader(update)
     raw = Raw()
     for _ in range(reader.count()):
-        count, client, clock = reader.count(), reader.uint(_ANYTHING), reader.uint(_ANYTHING)
+        count, client, clock = reader.count(), reader.uint(), reader.uint()
         raw.sections.append(Section(client, clock, [reader.piece() for _ in range(count)]))
     for _ in range(reader.count()):
-        client, count = reader.uint(_ANYTHING), reader.count()
-        raw.deletes.append((client, [(reader.uint(_ANYTHING), reader.uint(_ANYTHING)) for _ in range(count)]))
+        client, count = reader.uint(), reader.count()
+        raw.deletes.append((client, [(reader.uint(), reader.uint()) for _ in range(count)]))
     return raw
 
 
-class _Reader(Decoder):
+class _Reader:
+    """Has a decoder, and is none: compiled, that can not be extended."""
+
+    def __init__(self, update: bytes) -> None:
+        self._update = update
+        self._decoder = Decoder(update, values_max=1 << 30)
+
+    def uint(self) -> int:
+        return self._decoder.uint(_ANYTHING)
+
+    def count(self) -> int:
+        return self._decoder.count()
+
     def piece(self) -> Piece:
-        info = self.data[self.at]
-        self.at += 1
+        decoder = self._decoder
+        info = self._update[decoder.at]
+        decoder.at += 1
         kind = info & 0x1F
         piece = Piece(kind, 1, b"", flags=info & HAS_KEY)
         if kind != GC:
             piece.origin = self._id() if info & HAS_ORIGIN else None
             piece.right = self._id() if info & HAS_RIGHT else None
             if piece.origin is None and piece.right is None:
-                piece.parent = self.text() if self.uint(1) else self._id()
+                piece.parent = decoder.text() if decoder.uint(1) else self._id()
                 if info & HAS_KEY:
-                    piece.key = self.text()
-        start = self.at
+                    piece.key = decoder.text()
+        start = decoder.at
         piece.length = self._body(kind)
-        piece.body = self.data[start : self.at]
+        piece.body = self._update[start : decoder.at]
         return piece
 
     def _id(self) -> Id:
-        return Id(self.uint(_ANYTHING), self.uint(_ANYTHING))
+        return Id(self.uint(), self.uint())
 
     def _body(self, kind: int) -> int:
+        decoder = self._decoder
         if kind in (GC, DELETED):
-            return self.length()
+            return decoder.length()
         if kind == STRING:
-            return units(self.text())
+            return units(decoder.text())
         if kind == ANY:
-            count = self.length()
-            self.skip_values(count)
+            count = decoder.length()
+            decoder.skip_values(count)
             return count
         if kind == TYPE:
-            if self.uint(_ANYTHING) == XML_ELEMENT:
-                self.text()
+            if self.uint() == XML_ELEMENT:
+                decoder.text()
             return 1
-        self.blob()
+        decoder.blob()
         if kind == FORMAT:
-            self.text()
+            decoder.text()
         if kind == DOC:
-            self.skip_values(1)
+            decoder.skip_values(1)
         return 1
 
 
