@@ -1,7 +1,6 @@
 """Syncline's device: an offline-first client, its own durable store, and a driver over real sockets."""
 
-from pycrdt import Array, Map, Text
-
+from client_sim.core.values import Array, Map, Text
 from client_sim.live import (
     AsyncDevice,
     AsyncDocument,

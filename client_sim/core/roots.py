@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-from pycrdt import Array, Doc, Map, Text, XmlElement, XmlFragment, XmlText
+import pycrdt
+from pycrdt import Doc, XmlElement, XmlFragment, XmlText
 
 from client_sim.core.checking import check_type
+from client_sim.core.values import Array, Map, Text
 
 
 class Roots:
@@ -15,7 +17,8 @@ class Roots:
 
     Maps are the library's: `roots.map("settings")["dark"] = True`, `del ...["dark"]`. Values are JSON's, or types of
     their own: `roots.map("notes")["one"] = Map({"title": Text("")})`, which `nested_text` and `nested_list` edit. Two
-    devices that make one at the same key at once make two, of which one stays: make them once.
+    devices that make one at the same key at once make two, of which one stays: make them once. What can not be in a
+    document raises TypeError or ValueError: an integer of more than 64 bits, a key that is no string, a lone surrogate.
     """
 
     def __init__(self, doc: Doc[Any]) -> None:
@@ -37,13 +40,13 @@ class Roots:
         check_type("name", name, str)
         return cast("Array[Any]", self._doc.get(name, type=Array))
 
-    def nested_text(self, within: Map[Any] | Array[Any] | ListRoot, key: str | int) -> TextRoot:
+    def nested_text(self, within: pycrdt.Map[Any] | pycrdt.Array[Any] | ListRoot, key: str | int) -> TextRoot:
         """A text in a map or a list. Raises KeyError and IndexError where nothing is, TypeError for anything else."""
-        return TextRoot(_nested(within, key, Text))
+        return TextRoot(_nested(within, key, pycrdt.Text))
 
-    def nested_list(self, within: Map[Any] | Array[Any] | ListRoot, key: str | int) -> ListRoot:
+    def nested_list(self, within: pycrdt.Map[Any] | pycrdt.Array[Any] | ListRoot, key: str | int) -> ListRoot:
         """A list in a map or a list. Raises as `nested_text`."""
-        return ListRoot(_nested(within, key, Array))
+        return ListRoot(_nested(within, key, pycrdt.Array))
 
     def apply(self, update: bytes) -> None:
         """Put in a v1 update that was made before, as if it were this device's edit: for load tests."""
@@ -64,7 +67,7 @@ class TextRoot:
     An index outside 0 to `len(text)` raises IndexError, what is no index or no string TypeError.
     """
 
-    def __init__(self, text: Text) -> None:
+    def __init__(self, text: pycrdt.Text) -> None:
         self._text = text
 
     def __str__(self) -> str:
@@ -111,7 +114,7 @@ class TextRoot:
 class ListRoot:
     """A list by its elements. An index outside of it raises IndexError, what is no index TypeError."""
 
-    def __init__(self, array: Array[Any]) -> None:
+    def __init__(self, array: pycrdt.Array[Any]) -> None:
         self._array = array
 
     def __len__(self) -> int:
@@ -145,7 +148,7 @@ class ListRoot:
         self._check(index, len(self) - 1)
         self._check(to, len(self) - 1)
         value = self._array[index]
-        if isinstance(value, Text | Array | Map | XmlElement | XmlFragment | XmlText | Doc):
+        if isinstance(value, pycrdt.Text | pycrdt.Array | pycrdt.Map | XmlElement | XmlFragment | XmlText | Doc):
             raise TypeError(f"a {type(value).__name__} can not be moved: delete it, and make another one")
         if index != to:
             del self._array[index]
