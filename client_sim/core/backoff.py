@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from client_sim.core.ports import Randomness
 
 BASE_S = 0.5
@@ -31,3 +33,22 @@ class Backoff:
     def reset(self) -> None:
         """It went well: the next wait is short again."""
         self._span_s = self._base_s
+
+
+class Brake:
+    """For what a server may ask for at any time: at once, but after the backoff where it asks again before its end."""
+
+    def __init__(self, rng: Randomness) -> None:
+        self._backoff = Backoff(rng)
+        self._free_at = -math.inf
+
+    def done(self, now: float) -> None:
+        """It was done."""
+        self._free_at = now + self._backoff.next_wait_s()
+
+    def not_before(self, due: float) -> float:
+        """When to do it again, where that is due then."""
+        if due < self._free_at:
+            return self._free_at
+        self._backoff.reset()
+        return due

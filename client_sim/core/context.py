@@ -59,6 +59,11 @@ class Context:
         self.counters.bytes_down += size
         self._traffic = True
 
+    @property
+    def asked_bytes(self) -> int:
+        """What `take_asked` would say."""
+        return self._asked_bytes
+
     def take_asked(self) -> int:
         """Bytes of frames that will be answered, sent since this was asked."""
         asked, self._asked_bytes = self._asked_bytes, 0

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from client_sim.core import events, greeting, identity, reasons
-from client_sim.core.backoff import asked_s
+from client_sim.core.backoff import Brake, asked_s
 from client_sim.core.catchup import Forked
 from client_sim.core.context import Context
 from client_sim.core.documents import Documents
@@ -21,7 +21,7 @@ from client_sim.core.pacing import LEAD_S, Policy
 from client_sim.core.ports import DeviceStore, Identity, Randomness, Signer, StoreDamaged, StoreError
 from client_sim.core.radio import Radio
 from client_sim.core.reporting import About, Reporter
-from client_sim.core.routing import DocumentFrame, answered_by, deliver
+from client_sim.core.routing import DocumentFrame, Router
 from client_sim.core.session import GREETING_S, NONCE_S, Session
 from client_sim.core.status import CONNECTED, Link, State
 from client_sim.core.view import View
@@ -52,10 +52,12 @@ class Device(View):
         self._agent = agent
         self._store = store
         context = Context(store, rng)
-        self._session = Session()
+        self._token_brake = Brake(rng)
+        self._session = Session(self._token_brake)
         self._login = Login(key)
         self.name, user = identity.claim(store, name)
         super().__init__(context, Line(context), Documents(context, user))
+        self._router = Router(context, self.documents)
         self._radio = Radio(self._context, self.documents, Reporter(about, self.counters))
         self._context.rebuilt(store.salvage())
 
@@ -272,7 +274,7 @@ class Device(View):
             self._context.emit(Connect())
 
     def _on_token(self, token: str, now: float) -> None:
-        self._session.token_fetched()
+        self._session.token_fetched(now)
         if self._line.link is Link.FETCHING and self._login.is_refused(token):
             self._go_down(Link.STOPPED, self._login_reason, self._login.complaint)
             return
@@ -303,13 +305,13 @@ class Device(View):
     def _on_upgraded(self, now: float) -> None:
         if self._login.needs_nonce:
             self._line.move(Link.UPGRADED)
-            self._session = Session.greeting(now + NONCE_S)
+            self._session = Session.greeting(self._token_brake, now + NONCE_S)
         else:
             self._greet(None, now)
 
     def _greet(self, nonce: bytes | None, now: float) -> None:
         self._line.move(Link.GREETING)
-        self._session = Session.greeting(now + GREETING_S)
+        self._session = Session.greeting(self._token_brake, now + GREETING_S)
         self._context.pushing = True
         opens = greeting.opens(self.documents.synced(), self._context.limits)
         self._context.send(greeting.hello(self._login, nonce, self.name, self._agent, opens))
@@ -354,8 +356,9 @@ class Device(View):
 
     def _clear(self) -> None:
         """There is no connection any more."""
-        self._session = Session()
+        self._session = Session(self._token_brake)
         self._radio.keepalive.end()
+        self._router.disconnected()
         self.documents.disconnected()
 
     def _change_name(self, message: str, now: float) -> None:
@@ -429,7 +432,7 @@ class Device(View):
         if self._line.link is not Link.OPEN:
             raise codec.bad_frame("before WELCOME")
         try:
-            deliver(self.documents.all(), frame, now)
+            self._router.deliver(frame, now)
         except Forked as exc:
             self._change_name(str(exc), now)
 
@@ -459,8 +462,7 @@ class Device(View):
         if error.code == Code.DEVICE_FORKED:
             self._change_name(error.message, now)
             return
-        if document := answered_by(self.documents.all(), error):
-            document.on_error(error, now)
+        if self._router.refuse(error, now):
             return
         self._context.emit(Problem.of(error))
         self._line.stay_away(asked_s(error.retry_after_ms), now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from client_sim.core.backoff import Brake
 from crdt.protocol.frames import Welcome
 
 GREETING_S = 15.0
@@ -16,15 +17,17 @@ REFRESH_RETRY_S = 10.0
 class Session:
     """Deadlines, all None between connections. Times are of the driver's clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, brake: Brake) -> None:
+        """`brake` is of tokens, over all connections: a server may say after each one that it takes it no more."""
+        self._brake = brake
         self._silent_at: float | None = None
         self._token_at: float | None = None
         self._fetching = False
 
     @classmethod
-    def greeting(cls, silent_at: float) -> Session:
+    def greeting(cls, brake: Brake, silent_at: float) -> Session:
         """A connection on which the server has something to say by `silent_at`: NONCE, and after HELLO WELCOME."""
-        session = cls()
+        session = cls(brake)
         session._silent_at = silent_at
         return session
 
@@ -49,7 +52,7 @@ class Session:
         Not at once where it is short-lived: so would be the other one, and the one after that.
         """
         life_s = age_s + left_s
-        self._token_at = now - age_s + max(life_s - REFRESH_MARGIN_S, life_s * 0.8)
+        self._token_at = self._brake.not_before(now - age_s + max(life_s - REFRESH_MARGIN_S, life_s * 0.8))
 
     @property
     def is_fetching(self) -> bool:
@@ -63,14 +66,15 @@ class Session:
         self._fetching = True
         return True
 
-    def token_fetched(self) -> None:
+    def token_fetched(self, now: float) -> None:
         """It was sent, too: the server will say when it ends."""
+        self._brake.done(now)
         self._fetching = False
         self._token_at = None
 
     def token_refused(self, now: float) -> None:
         """The server takes it no more: another one is due now."""
-        self._token_at = now
+        self._token_at = self._brake.not_before(now)
 
     def token_failed(self, now: float) -> None:
         if self._fetching:

@@ -93,7 +93,7 @@ _ANSWERED = (Phase.LIVE, Phase.RECEIVING, Phase.RESYNCING, Phase.CLOSED, Phase.B
 PHASES: dict[Phase, tuple[Phase, ...]] = {
     Phase.CLOSED: (Phase.OPENING, Phase.BLOCKED),
     Phase.OPENING: (Phase.OPENING, *_ANSWERED),
-    Phase.RECEIVING: _ANSWERED,
+    Phase.RECEIVING: (Phase.OPENING, *_ANSWERED),
     Phase.LIVE: (Phase.OPENING, *_ANSWERED),
     Phase.RESYNCING: (Phase.OPENING, *_ANSWERED),
     Phase.BLOCKED: (Phase.OPENING, Phase.CLOSED, Phase.BLOCKED),

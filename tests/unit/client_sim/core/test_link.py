@@ -20,8 +20,8 @@ from client_sim.core.keepalive import ANSWER_S
 from client_sim.core.ports import Identity, StoreError, StoreRefused
 from client_sim.core.status import LINKS, PHASES, Link, Phase, State, Status, move
 from client_sim.store import MemoryStore
-from crdt.protocol.frames import Auth, Error, Expiring, GoAway, Hello, Leave, Ping, Pong, Presence, Push
-from tests.unit.client_sim.fake_server import FakeServer
+from crdt.protocol.frames import Auth, DeviceFrame, Error, Expiring, GoAway, Hello, Leave, Ping, Pong, Presence, Push
+from tests.unit.client_sim.fake_server import FakeServer, Session
 from tests.unit.client_sim.rig import Rig
 
 
@@ -314,6 +314,31 @@ def test_short_lived_tokens_are_not_fetched_over_and_over() -> None:
         assert rig.device.next_deadline() == n * 16
         rig.wait()
         assert len(rig.frames(Auth)) == n
+
+
+@pytest.mark.parametrize(
+    "complaint", [Expiring(0), Error(None, None, "token_expired", "", "after_auth")], ids=["expiring", "refused"]
+)
+def test_a_server_that_likes_no_token_is_sent_less_and_less_of_them(complaint: Expiring | Error) -> None:
+    server = FakeServer()
+
+    def script(session: Session, frame: DeviceFrame) -> bool:
+        session.serve(frame)
+        if isinstance(frame, Hello | Auth):
+            session.send(complaint)
+        return True
+
+    server.script = script
+    rig = Rig(server).begin()
+    while rig.now < 120:
+        for _ in range(100):
+            if not (rig.deliver_up() or rig.deliver_down()):
+                break
+        else:
+            pytest.fail("it never rests")
+        rig.wait()
+    assert 5 < len(rig.frames(Auth)) < 40
+    assert rig.device.status.state is State.CURRENT
 
 
 def test_a_silent_connection_is_given_up_when_its_ping_is_not_answered() -> None:

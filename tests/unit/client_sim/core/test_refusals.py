@@ -9,9 +9,9 @@ import pytest
 from client_sim.core import events
 from client_sim.core.effects import Problem
 from client_sim.core.status import Phase, State
-from crdt.protocol.codes import Code
-from crdt.protocol.frames import SERVER_REF, Access, DeviceFrame, Error, Hello, Open, Push, Resync
-from crdt.update import EMPTY_STATE_VECTOR
+from crdt.protocol.codes import Code, Retry
+from crdt.protocol.frames import SERVER_REF, Access, Delta, DeviceFrame, Error, Hello, Open, Push, Resync
+from crdt.update import EMPTY_STATE_VECTOR, EMPTY_UPDATE
 from tests.unit.client_sim.core.test_heal import put
 from tests.unit.client_sim.fake_server import FakeServer, Script, Session
 from tests.unit.client_sim.rig import Rig
@@ -382,3 +382,74 @@ def test_no_error_loses_pending_work_or_touches_another_document(code: str, abou
         rig.wait().settle()
     assert rig.document.pending + len(rig.document.aside) == 1 or server.room("main").replica.values()
     assert rig.device.document("other").status().state is State.CURRENT
+
+
+@pytest.mark.parametrize("code", [Code.FORBIDDEN, Code.DOC_QUARANTINED, Code.RESET_REQUIRED])
+def test_a_grant_that_ends_while_chunks_come_can_be_asked_for_again(code: Code) -> None:
+    server = FakeServer()
+    Rig(server, "tablet").start().type("from another device").settle()
+    server.chunk_bytes = 4
+    rig = Rig(server).begin()
+    while rig.document.phase is not Phase.RECEIVING:
+        assert rig.deliver_up() or rig.deliver_down()
+    assert rig.session is not None
+    rig.session.outgoing.clear()
+    rig.session.send(Error(None, 1, code, "", Retry.AFTER_RESYNC))
+    rig.deliver_down()
+    assert len(rig.frames(Open)) == 1
+    assert rig.settle().text == "from another device"
+
+
+def refuse_always(code: str, retry: Retry, **detail: object) -> Script:
+    def script(session: Session, frame: DeviceFrame) -> bool:
+        if isinstance(frame, Push):
+            session.send(Error(None, frame.handle, code, "", retry, None, {"op": frame.first_op, **detail}))
+        return isinstance(frame, Push)
+
+    return script
+
+
+def far_ahead(session: Session, frame: DeviceFrame) -> bool:
+    """What the server answers is soon followed by what can only be of much later."""
+    session.serve(frame)
+    if isinstance(frame, Hello | Open | Resync):
+        session.send(Delta(1, 1_000_000, (EMPTY_UPDATE,)))
+    return True
+
+
+def forbid_always(session: Session, frame: DeviceFrame) -> bool:
+    session.serve(frame)
+    if isinstance(frame, Hello | Open):
+        session.send(Error(None, 1, Code.FORBIDDEN, "", Retry.AFTER_RESYNC))
+    return True
+
+
+ENDLESS = {
+    "op_gap": refuse_always(Code.OP_GAP, Retry.NEVER, expected=1),
+    "op_gap of another op": refuse_always(Code.OP_GAP, Retry.NEVER, expected=7),
+    "missing_deps": refuse_always(Code.MISSING_DEPS, Retry.NOW, sv=EMPTY_STATE_VECTOR),
+    "what helps after a resync": refuse_always("unheard_of", Retry.AFTER_RESYNC),
+    "updates far ahead": far_ahead,
+    "a grant that comes and goes": forbid_always,
+}
+
+
+@pytest.mark.parametrize("answers", ENDLESS)
+def test_a_server_whose_answers_lead_nowhere_is_asked_less_and_less(answers: str) -> None:
+    server = FakeServer()
+    server.script = ENDLESS[answers]
+    rig = Rig(server, documents=("main", "other")).type("a").begin()
+    while rig.now < 60:
+        for _ in range(1000):
+            if not (rig.deliver_up() or rig.deliver_down()):
+                break
+        else:
+            pytest.fail("it never rests")
+        rig.wait()
+    assert len(rig.sent) < 300
+    assert rig.text == "a"
+    assert rig.device.document("other").status().state is State.CURRENT  # which minds no more than ever
+    server.script = None
+    while rig.document.pending or rig.status.state is not State.CURRENT:
+        rig.settle().wait()
+    assert server.room("main").replica.values() == {"body": "a"}
