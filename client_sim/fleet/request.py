@@ -21,6 +21,8 @@ from client_sim.tokens import mint
 SECRET_VARIABLE = "SYNCLINE_JWT_SECRET"
 TRIED_AS = "fleet"
 TRY_S = 10.0
+DEVICES_MAX = 20_000
+"""In one process, whose one thread plays them all: a device that does nothing takes 30 KB, and more with a socket."""
 
 
 class StoreKind(StrEnum):
@@ -55,6 +57,8 @@ def check(request: Request) -> Address | None:
     """Where the server is; None for one of the fleet's own. Raises NotPossible, which names the option."""
     if request.report is not None and find_spec("plotly") is None:
         raise NotPossible("--report needs plotly: pip install 'syncline[report]'")
+    if (devices := request.plan.users * request.plan.devices) > DEVICES_MAX:
+        raise NotPossible(f"--users times --devices is {devices:,} devices: a process has room for {DEVICES_MAX:,}")
     _check_times(request.plan)
     _check_file("--report", request.report)
     _check_file("--json", request.json)
