@@ -13,32 +13,53 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from client_sim.core.ports import Identity, Keeping, OutboxEntry, Progress, StoreDamaged, StoredDocument, StoreLocked
+from client_sim.core.ports import (
+    Identity,
+    Keeping,
+    OutboxEntry,
+    Progress,
+    StoreDamaged,
+    StoredDocument,
+    StoreLocked,
+    StoreRefused,
+)
 from client_sim.core.salvage import Remains
 from client_sim.store import records
 from client_sim.store.files import log_of
 from client_sim.store.log import replayed
 from client_sim.store.migration import V1_COLUMNS, translated
-from client_sim.store.pages import rows_on_pages
+from client_sim.store.pages import PAGE_BYTES, rows_on_pages
 from client_sim.store.schema import Table, check_key, connect, opened
 from client_sim.store.sealing import CheckedSeal, Seal
 
 _UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 """The latter where an error's own words, or a text, are damaged too."""
+_HEADER = b"SQLite format 3\0"
 
 _Record = tuple[bytes, int, bytes]
 """The document's name in the file, the position, the bytes."""
 
 
 def read_remains(path: Path, seal: Seal) -> Remains:
-    """All that is left in the file and its log, which are only read. Raises StoreLocked and OSError."""
+    """All that is left in the file and its log, which are only read. Raises StoreLocked, StoreRefused and OSError."""
     image = replayed(path.read_bytes(), log_of(path))
+    if _was_never_ours(path, image):
+        raise StoreRefused(f"{path.name} is no database: it is not a device's store, and was none")
     with closing(connect(":memory:")) as connection:
         if image:
             connection.deserialize(image)
         wreck = _Wreck(connection, image, seal)
         wreck.read()
     return wreck.remains()
+
+
+def _was_never_ours(path: Path, image: bytes) -> bool:
+    """True for what has nothing of a database: no header, no log, nothing like a row, and no whole number of pages.
+
+    A store whose header is damaged has pages; one that was cut off within a page, its header.
+    """
+    may_be_database = _HEADER.startswith(image[: len(_HEADER)]) or len(image) % PAGE_BYTES == 0
+    return not may_be_database and not log_of(path) and next(rows_on_pages(image), None) is None
 
 
 class _Wreck:

@@ -6,7 +6,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from random import Random
 
@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client_sim.core.ports import Identity, Progress, Salvage, StoreDamaged, StoreError, StoreLocked
+from client_sim.core.ports import Identity, Progress, Salvage, StoreDamaged, StoreError, StoreLocked, StoreRefused
 from client_sim.store import SqliteStore, files
 from client_sim.store.schema import Rows
 from tests.unit.client_sim.store.stores import EDITS, KEY, fill
@@ -112,19 +112,40 @@ def test_one_lost_page_costs_what_was_in_it(tmp_path: Path, key: bytes | None) -
 
 def test_what_is_damaged_is_kept_beside_the_new_store(tmp_path: Path) -> None:
     path = tmp_path / "phone.db"
+    pages = b"not a database at all ".ljust(2 * PAGE, b"-")
     for n in (1, 2):
-        path.write_bytes(b"not a database at all " * 100)
+        path.write_bytes(pages)
         store = SqliteStore(path)
         salvage = store.salvage()
         store.close()
         assert isinstance(salvage, Salvage)
         assert salvage.kept_as == f"phone.db.damaged-{n}"
         assert "not a database" in str(salvage)
-        assert (tmp_path / salvage.kept_as).read_bytes() == b"not a database at all " * 100
+        assert (tmp_path / salvage.kept_as).read_bytes() == pages
     assert sorted(file.name for file in tmp_path.iterdir()) == ["phone.db", "phone.db.damaged-1", "phone.db.damaged-2"]
     store = SqliteStore(path)
     assert store.salvage() is None
     store.close()
+
+
+def test_a_file_that_never_was_a_store_is_not_touched(tmp_path: Path, key: bytes | None) -> None:
+    path = tmp_path / "diary.txt"
+    path.write_text("My diary. " * 1000)
+    before = path.read_bytes()
+    with pytest.raises(StoreRefused, match=r"diary\.txt is no database"):
+        SqliteStore(path, key)
+    assert path.read_bytes() == before
+    assert [*tmp_path.iterdir()] == [path]
+
+
+@pytest.mark.parametrize("cut", [0, 100])
+def test_a_store_whose_header_is_lost_is_rebuilt(tmp_path: Path, key: bytes | None, whole: Whole, cut: int) -> None:
+    """Cut off within a page, too: what is on the others says that it is one."""
+    path = tmp_path / "phone.db"
+    path.write_bytes(b"X" * 100 + whole.data[100 : len(whole.data) - cut])
+    with closing(SqliteStore(path, key)) as store:
+        assert edits_in(store)
+        assert store.salvage() is not None
 
 
 def test_damage_that_shows_at_work_is_reported_and_a_rebuild_mends_it(tmp_path: Path) -> None:
