@@ -111,3 +111,9 @@ def about(platform: str | None, version: str) -> About:
     check_type("platform", platform, str, None)
     check_type("version", version, str)
     return About(platform or _PLATFORMS.get(sys.platform, "other"), version)
+
+
+def check_not_up(*, is_up: bool) -> None:
+    """A device's block is entered once. Raises RuntimeError."""
+    if is_up:
+        raise RuntimeError("this device's block is entered already: make another device, or pass this one on")

@@ -83,6 +83,7 @@ class Device(Twin[AsyncDevice]):
 
     def __enter__(self) -> Self:
         """Raises as AsyncDevice does."""
+        arguments.check_not_up(is_up=self._thread is not None)
         started: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, args=(started,), name="syncline-device")
         self._thread.start()

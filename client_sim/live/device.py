@@ -116,7 +116,8 @@ class AsyncDevice:
         self._window = Window()
 
     async def __aenter__(self) -> Self:
-        """Raises StoreError, StoreRefused, StoreLocked, and ValueError for a store key that is none."""
+        """Raises StoreError, StoreRefused, StoreLocked, ValueError for a bad store key; RuntimeError if it is up."""
+        arguments.check_not_up(is_up=self._is_up)
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
         self._store = open_store(self._place, self._store_key)

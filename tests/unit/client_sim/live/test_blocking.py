@@ -237,3 +237,17 @@ def test_it_is_told_of_all_that_happens_from_the_first_status_on() -> None:
         phone.open("one")
     assert told[:2] == [(None, State.OFFLINE), (None, State.CONNECTING)]
     assert ("one", State.OFFLINE) in told
+
+
+def test_a_device_that_is_up_is_not_entered_again() -> None:
+    with Device(NOWHERE, token="t", device="phone") as phone:
+        with pytest.raises(RuntimeError, match="entered already"):
+            phone.__enter__()
+        assert phone.open("one").edit(lambda roots: roots.text("body").append("still up")) is None
+
+
+async def test_an_asynchronous_one_is_not_either() -> None:
+    async with AsyncDevice(NOWHERE, token="t", device="phone") as phone:
+        with pytest.raises(RuntimeError, match="entered already"):
+            await phone.__aenter__()
+        (await phone.open("one")).edit(lambda roots: roots.text("body").append("still up"))
