@@ -38,7 +38,7 @@ def check_value(value: object, depth: int = 0, *, within_plain: bool = False) ->
             _check_within(value.prelim or (), depth, within_plain=False)
     else:
         where = " within a plain value" if within_plain else ""
-        raise TypeError(f"a {type(value).__name__} can not be in a document{where}")
+        raise TypeError(f"{type(value).__name__} can not be in a document{where}")
 
 
 def _check_within(value: Collection[Any], depth: int, *, within_plain: bool) -> None:

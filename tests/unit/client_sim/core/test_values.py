@@ -38,10 +38,10 @@ BAD: list[tuple[object, type[Exception], str]] = [
     ({5: 1}, TypeError, "a key has to be str, not int"),
     (endless(), ValueError, "contains itself"),
     (nested(DEPTH_MAX), ValueError, "nested more than 200 deep"),
-    ({1, 2}, TypeError, "a set can not be in a document"),
-    ([object()], TypeError, "an? object can not be in a document within a plain value"),
-    ({"a": bytearray(b"x")}, TypeError, "a bytearray can not be in a document"),
-    ([pycrdt.Text("lost")], TypeError, "a Text can not be in a document within a plain value"),
+    ({1, 2}, TypeError, "set can not be in a document"),
+    ([object()], TypeError, "object can not be in a document within a plain value"),
+    ({"a": bytearray(b"x")}, TypeError, "bytearray can not be in a document"),
+    ([pycrdt.Text("lost")], TypeError, "Text can not be in a document within a plain value"),
     (pycrdt.Map({"a": pycrdt.Array([1 << 63])}), ValueError, "an integer of 64 bits"),
 ]
 PLACES: dict[str, Callable[[Roots, Any], object]] = {
