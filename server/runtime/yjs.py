@@ -26,6 +26,7 @@ from server.runtime.yjs_socket import HocuspocusSocket, YjsMember, YjsSocket, YW
 from server.yjs import messages
 from server.yjs.claims import Claims
 from server.yjs.link import Link
+from server.yjs.upload import Uploads
 
 YJS_PATH: Final = "/yjs/"
 HOCUSPOCUS_PATHS: Final = ("/hocuspocus", "/hocuspocus/")
@@ -41,6 +42,7 @@ class Links:
         presence_bytes_max: int,
     ) -> None:
         self.feed = feed
+        self.uploads = Uploads()
         self.presence_bytes_max = presence_bytes_max
         self._new_session = new_session
         self._members: dict[SessionId, YjsMember] = {}
@@ -84,6 +86,7 @@ class Links:
     def leave(self, member: YjsMember) -> None:
         if self._members.pop(member.session, None) is None:
             return
+        member.link.left()
         if member.link.handle is not None:
             del self._by_handle[member.link.handle][member.session]
             if not self._by_handle[member.link.handle]:

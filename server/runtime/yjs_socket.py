@@ -308,7 +308,7 @@ class YWebsocketSocket(YjsSocket):
 
     def __init__(self, links: Links, loop: asyncio.AbstractEventLoop, document: str) -> None:
         super().__init__(links, loop)
-        self._link = Link(document, YWebsocket(), links.presence_bytes_max)
+        self._link = Link(document, YWebsocket(), links.uploads, links.presence_bytes_max)
 
     def _opened(self, bearer: str | None) -> None:
         self._member = self._join(self._link)
@@ -387,8 +387,12 @@ class HocuspocusSocket(YjsSocket):
             self.send(encode_message(prefix + messages.denied("too many documents are open on this socket")))
             return
         link = Link(
-            name.partition("\0")[0], Hocuspocus(), self._links.presence_bytes_max, messages.sized(name.encode())
-        )  # fmt: skip
+            name.partition("\0")[0],
+            Hocuspocus(),
+            self._links.uploads,
+            self._links.presence_bytes_max,
+            messages.sized(name.encode()),
+        )
         member = self._by_name[name] = self._join(link)
         self._greet(member, token or self._bearer, "hocuspocus")
 

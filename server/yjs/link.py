@@ -20,7 +20,7 @@ from server.yjs.messages import NULL, ClientState, Fragment, Message
 from server.yjs.people import People, payload_of
 from server.yjs.repeats import READ_BYTES_MAX, Diffs, Doubt, is_deletion
 from server.yjs.transfer import Transfer
-from server.yjs.upload import LARGE_BYTES, LIVE_BYTES, Upload
+from server.yjs.upload import LARGE_BYTES, LIVE_BYTES, Upload, Uploads
 
 OPEN_REF = 1
 
@@ -49,7 +49,9 @@ class Link:
     `prefix` comes before each message to the client.
     """
 
-    def __init__(self, document: str, dialect: Dialect, presence_bytes_max: int, prefix: bytes = b"") -> None:
+    def __init__(
+        self, document: str, dialect: Dialect, uploads: Uploads, presence_bytes_max: int, prefix: bytes = b""
+    ) -> None:
         self.prefix = prefix
         self.dialect = dialect
         self.handle: int | None = None
@@ -76,6 +78,7 @@ class Link:
         """Of an answer that comes in chunks."""
         self._asks_again = False
         """The client sent step 1 meanwhile."""
+        self._uploads = uploads
         self._upload: Upload | None = None
         """Of the client's answer to our step 1, while that goes in by parts."""
         self._diffs = Diffs()
@@ -149,16 +152,18 @@ class Link:
             assert self.handle is not None
             self._say(frames.Push(self.handle, self._next_op - 1, (part,), heal=upload.heal))
         if upload.is_over:
-            self._end(upload)
+            self._end_upload()
             self._server_vector = upload.state_vector
             self._tell_saved(self._debts.add_to_last(upload.updates))
             if upload.left_out:
                 self._ask(self._server_vector)
 
-    def _end(self, upload: Upload) -> None:
+    def _end_upload(self) -> None:
         """What went in was paid for as it went; the rest, which was only read, is now."""
-        self._upload = None
-        self._charge(min(READING_COSTS * max(0, upload.unpaid_bytes), READING_COSTS_MAX))
+        if self._upload is not None:
+            self._uploads.end(self._upload)
+            self._charge(min(READING_COSTS * max(0, self._upload.unpaid_bytes), READING_COSTS_MAX))
+            self._upload = None
 
     def _step_1(self, state_vector: bytes) -> None:
         self._state_vector = state_vector
@@ -202,7 +207,7 @@ class Link:
         assert self.handle is not None
         if len(update) > LARGE_BYTES and is_answer:
             known = read_state_vector(self._server_vector)
-            self._upload = Upload(update, known, updates, heal=self._is_first)
+            self._upload = self._uploads.begin(update, known, updates, heal=self._is_first)
             self._answer_op, self._answered, self._is_first = 0, b"", False
             return
         op, self._next_op = self._next_op, self._next_op + 1
@@ -299,6 +304,10 @@ class Link:
         """What the client said is not taken, and the document ends with it."""
         self._finish(End(close_code_of(error.code), reason_of(error.code, error.message)))
 
+    def left(self) -> None:
+        """The client is gone: nothing more will be asked of this."""
+        self._end_upload()
+
     def closed(self, close_code: int, reason: str) -> None:
         """The hub has ended the session."""
         if close_code == CLOSE_RATE_LIMITED:
@@ -365,7 +374,7 @@ class Link:
         self._debts.rewind(op)
         if self._upload is not None:
             self._debts.carry(self._upload.updates)
-            self._end(self._upload)
+            self._end_upload()
         self._next_op, self._answer_op = op, 0
 
     def _refused(self, error: frames.Error) -> None:

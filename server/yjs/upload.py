@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from crdt.errors import PeerError
+from crdt.protocol.codes import Code
 from crdt.update import StateVector, parts_in_turns, write_state_vector
 
 LARGE_BYTES = 64 << 10
@@ -21,6 +23,9 @@ PART_STRUCTS = 4_000
 WHOLE_STRUCTS_MAX = 200_000
 """In memory they take 100 MB while they go in."""
 
+TOGETHER_BYTES_MAX = 8 << 20
+"""Of all uploads of a server: in memory they take up to fifty times as much. One alone may be larger."""
+
 
 class Upload:
     """`known` is what the document has, as far as its server said; `updates` are settled once all of it is durable."""
@@ -30,8 +35,8 @@ class Upload:
         self.heal = heal
         self.left_out = False
         """The client has sent something meanwhile, which builds on it."""
-        self.unpaid_bytes = len(update)
-        """What is in no part so far: parts are paid for as ops."""
+        self.size = self.unpaid_bytes = len(update)
+        """`size`, less what is in parts so far: these are paid for as ops."""
         self._known = known
         self._parts: Iterator[bytes | None] = parts_in_turns(update, known, PART_STRUCTS, PART_BYTES, WHOLE_STRUCTS_MAX)
         self._is_over = False
@@ -54,3 +59,22 @@ class Upload:
     def state_vector(self) -> bytes:
         """What the document has once all that was said is in it."""
         return write_state_vector(self._known)
+
+
+class Uploads:
+    """All that are under way on a server."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+
+    def begin(self, update: bytes, known: StateVector, updates: int, *, heal: bool) -> Upload:
+        """`end` must follow. Raises PeerError while there is no room for it."""
+        if self._bytes and self._bytes + len(update) > TOGETHER_BYTES_MAX:
+            raise PeerError(Code.OVERLOADED, "much is being uploaded by others")
+        upload = Upload(update, known, updates, heal=heal)
+        self._bytes += upload.size
+        return upload
+
+    def end(self, upload: Upload) -> None:
+        """It is over, or given up."""
+        self._bytes -= upload.size

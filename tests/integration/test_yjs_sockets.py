@@ -566,7 +566,7 @@ async def test_a_document_may_be_larger_than_what_may_wait_for_a_reader(tmp_path
     transport = TransportOptions(outbox_bytes_max=64 << 10, outbox_drained_bytes=16 << 10, outbox_bytes_cap=512 << 10)
     async with running_server(tmp_path, options=options, transport=transport) as server, y_peer(server) as peer:
         await peer.sync()
-        for update in text_updates(1, ["x" * 400_000] * 5):
+        for update in text_updates(1, ["x" * 100_000] * 20):
             await peer.say(messages.update_message(update))
         stored = await server.storage.load(MAIN)
         while sum(entry.update_bytes for entry in stored.entries) < 2_000_000:

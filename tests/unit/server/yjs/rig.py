@@ -11,6 +11,7 @@ from server.yjs import messages
 from server.yjs.dialect import Dialect, Hocuspocus
 from server.yjs.link import Link
 from server.yjs.messages import Fragment
+from server.yjs.upload import Uploads
 from tests.unit.server.core.lab import Lab, token
 
 
@@ -19,10 +20,10 @@ class Client:
 
     def __init__(
         self, lab: Lab, document: str = "main", *, user: str = "alice", device: str = "web",
-        replica: Replica | None = None, dialect: Dialect | None = None, **claims: Any,
+        replica: Replica | None = None, dialect: Dialect | None = None, uploads: Uploads | None = None, **claims: Any,
     ) -> None:  # fmt: skip
         self.lab = lab
-        self.link = Link(document, dialect or Hocuspocus(), Limits().presence_bytes)
+        self.link = Link(document, dialect or Hocuspocus(), uploads or Uploads(), Limits().presence_bytes)
         self.replica = replica or Replica()
         self.heard: list[bytes] = []
         self.answers = True

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import pytest
+
+from crdt.errors import PeerError
 from crdt.limits import Limits
 from crdt.replica import Replica
 from crdt.update import STRUCTS_MAX, read_update
 from server.yjs import messages
-from server.yjs.upload import LIVE_BYTES, PART_BYTES, PART_STRUCTS, WHOLE_STRUCTS_MAX, Upload
+from server.yjs.dialect import close_code_of
+from server.yjs.upload import (
+    LIVE_BYTES,
+    PART_BYTES,
+    PART_STRUCTS,
+    TOGETHER_BYTES_MAX,
+    WHOLE_STRUCTS_MAX,
+    Upload,
+    Uploads,
+)
 from tests.unit.server.core.lab import Lab, Writer, values
 from tests.unit.server.yjs.rig import Client
 
@@ -118,6 +130,34 @@ def test_what_brings_nothing_is_paid_for_all_the_same() -> None:
     for _ in range(4):
         app.say(messages.step_2(HALF))
     assert app.session in lab.paused
+
+
+def test_what_many_upload_at_once_is_bounded_and_who_comes_too_early_comes_back() -> None:
+    lab, uploads = Lab(), Uploads()
+    first = uploads.begin(bytes(TOGETHER_BYTES_MAX), {}, 1, heal=False)
+    app = Client(lab, uploads=uploads)
+    app.answers = False
+    app.sync()
+    answer = messages.read_message(messages.step_2(HALF))
+    with pytest.raises(PeerError) as refused:
+        app.link.receive(answer, len(HALF))
+    assert close_code_of(refused.value.code) == 1013
+    uploads.end(first)
+    app.link.receive(answer, len(HALF))
+    with pytest.raises(PeerError):
+        uploads.begin(bytes(TOGETHER_BYTES_MAX), {}, 1, heal=False)
+    app.link.left()
+    uploads.begin(bytes(TOGETHER_BYTES_MAX), {}, 1, heal=False)
+
+
+def test_an_upload_that_is_over_makes_room_for_others() -> None:
+    lab, uploads = Lab(), Uploads()
+    app = Client(lab, replica=Replica.load([HALF]), uploads=uploads)
+    app.say(messages.step_1(app.replica.state_vector_bytes()))
+    while not app.saved:
+        go_on(lab, app)
+    uploads.begin(bytes(1), {}, 1, heal=False)
+    uploads.begin(bytes(TOGETHER_BYTES_MAX - 1), {}, 1, heal=False)
 
 
 def test_what_it_deletes_of_what_was_there_is_deleted() -> None:
