@@ -194,7 +194,7 @@ class Reader(Decoder):
             raise BadUpdate("malformed", "a client twice, or without structs")
         self._structs_left -= struct_count
         if self._structs_left < 0 or len(self.sections) >= self._clients_max:
-            raise BadUpdate("limit", f"more than {STRUCTS_MAX} structs, or {CLIENTS_MAX} clients")
+            raise BadUpdate("limit", "too many structs, or clients")
         return client, clock, struct_count
 
     def struct(self, client: int, clock: int) -> Struct:

@@ -196,6 +196,7 @@ def test_an_upload_of_too_many_structs_ends_the_document_before_they_are_read() 
     app.say(messages.step_2(b"\x01" + uint(count) + b"\x07\x00" + b"\x00\x01" * count + b"\x00"))
     assert app.link.end is not None
     assert app.link.end.close_code == 4400
+    assert str(STRUCTS_MAX) not in app.link.end.reason, "that is how many one update may have"
     assert updates_in(lab) == []
 
 
