@@ -313,8 +313,8 @@ class Membership:
         if payload is None or payload.cursor.epoch != self._room.epoch or request.resume.offset > len(payload.data):
             return False
         later = self._tail_for(payload.cursor) or ()
-        if request.cursor is None and any(entry.device == request.device for entry in later):
-            return False  # it may have lost what it wrote since: a tail has none of that, and OPENED would hide it
+        if any(entry.device == request.device for entry in later):
+            return False  # it may not have what it wrote since: a tail has none of that, and OPENED would hide it
         self._send_opened(member, request, Mode.DIFF, (), payload)
         self._begin_transfer(member, payload, request.resume.offset)
         return True

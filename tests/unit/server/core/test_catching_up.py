@@ -332,11 +332,13 @@ def test_what_can_not_be_resumed_is_answered_from_the_start(why: str) -> None:
     assert [chunk.offset for chunk in found[:1]] == ([] if why == "another document" else [0])
 
 
-def test_a_transfer_does_not_go_on_where_the_device_wrote_what_it_may_have_lost() -> None:
-    """It was cloned, or installed anew: its own later op is in no tail for it, so it has to be in the answer."""
+@pytest.mark.parametrize("cursor", [None, Cursor(b"of old..", 7)], ids=["installed anew", "from an epoch before"])
+def test_a_transfer_does_not_go_on_where_the_device_wrote_what_it_may_have_lost(cursor: Cursor | None) -> None:
+    """It has a clone: what that wrote under its name is in no tail for it, so it has to be in the answer."""
     lab = Lab()
     writer = large(lab)
-    laptop = lab.hello("alice", "laptop", Open(1, "main", None, EMPTY_STATE_VECTOR))
+    laptop = lab.hello("alice", "laptop", Open(1, "main", cursor, EMPTY_STATE_VECTOR))
+    lab.settle()
     first, _, _ = chunks(lab, laptop)
     clone = lab.hello("alice", "laptop", Open(1, "main", Cursor(lab.epoch(), 1), None))
     lab.settle()
@@ -345,7 +347,7 @@ def test_a_transfer_does_not_go_on_where_the_device_wrote_what_it_may_have_lost(
     lab.settle()
     assert first.payload_id is not None
     resume = Resume(first.payload_id, CHUNK_BYTES)
-    laptop = lab.hello("alice", "laptop", Open(1, "main", None, EMPTY_STATE_VECTOR, resume))
+    laptop = lab.hello("alice", "laptop", Open(1, "main", cursor, EMPTY_STATE_VECTOR, resume))
     again, found, _ = chunks(lab, laptop)
     values = Replica.load(msgpack.unpackb(b"".join(chunk.data for chunk in found))).values()
     assert values == writer.replica.values() | own.replica.values()
