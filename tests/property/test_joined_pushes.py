@@ -250,9 +250,9 @@ def marked_updates() -> Iterator[None]:
             raise ReplicaBroken("a marked update")
         apply(self, kept)
 
-    def judge(self: Inspector, update: Update, known: Any, user: str, **how: bool) -> bool:
+    def judge(self: Inspector, update: Update, known: Any, user: str, **how: Any) -> bool:
         is_dear = any(struct.length == len(DEAR) for struct in update.structs)
-        return (not is_dear or how.get("rehearsed", True)) and admit(self, update, known, user, **how)
+        return (not is_dear or bool(how.get("rehearsed", True))) and admit(self, update, known, user, **how)
 
     with patch.object(Replica, "apply", stumble), patch.object(Inspector, "admit", judge):
         yield

@@ -205,7 +205,7 @@ def test_ops_before_a_dear_one_are_not_held_up(monkeypatch: pytest.MonkeyPatch) 
     cheap, dear = writer.type("a"), writer.type("é" * 50)
     real = Inspector.admit
 
-    def admit(self: Inspector, update: Update, known: Any, user: str, **how: bool) -> bool:
+    def admit(self: Inspector, update: Update, known: Any, user: str, **how: Any) -> bool:
         if update.structs[0].length == 50 and not how.get("rehearsed", True):
             return False
         return real(self, update, known, user, **how)

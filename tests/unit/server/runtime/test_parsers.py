@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from websockets.frames import Frame, Opcode
-from websockets.server import ServerProtocol
 
-from server.runtime.parsers import lent_parser, takes_back
+from server.runtime.parsers import Parser, lent_parser, takes_back
 
 
-def fed(frame: Frame) -> ServerProtocol:
+def fed(frame: Frame) -> Parser:
     parser = lent_parser(1000)
     parser.receive_data(frame.serialize(mask=True))
     parser.data_to_send()
