@@ -86,8 +86,11 @@ async def greeted(peer: Peer, name: str) -> None:
         pass
 
 
-async def abuse(server: ServerProcess, attack: Attack, name: str | None) -> int:
-    """Do it, as a device with a good token if it has a name; the code of the server's close."""
+async def abuse(server: ServerProcess, attack: Attack, name: str | None) -> int | None:
+    """Do it, as a device with a good token if it has a name; the code of the server's close.
+
+    None for one who writes on into a connection that is closed: TCP throws away what it has not read by then.
+    """
     _, first, then = attack
     async with Peer.at(server.address) as peer:
         assert (await peer.upgrade()).startswith(b"HTTP/1.1 101 ")
@@ -95,10 +98,16 @@ async def abuse(server: ServerProcess, attack: Attack, name: str | None) -> int:
             await greeted(peer, name)
         peer.writer.write(first)
         sending = asyncio.create_task(_send_on(peer, then))
-        while (frame := await peer.frame()).opcode is not Opcode.CLOSE:
-            pass
-        sending.cancel()
-        await asyncio.wait([sending])
+        try:
+            while (frame := await peer.frame()).opcode is not Opcode.CLOSE:
+                pass
+        except ConnectionError:
+            if not then:
+                raise
+            return None
+        finally:
+            sending.cancel()
+            await asyncio.wait([sending])
         return int.from_bytes(frame.data[:2], "big")
 
 
@@ -121,7 +130,8 @@ async def test_who_abuses_the_protocol_is_closed_with_the_code_for_it_and_nobody
 
             async def all_at_once(attack: Attack = attack) -> None:
                 codes = await asyncio.gather(*(abuse(server, attack, name) for name in names))
-                assert codes == [attack[0]] * len(names), attack
+                assert [code for code in codes if code is not None] == [attack[0]] * (len(names) - codes.count(None))
+                assert attack[0] in codes
 
             (await measured(server, honest, all_at_once)).check(title, grown_bytes_max=GROWTH_BYTES_MAX)
         assert server.is_running
