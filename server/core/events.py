@@ -151,8 +151,8 @@ class EpochFailed:
 class LogGrew:
     """Word of another process on the same store: the document's log goes up to `cursor` at least.
 
-    A hint, to be late by no more than it takes to come. One that is lost costs time and nothing else: what another
-    has written shows at the next append, or when a device knows more.
+    A hint: it may be late, come twice, or never. One that is lost costs time and nothing else: what another has
+    written shows at the next append, or when a device knows more.
     """
 
     document: DocumentId
