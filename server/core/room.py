@@ -477,7 +477,7 @@ class Room:
         self.advance()
 
     def _is_behind(self) -> bool:
-        """The log has something for a member, or for the replica, that is not known here. Others load when they open."""
+        """The log has something for a member, or for the replica, that is not known here; others load first."""
         heard, self._elsewhere = self._elsewhere, {}
         is_news = any(epoch != self.epoch or seq > self.head_seq for epoch, seq in heard.items())
         return is_news and (self.is_loaded or len(self.members) > 0)
