@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from crdt.ids import DeviceId
+from crdt.protocol.codec import bytes_of
 from crdt.protocol.frames import Access, Push
 from server.core.desk import Desk
 from server.core.events import SessionId
@@ -22,7 +23,7 @@ TURN_BYTES = 64 << 10
 
 
 def fits_a_turn(push: Push) -> bool:
-    return len(push.updates) <= TURN_OPS and sum(map(len, push.updates)) <= TURN_BYTES
+    return len(push.updates) <= TURN_OPS and bytes_of(push.updates) <= TURN_BYTES
 
 
 @dataclass(slots=True, eq=False)
@@ -45,7 +46,7 @@ class Arrival:
 
     @property
     def update_bytes(self) -> int:
-        return sum(map(len, self.push.updates))
+        return bytes_of(self.push.updates)
 
     def cut(self, ops: int) -> tuple[Arrival, Arrival | None]:
         """Its first ops, and the rest if there is one."""

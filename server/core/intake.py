@@ -16,8 +16,19 @@ from typing import Any, TypeAlias
 from crdt.chain import OPS_START, OpState, link
 from crdt.errors import PeerError
 from crdt.ids import DeviceId
+from crdt.protocol.codec import bytes_of
 from crdt.protocol.codes import Code
-from crdt.update import Id, StateVector, Update, continuation, read_update, without_right_origins, write_state_vector
+from crdt.update import (
+    Id,
+    StateVector,
+    Update,
+    continuation,
+    needs_of,
+    read_typed,
+    read_update,
+    without_right_origins,
+    write_state_vector,
+)
 from server.core.events import SessionId
 from server.core.inspector import NOBODY, Inspector
 
@@ -34,7 +45,7 @@ OPS_MAX = 64
 
 @dataclass(slots=True)
 class Ops:
-    """Numbered updates of a device on their way into the log: one, or several in a row where it just types on.
+    """Numbered updates of a device on their way into the log: one, or several in a row where it just types.
 
     `number` is the first one's; `received_s` is when they came, on the driver's clock.
     """
@@ -64,7 +75,7 @@ class Ops:
     @property
     def size(self) -> int:
         """About how many bytes they take while they are queued."""
-        return OP_BYTES * len(self.updates) + sum(map(len, self.updates))
+        return OP_BYTES * len(self.updates) + bytes_of(self.updates)
 
     def one_by_one(self) -> list[Ops]:
         """The same as at first, before any of them was admitted; each by itself."""
@@ -162,12 +173,12 @@ class Intake:
         return goes_on and (self.was_lost or all(device.user == NOBODY for device in self._durable))
 
     def admit(self, ops: Ops) -> Verdict:
-        """Check and queue the first of these, and those after it that just type on: `ops` is left with so many.
+        """Check and queue the first of these, and those after it where all just type: `ops` is left with so many.
 
         Raises PeerError if the first is refused: it then takes no number.
         """
         last = self.last(ops.device)
-        if ops.number == last.op + 1 and not self._refused and not ops.heal and self._types_on(ops, last):
+        if ops.number == last.op + 1 and ops.device not in self._refused and not ops.heal and self._types(ops, last):
             self._enqueue(ops)
             return Verdict.QUEUED
         ops.updates = ops.updates[:1]
@@ -201,33 +212,48 @@ class Intake:
         refused = self._refused.get(device)
         return refused is not None and self.last(device).op < refused < number
 
-    def _types_on(self, ops: Ops, last: OpState) -> bool:
-        """The short way for a device that types on where its last op ended, with nobody else at the same client id.
-
-        `ops` is left with the updates that do. False if the first does not.
-        """
+    def _types(self, ops: Ops, last: OpState) -> bool:
+        """The short way for text that is typed. `ops` is left with the updates that are just that; False if none is."""
         device, updates = ops.device, ops.updates
         client, clock = self._typing.get(device, _NOWHERE)
-        if self.expected.get(client) != clock or self._writers.get(client, device) != device:
-            return False
+        goes_on = self.expected.get(client) == clock and self._writers.get(client, device) == device
         chain, taken = last.chain, 0
         for update in updates:
-            length, size = continuation(update, client, clock), len(update)
-            if not length or size > self.bytes_left or size > self._update_bytes_max:
+            size = len(update)
+            if size > self.bytes_left or size > self._update_bytes_max:
+                break
+            if goes_on and (length := continuation(update, client, clock)):
+                self._writers[client], self.expected[client] = device, clock + length
+                clock += length
+            elif (writer := self._type(ops, update, is_first=not taken)) is not None:
+                client, clock = writer, self.expected[writer]
+                goes_on = self._writers[client] == device and self.inspector.goes_on(client)
+            else:
                 break
             self.bytes_left -= size
-            clock += length
             chain = link(chain, update)
             taken += 1
         if not taken:
             return False
-        if taken < len(updates):
-            ops.updates = updates[:taken]
+        ops.updates = updates[:taken]
         ops.state = OpState(last.op + taken, chain)
-        self._writers[client] = device
-        self.expected[client] = clock
-        self._typing[device] = (client, clock)
+        self._typing[device] = (client, clock) if goes_on else _NOWHERE
         return True
+
+    def _type(self, ops: Ops, update: bytes, *, is_first: bool) -> int | None:
+        """The client that typed; None, and nothing has changed, if it is no such update, or has to start a run."""
+        typed = read_typed(update)
+        if typed is None:
+            return None
+        leans = self._leans(ops.device, needs_of(typed))
+        if leans and not is_first:
+            return None
+        client = self.inspector.take_typed(typed, self.expected, ops.device.user)
+        if client is not None:
+            ops.structs += 1
+            ops.starts_run |= leans
+            self._wrote(ops.device, client)
+        return client
 
     def _check(self, op: Ops, last: OpState) -> bool:
         """The long way, for any update. False if it is to be rehearsed first. Raises PeerError."""
@@ -244,10 +270,10 @@ class Intake:
 
     def _read(self, op: Ops, data: bytes) -> bool:
         if op.device.user != NOBODY and not op.heal and len(data) <= self.bytes_left:
-            stroke = self.inspector.take_keystroke(data, self.expected, op.device.user)
-            if stroke is not None:
-                self._note(op, stroke.needs, () if stroke.client is None else ((stroke.client, stroke.end),))
-                op.changes, op.structs = stroke.client is not None, 1
+            deleted = self.inspector.take_deleted(data, self.expected)
+            if deleted is not None:
+                self._note(op, (deleted,), ())
+                op.changes, op.structs = False, 1
                 return True
         update = read_update(data, bounded=True)
         self._must_have(update.needs)
@@ -279,14 +305,23 @@ class Intake:
         """The op is in: who has queued what, by client ids and the clocks at which these go on."""
         device = op.device
         op.teaches = self.inspector.has_learned
-        op.starts_run = any(
-            clock >= self._base.get(client, 0) and self._writers.get(client) != device for client, clock in needs
-        )
+        op.starts_run = self._leans(device, needs)
         self._typing[device] = _NOWHERE
         for client, end in written:
-            self._writers[client] = device if self._writers.get(client, device) == device else _SEVERAL
+            self._wrote(device, client)
             if self.inspector.goes_on(client):
                 self._typing[device] = (client, end)
+
+    def _leans(self, device: DeviceId, needs: Iterable[tuple[int, int]]) -> bool:
+        """Another device has queued some of that."""
+        for client, clock in needs:
+            if self._writers.get(client, device) != device and clock >= self._base.get(client, 0):
+                return True
+        return False
+
+    def _wrote(self, device: DeviceId, client: int) -> None:
+        """The device has queued something under that client id."""
+        self._writers[client] = device if self._writers.get(client, device) == device else _SEVERAL
 
     def _has_known(self, update: Update) -> bool:
         """It has deletes, most of which may be known, or structs that are."""

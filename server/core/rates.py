@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from crdt.errors import PeerError
 from crdt.ids import DeviceId
+from crdt.protocol.codec import bytes_of
 from crdt.protocol.codes import Code
 from crdt.protocol.frames import Audit, Auth, DeviceFrame, Hello, Open, Push, Resync
 
@@ -68,11 +69,9 @@ class Tariff:
     def message_s(self, frame: DeviceFrame, size: int) -> float:
         """A message of `size` bytes."""
         if type(frame) is Push:
-            updates = frame.updates
-            if len(updates) == 1:
-                inflated = len(updates[0])
-                return self._update_s + (inflated if inflated > size else size) * self._byte_s  # noqa: FURB136
-            return (len(updates) or 1) * self._update_s + max(size, sum(map(len, updates))) * self._byte_s
+            inflated = bytes_of(frame.updates)
+            taken = inflated if inflated > size else size  # noqa: FURB136 - each message pays
+            return (len(frame.updates) or 1) * self._update_s + taken * self._byte_s
         return (LOOKUP_UPDATES if type(frame) in _LOOKUPS else 1) * self._update_s + size * self._byte_s
 
     def answer_s(self, size: int) -> float:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TypeAlias
 
 from crdt.errors import PeerError
 from crdt.limits import Limits
-from crdt.protocol.codec import decode_device_frame
+from crdt.protocol.codec import bytes_of, decode_device_frame
 from crdt.protocol.frames import DeviceFrame, Push
 from server.core.arrivals import TURN_BYTES, TURN_OPS
 
-
-class Read(NamedTuple):
-    """A frame, or what is wrong with it; its bytes; of how many messages it was made."""
-
-    frame: DeviceFrame | PeerError | None
-    size: int
-    messages: int = 1
+Read: TypeAlias = tuple[DeviceFrame | PeerError | None, int, int]
+"""A frame, or what is wrong with it; its bytes; of how many messages it was made."""
 
 
 def frames_in(messages: Sequence[bytes], limits: Limits) -> list[Read]:
@@ -29,9 +24,9 @@ def frames_in(messages: Sequence[bytes], limits: Limits) -> list[Read]:
     found: list[Read] = []
     for data in messages:
         try:
-            found.append(Read(decode_device_frame(data, limits), len(data)))
+            found.append((decode_device_frame(data, limits), len(data), 1))
         except PeerError as exc:
-            found.append(Read(exc, len(data)))
+            found.append((exc, len(data), 1))
     return found if len(found) < 2 else _joined(found)
 
 
@@ -42,22 +37,25 @@ def _joined(found: list[Read]) -> list[Read]:
         first, (frame, size, _) = at, found[at]
         at += 1
         if type(frame) is Push and frame.updates:
-            updates = list(frame.updates)
-            update_bytes = sum(map(len, updates))
-            while at < len(found) and (more := _continued(frame, len(updates), found[at].frame)):
-                update_bytes += sum(map(len, more))
-                if update_bytes > TURN_BYTES or len(updates) + len(more) > TURN_OPS:
+            handle, first_op, updates, heal = frame
+            update_bytes = bytes_of(updates)
+            while at < len(found):
+                more, more_size, _ = found[at]
+                if type(more) is not Push or not _goes_on(more, handle, first_op + len(updates), heal):
                     break
-                updates += more
-                size += found[at].size
+                update_bytes += bytes_of(more.updates)
+                if update_bytes > TURN_BYTES or len(updates) + len(more.updates) > TURN_OPS:
+                    break
+                updates += more.updates
+                size += more_size
                 at += 1
-            frame = Push(frame.handle, frame.first_op, tuple(updates), frame.heal)
-        joined.append(Read(frame, size, at - first))
+            if at > first + 1:
+                frame = Push(handle, first_op, updates, heal)
+        joined.append((frame, size, at - first))
     return joined
 
 
-def _continued(push: Push, count: int, frame: DeviceFrame | PeerError | None) -> tuple[bytes, ...]:
-    """The updates of a frame that goes on where `push` ends, which has `count` by now; none of any other."""
-    if type(frame) is not Push or (frame.handle, frame.heal) != (push.handle, push.heal):
-        return ()
-    return frame.updates if frame.first_op == push.first_op + count else ()
+def _goes_on(push: Push, handle: int, op: int, heal: bool) -> bool:
+    """It goes on with this op."""
+    its_handle, its_op, updates, heals = push
+    return its_op == op and its_handle == handle and heals is heal and bool(updates)
