@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from crdt.update.decoder import DEPTH_MAX
 from crdt.update.fitting import fitting, reach
-from crdt.update.keystrokes import Keystroke, take_keystroke, take_keystrokes
+from crdt.update.keystrokes import Typed, needs_of, read_typed, take_deleted, take_keystrokes, take_typed
 from crdt.update.layout import NESTING_MAX, RANGES_MAX, STEPS_SMALL, Layout
 from crdt.update.model import (
     CLIENT_MAX,
@@ -45,22 +45,25 @@ __all__ = [
     "Content",
     "DeleteRange",
     "Id",
-    "Keystroke",
     "Layout",
     "RootKind",
     "StateVector",
     "Struct",
+    "Typed",
     "Update",
     "continuation",
     "fitting",
+    "needs_of",
     "parts",
     "parts_in_turns",
     "reach",
     "read_state_vector",
+    "read_typed",
     "read_update",
     "root_kinds",
-    "take_keystroke",
+    "take_deleted",
     "take_keystrokes",
+    "take_typed",
     "without_right_origins",
     "write_state_vector",
 ]

@@ -266,23 +266,23 @@ class Layout:
             clock = floor
         lane = _DEAD if content is Content.GC else self._lane_of(struct, floor)
         if lane == _DEAD:  # whatever it holds, and whatever is put within that, is deleted at once
-            writer.add(clock, _DEAD_CODE, writer.is_dead_at_end(), NONE, NONE)
+            writer.add(clock, _DEAD_CODE, writer.is_dead_at_end(), NONE, NONE, True)
             return
         self._check_content(struct, lane, admission)
         if content in TYPES:
             self._make_container(writer, clock, content, lane)
         if origin is right_origin and not in_chain:  # it names no neighbours
-            first, left, right = self._check_first(writer, lane), NONE, NONE
+            first, left, right, alone = self._check_first(writer, lane), NONE, NONE, True
         else:
-            first, (left, right) = 0, self._neighbours(struct, clock, admission)
-        writer.add(clock, lane << LANE_SHIFT | first | CLASS_OF_CONTENT[content], in_chain, left, right)
+            first, (left, right, alone) = 0, self._neighbours(struct, clock, admission)
+        writer.add(clock, lane << LANE_SHIFT | first | CLASS_OF_CONTENT[content], in_chain, left, right, alone)
         if not in_chain or clock == floor:
             admission.steps += self.sizes[lane]
         self.sizes[lane] += 1
         admission.grown.append(lane)
 
-    def _neighbours(self, struct: Struct, clock: int, admission: _Admission) -> tuple[int, int]:
-        """The packed neighbours of a struct that begins at `clock`, or the rest of which does."""
+    def _neighbours(self, struct: Struct, clock: int, admission: _Admission) -> tuple[int, int, bool]:
+        """The packed neighbours of a struct that begins at `clock`, or the rest of which does; whether it is alone."""
         origin, right_origin = struct.origin, struct.right_origin
         left = NONE if origin is None else self._pack(origin)
         if clock > struct.clock:  # the rest goes right behind the beginning
@@ -290,14 +290,14 @@ class Layout:
         right = NONE if right_origin is None else self._pack(right_origin)
         writer = self.writers[struct.client]
         try:
-            looks, right = check_between(self.by_number, writer, left, right, admission.looks_left)
+            looks, right, alone = check_between(self.by_number, writer, left, right, admission.looks_left)
         except SameRun:
             if admission.unclear is None or origin is None:  # whoever puts back what was there names both
                 raise
             admission.unclear.append(Id(struct.client, struct.clock))
-            return left, NONE
+            return left, NONE, True
         admission.looks_left -= looks
-        return left, right
+        return left, right, alone
 
     def _check_first(self, writer: Writer, lane: int) -> int:
         """A client names no value before its own only where the key has none: never twice, while the key is there."""

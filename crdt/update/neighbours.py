@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from crdt.errors import BadUpdate
-from crdt.update.writer import CLOCK_MASK, NONE, Writer
+from crdt.update.writer import ALONE, CLOCK_MASK, NONE, Writer
 
 LOOKS_MAX = 20_000
 """How far to look in all for what stood beside what, in one update: 20 ms. Honest ones take ten looks or so."""
@@ -35,45 +35,61 @@ class SameRun(BadUpdate):
         super().__init__("malformed", "a struct goes behind a run of content and before the same one")
 
 
-def check_between(writers: Sequence[Writer], writer: Writer, left: int, right: int, looks_max: int) -> tuple[int, int]:
+def check_between(
+    writers: Sequence[Writer], writer: Writer, left: int, right: int, looks_max: int
+) -> tuple[int, int, bool]:
     """See that `writer` may put something between these packed neighbours. Raises BadUpdate, or SameRun.
 
-    Returns how many looks that took, and the right neighbour as it counts: none, if that one is left of the left one.
+    Returns how many looks that took; the right neighbour as it counts: none, if that one is left of the left one; and
+    whether what is put there is alone.
     """
-    if left != NONE and _right_of(writers, left) == right:
-        return 0, right  # the left one was put right before the right one
-    if writer.is_alone(left) and writer.is_alone(right):
-        looks, in_order = _look_backwards(writer, left, right, looks_max)
-        return looks, right if in_order else NONE
+    left_run = -1 if left == NONE else writers[left >> 32].run_at(left & CLOCK_MASK)
+    right_run = -1 if right == NONE else writers[right >> 32].run_at(right & CLOCK_MASK)
+    alone = _is_alone(writer, left, left_run) and _is_alone(writer, right, right_run)
+    if left != NONE and writers[left >> 32].rights[left_run] == right:
+        return 0, right, alone  # the left one was put right before the right one
+    if alone and left != NONE and right != NONE:
+        looks, in_order = _look_backwards(writer, left, left_run, right, right_run, looks_max)
+        return looks, right if in_order else NONE, True
+    if alone:
+        return 0, right, True
     if right == NONE:
         _refuse_unless(left == NONE)  # a right neighbour that it once had is there for ever
-        return 0, right
+        return 0, right, False
     beyond = writers[right >> 32].left_at(right & CLOCK_MASK)
     if beyond == left:
-        return 0, right  # the right one was put right behind the left one
+        return 0, right, False  # the right one was put right behind the left one
     _refuse_unless(left != NONE)
-    return _look_leftwards(writers, left, right, beyond, looks_max), right
+    return _look_leftwards(writers, left, right, beyond, looks_max), right, False
 
 
-def _look_backwards(writer: Writer, left: int, right: int, looks_max: int) -> tuple[int, bool]:
+def _is_alone(writer: Writer, packed: int, run: int) -> bool:
+    """True if what is at a packed id, in this run, is this client's own, and alone; or if nothing is."""
+    return packed == NONE or (packed >> 32 == writer.number and bool(writer.codes[run] & ALONE))
+
+
+def _look_backwards(
+    writer: Writer, left: int, left_run: int, right: int, right_run: int, looks_max: int
+) -> tuple[int, bool]:
     """How many looks it took, and whether the two, which are alone, stand in this order.
 
     Each side goes back to where their lines of left neighbours meet, a chain at a time: the one that begins later.
     """
-    if NONE in (left, right):
-        return 0, True
     looks = 0
     one, other = left & CLOCK_MASK, right & CLOCK_MASK
-    if one >= other and _chain(writer, one) == _chain(writer, other):
+    chain, other_chain = writer.chains[left_run], writer.chains[right_run]
+    if one >= other and chain == other_chain:
         raise SameRun
     from_one = from_other = _LATEST
-    while (chain := _chain(writer, one)) != (other_chain := _chain(writer, other)):
+    while chain != other_chain:
         looks += 1
         _refuse_unless(looks <= looks_max)
         if chain > other_chain:
             one, from_one = _left_clock(writer, chain), chain
+            chain = _chain(writer, one)
         else:
             other, from_other = _left_clock(writer, other_chain), other_chain
+            other_chain = _chain(writer, other)
     return looks, one < other or (one == other and from_one > from_other)
 
 

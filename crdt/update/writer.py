@@ -74,23 +74,15 @@ class Writer:
         run = self.run_at(clock)
         return self.lefts[run] if clock == self.chains[run] else pack_id(self.number, clock - 1)
 
-    def add(self, clock: int, code: int, in_chain: bool, left: int, right: int) -> None:
+    def add(self, clock: int, code: int, in_chain: bool, left: int, right: int, alone: bool) -> None:
         """Go on at `clock` with `code` between two packed neighbours, right behind what went before or not."""
         if in_chain and self.rights[-1] == right and not (self.codes[-1] ^ code) & ~(FIRST | ALONE):
             return
-        if (self.codes[-1] & ALONE if in_chain else self.is_alone(left)) and self.is_alone(right):
-            code |= ALONE
         self.starts.append(clock)
-        self.codes.append(code)
+        self.codes.append(code | ALONE if alone else code)
         self.chains.append(self.chains[-1] if in_chain else clock)
         self.lefts.append(0 if in_chain else left)
         self.rights.append(right)
-
-    def is_alone(self, packed: int) -> bool:
-        """True if what is at a packed id is this client's own, and alone; or if nothing is."""
-        if packed == NONE:
-            return True
-        return packed >> 32 == self.number and bool(self.code_at(packed & CLOCK_MASK) & ALONE)
 
     def is_dead_at_end(self) -> bool:
         """True if nobody knows the place of what it wrote last."""

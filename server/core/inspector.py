@@ -17,14 +17,15 @@ from crdt.replica import Replica
 from crdt.update import (
     STEPS_SMALL,
     Id,
-    Keystroke,
     Layout,
     StateVector,
+    Typed,
     Update,
     read_state_vector,
     read_update,
-    take_keystroke,
+    take_deleted,
     take_keystrokes,
+    take_typed,
     write_state_vector,
 )
 from server.core.records import LogEntry, Snapshot, StoredDocument
@@ -109,17 +110,26 @@ class Inspector:
         self.has_learned = len(self._layout.deleted) > deleted
         return True
 
-    def take_keystroke(self, update: bytes, known: StateVector, user: str) -> Keystroke | None:
-        """As `admit`, for one of the commonest updates, with no object made of it; `known` moves on with it.
+    def take_typed(self, typed: Typed, known: StateVector, user: str) -> int | None:
+        """As `admit`, for text that is typed: the client that wrote it; `known` moves on with it.
 
         None, and nothing has changed, if it is to be read in full; so are the first that a user writes under a client
         id, and all of a document that is so large that a look at the update does not tell what applying it costs.
         """
+        layout = self._small_layout()
+        return None if layout is None else take_typed(layout, typed, known, self._owners, user)
+
+    def take_deleted(self, update: bytes, known: StateVector) -> tuple[int, int] | None:
+        """The same for a range that is deleted, whoever wrote that: the client and the last clock of it."""
+        layout = self._small_layout()
+        return None if layout is None else take_deleted(layout, update, known)
+
+    def _small_layout(self) -> Layout | None:
+        """What is known of the document, if it is small, and will teach nothing."""
         self._wake()
-        if self._layout is None or self._layout.items > STEPS_SMALL:
-            return None
         self.has_learned = False
-        return take_keystroke(self._layout, update, known, lambda client: self._owners.get(client) == user)
+        layout = self._layout
+        return None if layout is None or layout.items > STEPS_SMALL else layout
 
     def truncate(self, known: Mapping[int, int]) -> None:
         """Forget what was admitted and lies beyond this state vector."""

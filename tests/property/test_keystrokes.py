@@ -7,7 +7,16 @@ from random import Random
 
 import pytest
 
-from crdt.update import Layout, StateVector, read_update, take_keystroke, take_keystrokes
+from crdt.update import (
+    Layout,
+    StateVector,
+    needs_of,
+    read_typed,
+    read_update,
+    take_deleted,
+    take_keystrokes,
+    take_typed,
+)
 from tests.property.histories import EDITS, happen
 from tests.property.test_layout import deepen, with_one_byte_changed
 
@@ -22,13 +31,16 @@ def is_short(layout: Layout, update: bytes, known: StateVector) -> bool:
     assert list(writers) == [client for client in known if known[client] != before.get(client)]
     assert taken or (known, layout.pack()) == (before, packed)
     either = Layout.unpack(packed)
-    stroke = take_keystroke(either, update, before, lambda client: True)
-    assert (stroke is not None, before, either.pack()) == (bool(taken), known, layout.pack())
-    if stroke is not None:
+    typed = read_typed(update)
+    client = typed and take_typed(either, typed, before, dict.fromkeys(before, "alice"), "alice")
+    deleted = take_deleted(either, update, before)
+    assert (client is not None or deleted is not None, before, either.pack()) == (bool(taken), known, layout.pack())
+    if typed is not None and client is not None:
         read = read_update(update)
-        assert set(stroke.needs) == set(read.needs)
-        written = {} if stroke.client is None else {stroke.client: stroke.end}
-        assert written == {client: end for client, (_, end) in read.sections.items()}
+        assert (set(needs_of(typed)), [client], deleted) == (set(read.needs), list(read.sections), None)
+    if deleted is not None:
+        read = read_update(update)
+        assert ([deleted], {}) == (read.needs, read.sections)
     return bool(taken)
 
 
@@ -41,7 +53,9 @@ def test_who_may_not_write_under_a_client_id_is_read_in_full() -> None:
     before, packed = dict(known), layout.pack()
     for data in rest:
         if read_update(data).sections:
-            assert take_keystroke(layout, data, known, lambda client: False) is None
+            for owners in ({}, dict.fromkeys(known, "bob")):
+                typed = read_typed(data)
+                assert typed is None or take_typed(layout, typed, known, owners, "alice") is None
     assert (known, layout.pack()) == (before, packed)
 
 
