@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from itertools import islice
+from types import TracebackType
 from typing import Any, TypeAlias, cast
 
 from pycrdt import Array, Doc, Map, Text, XmlElement, XmlFragment, XmlText
@@ -163,27 +164,45 @@ class Replica:
         finally:
             subscription.drop()
 
-    @contextmanager
-    def _transaction(self) -> Iterator[Transaction]:
-        transaction = self._binding.create_transaction()
-        try:
-            yield transaction
-            transaction.commit()
-        finally:
-            transaction.drop()
+    def _transaction(self) -> _Open:
+        return _Open(self._binding.create_transaction())
 
 
-@contextmanager
-def guarded() -> Iterator[None]:
+# Classes, where a generator would do: each commit of each document goes through both of them, twice.
+
+
+class guarded:  # noqa: N801 - called like a function
     """Turn what the library raises, its panics included, into ReplicaBroken."""
-    try:
-        yield
-    except Exception as exc:
-        raise ReplicaBroken(f"{type(exc).__name__}: {exc}") from exc
-    except BaseException as exc:
-        if type(exc).__name__ != "PanicException":  # pyo3's, which no module exports
-            raise
-        raise ReplicaBroken(f"panic: {exc}") from exc
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, exc: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(exc, Exception):
+            raise ReplicaBroken(f"{type(exc).__name__}: {exc}") from exc
+        if type(exc).__name__ == "PanicException":  # pyo3's, which no module exports
+            raise ReplicaBroken(f"panic: {exc}") from exc
+
+
+class _Open:
+    """A transaction that is committed at the end, unless something was raised, and let go of in any case."""
+
+    __slots__ = ("_transaction",)
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+
+    def __enter__(self) -> Transaction:
+        return self._transaction
+
+    def __exit__(self, _: object, exc: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            if exc is None:
+                self._transaction.commit()
+        finally:
+            self._transaction.drop()
 
 
 def values_of(state: bytes) -> Values:

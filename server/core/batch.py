@@ -117,16 +117,9 @@ def entries_of(runs: list[Run], head_seq: int, time_ms: int) -> tuple[LogEntry, 
     """An entry for each run, after `head_seq`, once it is known which ops change anything."""
     return tuple(
         LogEntry(
-            seq=head_seq + index,
-            device=run[0].device,
-            first_op=run[0].number,
-            last_op=run[-1].state.op,
-            chain=run[-1].state.chain,
-            updates=_logged(run),
-            time_ms=time_ms,
-            heal=run[0].heal,
+            seq, run[0].device, run[0].number, run[-1].state.op, run[-1].state.chain, _logged(run), time_ms, run[0].heal
         )
-        for index, run in enumerate(runs, 1)
+        for seq, run in enumerate(runs, head_seq + 1)
     )
 
 

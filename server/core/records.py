@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
+from typing import NamedTuple
 
 from crdt.chain import OpState
 from crdt.ids import DeviceId, DocumentId
 from crdt.protocol.frames import EPOCH_BYTES
 from crdt.update.ranges import Ranges
 
+# Of LogEntry, DocumentAppend and AppendResult some are made for each commit: a named tuple takes a fifth of the time of
+# a frozen dataclass.
 
-@dataclass(frozen=True, slots=True)
-class LogEntry:
+
+class LogEntry(NamedTuple):
     """Entry `seq` of a document's log: ops `first_op` to `last_op` of one device, committed together.
 
     `updates` are v1 updates in op order; an op that changed nothing has none, so there may be fewer than ops.
@@ -142,8 +145,7 @@ class History:
     entries: tuple[LogEntry, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class DocumentAppend:
+class DocumentAppend(NamedTuple):
     """What one document adds to its log in a batch: entries with consecutive seqs after the head it knows."""
 
     document: DocumentId
@@ -151,8 +153,7 @@ class DocumentAppend:
     entries: tuple[LogEntry, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class AppendResult:
+class AppendResult(NamedTuple):
     """What became of one DocumentAppend: all of its entries are durable, or none of them.
 
     Not committed means that the log went on without us: `foreign` are the entries that others put after our head.
@@ -160,7 +161,7 @@ class AppendResult:
 
     document: DocumentId
     committed: bool
-    foreign: tuple[LogEntry, ...] = field(default=())
+    foreign: tuple[LogEntry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ async def test_load_gives_back_what_was_appended(storage: AnyStorage) -> None:
 
 
 async def test_an_entry_may_have_no_updates_or_many(storage: AnyStorage) -> None:
-    added = (replace(entry(1), updates=()), replace(entry(2), first_op=2, last_op=9, updates=(b"a", b"", b"c")))
+    added = (entry(1)._replace(updates=()), entry(2)._replace(first_op=2, last_op=9, updates=(b"a", b"", b"c")))
     await put(storage, ALICE, *added)
     assert (await storage.load(ALICE)).entries == added
 
@@ -301,5 +301,5 @@ async def test_what_is_not_stored_can_not_be_quarantined(storage: AnyStorage) ->
 
 
 async def test_healing_entries_are_told_from_others(storage: AnyStorage) -> None:
-    await put(storage, ALICE, replace(entry(1), heal=True), entry(2))
+    await put(storage, ALICE, entry(1)._replace(heal=True), entry(2))
     assert [logged.heal for logged in (await storage.load(ALICE)).entries] == [True, False]

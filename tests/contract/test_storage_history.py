@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -60,8 +59,8 @@ def written(count: int, *, step_ms: int = 1000, erase_every: int = 7) -> list[Lo
         for other in replicas.values():
             other.apply([update] if other is not replicas[device] else [])
         ops[device] += 1
-        one = replace(entry(seq, update, device), first_op=ops[device], last_op=ops[device])
-        made.append(replace(one, time_ms=TIME_MS + seq * step_ms))
+        one = entry(seq, update, device)._replace(first_op=ops[device], last_op=ops[device])
+        made.append(one._replace(time_ms=TIME_MS + seq * step_ms))
     return made
 
 
@@ -123,8 +122,8 @@ async def test_rows_span_an_hour_at_most_however_the_log_is_cut(storage: AnyStor
 
 
 async def test_a_new_count_of_ops_and_a_healing_push_are_told_apart(storage: AnyStorage) -> None:
-    first, second, third = (replace(one, device=PHONE, first_op=1, last_op=1) for one in written(3))
-    history = await compacted(storage, [first, replace(second, heal=True), third, *written(5)[3:]], 3, 5)
+    first, second, third = (one._replace(device=PHONE, first_op=1, last_op=1) for one in written(3))
+    history = await compacted(storage, [first, second._replace(heal=True), third, *written(5)[3:]], 3, 5)
     assert [(row.first_seq, row.last_seq, row.heal) for row in history.authors] == [
         (1, 1, False), (2, 2, True), (3, 3, False),
     ]  # fmt: skip

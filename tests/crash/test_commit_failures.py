@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias, cast
@@ -179,8 +179,8 @@ class Bench:
 
     async def _append_behind(self, storage: SqlStorage, append: DocumentAppend) -> None:
         """Append what was overtaken, numbered anew."""
-        moved = tuple(replace(entry, seq=entry.seq + 1) for entry in append.entries)
-        (result,) = await storage.append([replace(append, entries=moved)])
+        moved = tuple(entry._replace(seq=entry.seq + 1) for entry in append.entries)
+        (result,) = await storage.append([append._replace(entries=moved)])
         assert result.committed
         self.expected[append.document] += moved
 

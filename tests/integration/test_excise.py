@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +54,7 @@ def log() -> list[LogEntry]:
         for other, replica in replicas.items():
             replica.apply([update] if other != device else [])
         time_ms = TIME_MS + (10 * HOUR_MS if index >= STOLEN else 0)
-        made.append(replace(entry(index + 1, update, device), time_ms=time_ms))
+        made.append(entry(index + 1, update, device)._replace(time_ms=time_ms))
     return made
 
 

@@ -281,7 +281,7 @@ def the_head_is_not_checked(patch: pytest.MonkeyPatch) -> None:
         if held is None or held.head_seq < wanted.entries[0].seq:
             return append(self, wanted)
         held.entries.extend(wanted.entries)
-        return replace(append(self, wanted), committed=True)
+        return append(self, wanted)._replace(committed=True)
 
     patch.setattr(MemoryStorage, "_append", appends)
 

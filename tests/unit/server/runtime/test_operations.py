@@ -45,7 +45,7 @@ def test_a_sound_document_has_no_problem(document: StoredDocument) -> None:
     "document",
     [
         stored((TYPED[0], *TYPED[2:])),
-        stored((replace(TYPED[0], updates=(b"\xff\xff",)), *TYPED[1:])),
+        stored((TYPED[0]._replace(updates=(b"\xff\xff",)), *TYPED[1:])),
         stored(TYPED[3:], snapshot_of(TYPED[:2], 3)),
         stored(TYPED, replace(snapshot_of(TYPED[:2], 3), seq=3)),
         stored(TYPED[1:4], snapshot_of(TYPED[:1], 4)),

@@ -53,7 +53,7 @@ async def test_a_snapshot_that_lacks_a_delete_is_found() -> None:
     replica = Replica.load([entry.updates[0] for entry in added], client_id=7)
     update = replica.edit(lambda doc: doc.get("text", type=Text).clear())
     assert update is not None
-    deleted = (*added, replace(added[-1], seq=6, updates=(update,)))
+    deleted = (*added, added[-1]._replace(seq=6, updates=(update,)))
     whole, part = (StoredDocument(b"epoch--1", 0, None, kept) for kept in (deleted, added))
     with pytest.raises(CompactionError, match="values"):
         verify(whole, replace(build_snapshot(part, TIME_MS), seq=6))
