@@ -384,11 +384,11 @@ def _uint_bytes(value: int) -> bytes:
     if value < 0x80:
         return _ONE_BYTE[value]
     if value < 1 << 14:
-        return bytes((value & 0x7F | 0x80, value >> 7))
+        return _ONE_BYTE[value & 0x7F | 0x80] + _ONE_BYTE[value >> 7]
     out = bytearray()
     write_uint(out, value)
     return bytes(out)
 
 
-_ONE_BYTE = tuple(bytes((value,)) for value in range(0x80))
+_ONE_BYTE = tuple(bytes((value,)) for value in range(0x100))
 _client_bytes = lru_cache(maxsize=4096)(_uint_bytes)

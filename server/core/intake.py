@@ -9,7 +9,6 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeAlias
 
@@ -43,39 +42,50 @@ OPS_MAX = 64
 """How many updates are looked at together: those that are not taken are sliced off again."""
 
 
-@dataclass(slots=True)
 class Ops:
     """Numbered updates of a device on their way into the log: one, or several in a row where it just types.
 
-    `number` is the first one's; `received_s` is when they came, on the driver's clock.
+    `number` is the first one's; `received_s` is when they came, on the driver's clock. With `heal` they give back what
+    the store had lost; `rehearsed` ones were tried on a copy, or admitted before: they do no harm.
     """
 
-    session: SessionId
-    device: DeviceId
-    number: int
-    updates: tuple[bytes, ...]
-    received_s: float
-    state: OpState = OPS_START
-    """The device's ops once these are in."""
-    changes: bool = True
-    """They have content that the document lacks. Where one has none (deletes only, say), applying it tells."""
-    is_padded: bool = False
-    """It may have much that the document has already, as all has that Yjs clients send of their whole state."""
-    starts_run: bool = False
-    """It builds on what another device has queued, so it can not move ahead of that into an earlier run."""
-    structs: int = 0
-    """How many structs and delete ranges had to be checked."""
-    teaches: bool = False
-    """The check has learned from it: it goes into the log even if it changes nothing."""
-    heal: bool = False
-    """It gives back what the store had lost."""
-    rehearsed: bool = False
-    """It was tried on a copy, or admitted before: it does no harm."""
+    __slots__ = (
+        "changes", "device", "heal", "is_padded", "number", "received_s", "rehearsed", "session", "size",
+        "starts_run", "state", "structs", "teaches", "updates",
+    )  # fmt: skip
 
-    @property
-    def size(self) -> int:
+    def __init__(
+        self,
+        session: SessionId,
+        device: DeviceId,
+        number: int,
+        updates: tuple[bytes, ...],
+        received_s: float,
+        *,
+        heal: bool = False,
+        rehearsed: bool = False,
+    ) -> None:
+        self.session = session
+        self.device = device
+        self.number = number
+        self.updates = updates
+        self.received_s = received_s
+        self.heal = heal
+        self.rehearsed = rehearsed
+        self.state = OPS_START
+        """The device's ops once these are in."""
+        self.size = 0
         """About how many bytes they take while they are queued."""
-        return OP_BYTES * len(self.updates) + bytes_of(self.updates)
+        self.changes = True
+        """They have content that the document lacks. Where one has none (deletes only, say), applying it tells."""
+        self.is_padded = False
+        """It may have much that the document has already, as all has that Yjs clients send of their whole state."""
+        self.starts_run = False
+        """It builds on what another device has queued, so it can not move ahead of that into an earlier run."""
+        self.structs = 0
+        """How many structs and delete ranges had to be checked."""
+        self.teaches = False
+        """The check has learned from it: it goes into the log even if it changes nothing."""
 
     def one_by_one(self) -> list[Ops]:
         """The same as at first, before any of them was admitted; each by itself."""
@@ -200,6 +210,7 @@ class Intake:
 
     def _enqueue(self, ops: Ops) -> None:
         ops.rehearsed = True
+        ops.size = OP_BYTES * len(ops.updates) + bytes_of(ops.updates)
         self._admitted[ops.device] = ops.state
         self.queue.append(ops)
         if ops.heal:

@@ -41,10 +41,10 @@ def _joined(found: list[Read]) -> list[Read]:
             update_bytes = bytes_of(updates)
             while at < len(found):
                 more, more_size, _ = found[at]
-                if type(more) is not Push or not _goes_on(more, handle, first_op + len(updates), heal):
+                if type(more) is not Push or more[:2] != (handle, first_op + len(updates)) or more.heal is not heal:
                     break
                 update_bytes += bytes_of(more.updates)
-                if update_bytes > TURN_BYTES or len(updates) + len(more.updates) > TURN_OPS:
+                if not more.updates or update_bytes > TURN_BYTES or len(updates) + len(more.updates) > TURN_OPS:
                     break
                 updates += more.updates
                 size += more_size
@@ -53,9 +53,3 @@ def _joined(found: list[Read]) -> list[Read]:
                 frame = Push(handle, first_op, updates, heal)
         joined.append((frame, size, at - first))
     return joined
-
-
-def _goes_on(push: Push, handle: int, op: int, heal: bool) -> bool:
-    """It goes on with this op."""
-    its_handle, its_op, updates, heals = push
-    return its_op == op and its_handle == handle and heals is heal and bool(updates)

@@ -71,3 +71,29 @@ def test_one_who_repeats_anothers_op_does_not_pass_for_its_writer() -> None:
     lab.settle()
     assert values(lab.durable()) == {"t": "abc"}
     assert entries(lab) == [("phone", 1, 1), ("laptop", 1, 1), ("phone", 2, 2), ("laptop", 2, 2)]
+
+
+def test_what_leans_starts_an_entry_though_it_came_behind_text_that_does_not() -> None:
+    """The laptop types on where it was, and then beside what the phone has queued, all in one push."""
+    lab, phone, laptop, handle = two()
+    mine, yours = Writer(1), Writer(2)
+    lab.push(phone, handle, 1, mine.type("a"))
+    lab.push(laptop, handle, 1, yours.type("b"))
+    lab.settle()
+    for writer, other in ((mine, yours), (yours, mine)):
+        writer.replica.apply([other.replica.state()])
+    lab.push(laptop, handle, 2, beside(yours, "b", "c"))
+    lab.push(phone, handle, 2, beside(mine, "a", "d"))
+    yours.replica.apply([mine.replica.state()])
+    lab.push(laptop, handle, 3, beside(yours, "c", "e"), beside(yours, "d", "f"), beside(yours, "f", "g"))
+    lab.settle()
+    assert entries(lab)[2:] == [("laptop", 2, 3), ("phone", 2, 2), ("laptop", 4, 5)]
+    assert sorted(values(lab.durable())["t"]) == list("abcdefg")
+
+
+def beside(writer: Writer, char: str, text: str) -> bytes:
+    """Types behind a character."""
+    at = writer.replica.values()["t"].index(char) + 1
+    update = writer.replica.edit(lambda doc: doc.get("t", type=Text).insert(at, text))
+    assert update is not None
+    return update
