@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from crdt.protocol.frames import CHAIN_BYTES, CHAIN_START
 
@@ -20,9 +20,9 @@ class OpState(NamedTuple):
         return OpState(self.op + 1, link(self.chain, update))
 
 
-OPS_START = OpState(0, CHAIN_START)
+OPS_START: Final = OpState(0, CHAIN_START)
 
-_EMPTY = blake2b(digest_size=CHAIN_BYTES)
+_EMPTY: Final = blake2b(digest_size=CHAIN_BYTES)
 """To set one up takes as long as to hash an update."""
 
 

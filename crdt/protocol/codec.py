@@ -18,18 +18,18 @@ from crdt.protocol import frames
 from crdt.protocol.codes import Code
 from crdt.protocol.frames import Access, Cursor, DeviceFrame, Mode, Open, Push, Resume, ServerFrame
 
-UINT_MAX = (1 << 63) - 1
+UINT_MAX: Final = (1 << 63) - 1
 """Integers fit a signed 64-bit column and most languages' integers."""
 
-CONTAINERS_MAX = 4096
+CONTAINERS_MAX: Final = 4096
 """Arrays and maps in one message, whatever their depth: an honest one has a few hundred at most."""
 
 _SMALL_BYTES = 1 << 12
 """What zlib sets up for a window of this size costs a fifth: most of the time that a short list takes."""
 
-_unpackb = msgpack.unpackb
-_packer = msgpack.Packer(use_bin_type=True, autoreset=True)
-_new = tuple.__new__
+_unpackb: Final = msgpack.unpackb
+_packer: Final = msgpack.Packer(use_bin_type=True, autoreset=True)
+_new: Final = tuple.__new__
 """Makes a named tuple in a third of the time."""
 _PUSH: Final = 3
 _NO_LIMITS = Limits(inflated_bytes=1 << 30, updates_per_push=1 << 30)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from crdt.errors import BadUpdate
 from crdt.update.embedded import check_json
 from crdt.update.model import CLOCK_MAX
@@ -158,7 +160,7 @@ class Decoder:
             raise IndexError(self.at)
 
 
-_SHIFT_MAX = 56
+_SHIFT_MAX: Final = 56
 """The ninth byte of an integer is the last: the library refuses longer ones."""
 
 _INTEGER_BYTES_MAX, _INTEGER_LAST_MAX = 8, 0x1F

@@ -23,20 +23,22 @@ if TYPE_CHECKING:
 
 _UINT = rb"([\x80-\xff]{1,8}[\x01-\x7f]|[\x00-\x7f])"
 _ID = _UINT + _UINT
-_typed = re.compile(
+_typed: Final = re.compile(
     rb"\x01\x01" + _ID + rb"(?:([\x84\x44])|\xc4" + _ID + rb")" + _ID + rb"([\x01-\x7f])([\x00-\x7f]+)\0"
 ).fullmatch
 """One string with a left neighbour or a right one, or with both; nothing deleted."""
-_LEFT = b"\x84"
-_deleted = re.compile(rb"\0\x01" + _UINT + rb"\x01" + _UINT + rb"([\x80-\xff]{1,8}[\x01-\x7f]|[\x01-\x7f])").fullmatch
+_LEFT: Final = b"\x84"
+_deleted: Final = re.compile(
+    rb"\0\x01" + _UINT + rb"\x01" + _UINT + rb"([\x80-\xff]{1,8}[\x01-\x7f]|[\x01-\x7f])"
+).fullmatch
 """One range, and no struct."""
 
 _TEXT: Final = int(Class.TEXT)
 _TEXT_KIND: Final = int(Kind.TEXT)
 _DEAD: Final = 0
 """A lane that is no list of text."""
-_KEY_BITS = 32
-_KEY_MASK = (1 << _KEY_BITS) - 1
+_KEY_BITS: Final = 32
+_KEY_MASK: Final = (1 << _KEY_BITS) - 1
 
 
 Typed: TypeAlias = tuple[bytes, ...]
@@ -50,9 +52,12 @@ def read_typed(update: bytes) -> Typed | None:
 
 
 def needs_of(typed: Typed) -> tuple[tuple[int, int], ...]:
-    """The clients and clocks of all that it refers to."""
+    """The clients of all that it refers to, and clocks: of its own client only the last, which is the one before it."""
     own, at, side, left_of, left_at, beside, beside_at, _, _ = typed
-    before, neighbour = (_uint(own), _uint(at) - 1), (_uint(beside), _uint(beside_at))
+    before = (_uint(own), _uint(at) - 1)
+    if beside == own and left_of in (own, b""):
+        return (before,)
+    neighbour = (_uint(beside), _uint(beside_at))
     return (before, neighbour) if side else (before, neighbour, (_uint(left_of), _uint(left_at)))
 
 

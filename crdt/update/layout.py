@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from crdt.errors import BadUpdate
 from crdt.update import packing
@@ -22,18 +23,18 @@ NESTING_MAX = 100
 RANGES_MAX = 10_000
 """Delete ranges in one update beyond twice those that the document has: an honest diff carries all of them."""
 
-_DEAD = 0
+_DEAD: Final = 0
 """The lane of what nobody knows the place of: it was deleted with what it was in."""
-_DEAD_CODE = _DEAD << LANE_SHIFT | Class.UNKNOWN
+_DEAD_CODE: Final = _DEAD << LANE_SHIFT | Class.UNKNOWN
 
-_TEXT = int(Class.TEXT)
-_OPEN = int(Kind.OPEN)
+_TEXT: Final = int(Class.TEXT)
+_OPEN: Final = int(Kind.OPEN)
 
-_NOWHERE = (1 << 32) - 1
+_NOWHERE: Final = (1 << 32) - 1
 """What a root is in."""
 
-_KEY_BITS = 32
-_KEY_MASK = (1 << _KEY_BITS) - 1
+_KEY_BITS: Final = 32
+_KEY_MASK: Final = (1 << _KEY_BITS) - 1
 
 
 @dataclass(slots=True)

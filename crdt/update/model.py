@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 StateVector: TypeAlias = dict[int, int]
 """Client id to the first clock that is missing."""
 
-CLIENT_MAX = (1 << 53) - 1
-CLOCK_MAX = (1 << 31) - 1
+CLIENT_MAX: Final = (1 << 53) - 1
+CLOCK_MAX: Final = (1 << 31) - 1
 
 
 class Id(NamedTuple):

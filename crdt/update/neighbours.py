@@ -16,11 +16,12 @@ first.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from crdt.errors import BadUpdate
 from crdt.update.writer import ALONE, CLOCK_MASK, NONE, Writer
 
-LOOKS_MAX = 20_000
+LOOKS_MAX: Final = 20_000
 """How far to look in all for what stood beside what, in one update: 20 ms. Honest ones take ten looks or so."""
 
 
@@ -93,10 +94,10 @@ def _look_backwards(
     return looks, one < other or (one == other and from_one > from_other)
 
 
-_LATEST = 1 << 32
+_LATEST: Final = 1 << 32
 """Later than any clock: where the lines meet in one of the two, that stands before what was put behind it."""
 
-_START = -1
+_START: Final = -1
 """The clock of what is left of everything."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from typing import Final
 
 from crdt.errors import BadUpdate, PeerError
 from crdt.protocol.codes import Code
@@ -46,14 +47,13 @@ def continuation(update: bytes, client: int, clock: int) -> int:
 
     Most updates of a device that types are just that, and need no more reading than this.
     """
-    client_bytes = _client_bytes(client)
-    head = b"".join((_ONE_STRUCT, client_bytes, _uint_bytes(clock), b"\x84", client_bytes, _uint_bytes(clock - 1)))
+    own = _client_bytes(client)
+    head = _ONE_STRUCT + own + _uint_bytes(clock) + b"\x84" + own + _uint_bytes(clock - 1)
     if not update.startswith(head):
         return 0
-    length = len(update) - len(head) - 2
-    if not 0 < length <= 0x7F or update[len(head)] != length or update[-1]:
-        return 0
-    if not update[len(head) + 1 : -1].isascii():
+    size = len(head)
+    length = len(update) - size - 2
+    if not 0 < length <= 0x7F or update[size] != length or update[-1] or not update[size + 1 :].isascii():
         return 0
     return length if clock + length <= CLOCK_MAX else 0
 
@@ -337,18 +337,18 @@ def _is_v2(update: bytes) -> bool:
 
 
 # A struct's first byte: what it holds in five bits, then which of its fields follow.
-_CONTENT_BITS = 0x1F
-_HAS_KEY = 0x20
-_HAS_RIGHT_ORIGIN = 0x40
-_HAS_ORIGIN = 0x80
+_CONTENT_BITS: Final = 0x1F
+_HAS_KEY: Final = 0x20
+_HAS_RIGHT_ORIGIN: Final = 0x40
+_HAS_ORIGIN: Final = 0x80
 
-_new = tuple.__new__
+_new: Final = tuple.__new__
 """Makes a named tuple in a third of the time."""
 
-_ONE_STRUCT = b"\x01\x01"
-_TYPED_INFOS = (0x84, 0xC4, 0x44)
+_ONE_STRUCT: Final = b"\x01\x01"
+_TYPED_INFOS: Final = (0x84, 0xC4, 0x44)
 """A string with a left neighbour, with both, with a right one."""
-_TYPED_BYTES_MAX = 192
+_TYPED_BYTES_MAX: Final = 192
 
 _GC, _STRING, _TYPE = 0, 4, 7
 _CONTENTS: dict[int, tuple[Content, Callable[[Reader], int]]] = {
@@ -360,7 +360,7 @@ _CONTENTS: dict[int, tuple[Content, Callable[[Reader], int]]] = {
     9: (Content.DOC, Reader._doc),
 }
 """What a struct may hold beside strings and types, by its number, and what steps over it and counts its clocks."""
-_KINDS = frozenset((_STRING, _TYPE, *_CONTENTS))
+_KINDS: Final = frozenset((_STRING, _TYPE, *_CONTENTS))
 
 # The library reads one value of JSON too many, and takes the rest of the update for something else. It does not keep
 # the name of an XML hook, and so writes states that nobody can read.
@@ -390,5 +390,5 @@ def _uint_bytes(value: int) -> bytes:
     return bytes(out)
 
 
-_ONE_BYTE = tuple(bytes((value,)) for value in range(0x100))
-_client_bytes = lru_cache(maxsize=4096)(_uint_bytes)
+_ONE_BYTE: Final = tuple(bytes((value,)) for value in range(0x100))
+_client_bytes: Final = lru_cache(maxsize=4096)(_uint_bytes)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
+from typing import Final
 
 # A run begins where a client's clocks go on in another lane, with content of another class, before another neighbour,
 # or not right behind what it wrote before. Its code says in which lane, whether it is the first value of a key there
 # that names none before it, whether it is *alone*, and which class. A *chain* is runs that each begin right behind the
 # one before: they stand in the order of clocks. A run is alone if its neighbours are this client's own and alone, or
 # none: it could have been written where nobody else was.
-LANE_SHIFT = 4
-ALONE = 8
-FIRST = 4
-CLASS_MASK = 3
+LANE_SHIFT: Final = 4
+ALONE: Final = 8
+FIRST: Final = 4
+CLASS_MASK: Final = 3
 
-CLOCK_MASK = (1 << 32) - 1
+CLOCK_MASK: Final = (1 << 32) - 1
 """The clock of a packed id."""
 
-NONE = (1 << 64) - 1
+NONE: Final = (1 << 64) - 1
 """The packed id of no neighbour."""
 
 

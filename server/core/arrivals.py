@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Final
 
 from crdt.ids import DeviceId
 from crdt.protocol.codec import bytes_of
@@ -16,9 +17,9 @@ from server.core.desk import Desk
 from server.core.events import SessionId
 from server.core.intake import OP_BYTES, Intake
 
-TURN_OPS = 1_000
+TURN_OPS: Final = 1_000
 """What a room admits between two commits, at about 15 us an op."""
-TURN_BYTES = 64 << 10
+TURN_BYTES: Final = 64 << 10
 """The same in bytes. A push with more is rehearsed."""
 
 

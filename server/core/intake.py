@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import Enum
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from crdt.chain import OPS_START, OpState, link
 from crdt.errors import PeerError
@@ -31,7 +31,7 @@ from crdt.update import (
 from server.core.events import SessionId
 from server.core.inspector import NOBODY, Inspector
 
-OP_BYTES = 400
+OP_BYTES: Final = 400
 """About what a queued op takes in memory beside its update."""
 
 
@@ -385,8 +385,8 @@ class Intake:
         self._writers = {}
 
 
-_NOWHERE = (-1, 0)
+_NOWHERE: Final = (-1, 0)
 """No client has this id."""
 
-_SEVERAL = DeviceId("", "")
+_SEVERAL: Final = DeviceId("", "")
 """Stands for more than one writer of a client id: no device is it, so every op that refers there starts a run."""

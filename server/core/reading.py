@@ -41,12 +41,15 @@ def _joined(found: list[Read]) -> list[Read]:
             update_bytes = bytes_of(updates)
             while at < len(found):
                 more, more_size, _ = found[at]
-                if type(more) is not Push or more[:2] != (handle, first_op + len(updates)) or more.heal is not heal:
+                if type(more) is not Push:
                     break
-                update_bytes += bytes_of(more.updates)
-                if not more.updates or update_bytes > TURN_BYTES or len(updates) + len(more.updates) > TURN_OPS:
+                its_handle, its_op, its_updates, its_heal = more
+                if its_op != first_op + len(updates) or its_handle != handle or its_heal is not heal:
                     break
-                updates += more.updates
+                update_bytes += bytes_of(its_updates)
+                if not its_updates or update_bytes > TURN_BYTES or len(updates) + len(its_updates) > TURN_OPS:
+                    break
+                updates += its_updates
                 size += more_size
                 at += 1
             if at > first + 1:
