@@ -22,7 +22,6 @@ from server.core.desk import Desk
 from server.core.effects import Append, DoubtKeys, Drained, Effect, GiveBack, ImportFinished
 from server.core.events import Event, SessionId
 from server.core.gate import Gate
-from server.core.intake import OP_BYTES
 from server.core.membership import OpenRequest
 from server.core.options import CoreOptions
 from server.core.ports import Levels, Meter
@@ -40,7 +39,7 @@ WALL_JUMP_S = 1.0
 """A wall clock that moved more than this against ours was set, and deadlines in wall time are reckoned anew."""
 
 COMMIT_BYTES = 512 << 10
-"""About what one commit takes of all documents together, ops counted as `OP_BYTES`: applying it holds up the loop."""
+"""About what one commit takes of all documents together, counted as a queue is: applying it holds up the loop."""
 
 AT_ONCE = float("-inf")
 
@@ -371,12 +370,13 @@ class Hub:
             if left <= 0:
                 self._dirty[document] = room
                 continue
+            waited_bytes = self._desk.queued_bytes
             append = room.begin_commit()
+            left -= waited_bytes - self._desk.queued_bytes
             if append is None:  # what was queued has gone, and others may have waited behind it
                 room.advance()
                 self._after(room)
                 continue
-            left -= sum(OP_BYTES * len(entry.updates) + entry.update_bytes for entry in append.entries)
             batch.append(append)
             self._committing.append(room)
         if batch:
