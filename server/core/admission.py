@@ -76,6 +76,7 @@ class Door:
         self._waiting: deque[tuple[Session, Hello]] = deque()
         self._sent_away: deque[Session] = deque()
         """They are told so in their turn: a thousand of them are work as well."""
+        self._turn_at = float("-inf")
         self._let_in = 0
         self._busy_from = 0.0
         """When a HELLO had to wait first, since none did; `_let_in_since` tells how many had their turn since."""
@@ -108,6 +109,8 @@ class Door:
     def lets_in(self, session: Session, hello: Hello) -> bool:
         """True if the HELLO is to be looked at now; else it waits for its turn, or to be sent away."""
         self._judge()
+        if not len(self) and self._desk.now >= self._turn_at + REST_S:
+            self._begin_turn()
         is_shut = self.is_overloaded or len(self._waiting) >= self._policy.hellos
         if not (is_shut or self._waiting) and self._has_room:
             self._let_in += 1
@@ -126,8 +129,8 @@ class Door:
         """Those whose turn it is now, in the order in which they came. Some of the others are sent away."""
         if self._desk.now < self._rested_at or not len(self):
             return
+        self._begin_turn()
         self._rested_at = self._desk.now + REST_S
-        self._let_in = 0
         for _ in range(min(SENT_AWAY * self._policy.hellos_per_turn, len(self._sent_away))):
             self._send_away(self._sent_away.popleft())
         while self._waiting and self._has_room:
@@ -137,6 +140,10 @@ class Door:
                 self._let_in_since += 1
                 self._desk.release(session, Hold.HELLO)
                 yield session, hello
+
+    def _begin_turn(self) -> None:
+        self._turn_at = self._desk.now
+        self._let_in = 0
 
     @property
     def _has_room(self) -> bool:

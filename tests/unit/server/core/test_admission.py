@@ -128,6 +128,14 @@ def test_so_many_are_let_in_in_a_turn_and_the_others_in_the_next_ones_in_order()
     assert lab.paused == []
 
 
+def test_those_who_come_one_after_the_other_wait_for_nothing() -> None:
+    lab = Lab(admission=AdmissionPolicy(hellos_per_turn=1))
+    for number in range(10):
+        assert is_in(lab, hello(lab, f"d{number}"))
+        lab.now += REST_S
+    assert lab.paused == []
+
+
 def test_while_too_many_documents_wait_to_be_loaded_those_who_wait_go_on_waiting() -> None:
     lab = Lab(admission=AdmissionPolicy(loads=4, hellos_per_turn=1))
     sessions = [hello(lab, f"d{n}", Open(1, f"doc{n}", None, EMPTY_STATE_VECTOR)) for n in range(20)]
