@@ -12,7 +12,7 @@ from websockets.protocol import State
 
 from crdt.protocol.codes import CLOSE, Code
 from server.core.events import SessionId
-from server.runtime.parsers import Parser, lent_parser, takes_back
+from server.runtime.parsers import Parser, drop, held_bytes, lent_parser, takes_back
 from server.runtime.silence import Pinged
 from server.runtime.transport import Shared
 from server.runtime.wire import SHORT_BYTES, frame_bytes, short_messages
@@ -264,18 +264,17 @@ class Connection(asyncio.Protocol):
 
     def _drop_parser(self) -> None:
         if self._parser is not None:
-            self._parser.parser.close()  # a generator that holds what holds it: nothing is left to the collector
-            self._parser.parser_exc = None
+            drop(self._parser)
             self._parser = None
 
     def _take_in_turn(self, data: bytes) -> None:
         """Who has no verified token comes after everybody else, in rounds: a thousand may say HELLO at once."""
         self._unread += data
-        unfinished_bytes = len(self._unread) + len(self._fragments)
-        if self._parser is not None:
-            unfinished_bytes += len(self._parser.reader.buffer)
+        unfinished_bytes = len(self._unread) + len(self._fragments) + held_bytes(self._parser)
         if not self._shared.lobby.holds(self, unfinished_bytes):
             self.give_way()
+        elif not self._paused and self._shared.rounds.gives_turn():
+            self._take(self._unread)
         elif not self._paused:
             self._transport.pause_reading()
             self._shared.rounds.add(self)
@@ -415,8 +414,9 @@ class Connection(asyncio.Protocol):
         self._arm(self._shared.options.close_timeout_s, self._cut)
         self._backlog.clear()
         self._awaiting_drain = False
-        self._paused = False
-        self._shared.rounds.add(self)  # for the peer's close frame
+        if self._paused:
+            self._paused = False
+            self._shared.rounds.add(self)  # for the peer's close frame
 
     def _fail(self, code: int, reason: str) -> None:
         """Close, and parse nothing more of what comes."""

@@ -48,3 +48,14 @@ def takes_back(parser: Parser) -> bool:
     if len(_spare) < SPARE_MAX:
         _spare.append(parser)
     return True
+
+
+def drop(parser: Parser) -> None:
+    """It is of no use any more, and leaves nothing to the collector."""
+    parser.parser.close()  # a generator that holds what holds it
+    parser.parser_exc = None
+
+
+def held_bytes(parser: Parser | None) -> int:
+    """What a parser holds of a frame that is not whole."""
+    return len(parser.reader.buffer) if parser is not None else 0

@@ -186,6 +186,15 @@ class Rounds:
         self._loop = loop
         self._waiting: deque[Connection] = deque()
         self._is_scheduled = False
+        self._turn_at = -1.0
+
+    def gives_turn(self) -> bool:
+        """Whether one may go on at once, since nobody waits and nobody else did so in this turn of the loop."""
+        now = self._loop.time()  # it stands still within a turn
+        if self._waiting or now == self._turn_at:
+            return False
+        self._turn_at = now
+        return True
 
     def add(self, connection: Connection) -> None:
         self._waiting.append(connection)
