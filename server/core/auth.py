@@ -6,10 +6,12 @@ Every claim is checked here, against a `now` that the caller gives.
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 import jwt
@@ -28,6 +30,8 @@ CLOCK_LEEWAY_S: Final = 60.0
 """How far in the future a token may have been issued: its maker's clock is not ours."""
 TOKEN_CHARS_MAX: Final = 16 << 10
 """No longer token is looked at, wherever it came from."""
+HEADERS_MAX: Final = 32
+"""Of those read last, which are remembered: the tokens of one issuer and key all begin alike."""
 _TYPES: Final = (None, "JWT", "at+jwt")
 """The `typ` of a token for an API; others (RFC 8725, 3.11) were signed for something else."""
 _EXTENSIONS: Final = frozenset({"crit", "b64"})
@@ -58,6 +62,8 @@ class VerificationKey:
 
     def signed(self, message: bytes, signature: bytes) -> bool:
         """True if that is the signature of its owner."""
+        if self.algorithm == "HS256":
+            return hmac.compare_digest(hmac.digest(self._prepared, message, "sha256"), signature)
         return _BY_NAME[self.algorithm].verify(message, self._prepared, signature)
 
 
@@ -148,7 +154,7 @@ def _verified_payload(token: str, authority: Authority) -> dict[str, Any]:
     try:
         message, _, signature = token.encode().rpartition(b".")
         header, _, payload = message.partition(b".")
-        if not _key_for(_read_map(header), authority).signed(message, _decoded(signature)):
+        if not _key_for(_read_header(header), authority).signed(message, _decoded(signature)):
             raise ValueError("the signature is not that of the key")
         return _read_map(payload)
     except (ValueError, TypeError, RecursionError) as exc:
@@ -167,10 +173,15 @@ def _decoded(segment: bytes) -> bytes:
 
 def _read_map(segment: bytes) -> dict[str, Any]:
     """JSON as RFC 8259 has it, in UTF-8, in which no member comes twice. Raises ValueError, RecursionError."""
-    found = json.loads(_decoded(segment).decode(), object_pairs_hook=_unique, parse_constant=_no_number)
+    found = _JSON.decode(_decoded(segment).decode())
     if not isinstance(found, dict):
         raise ValueError("that is not a map")
     return found
+
+
+@lru_cache(maxsize=HEADERS_MAX)
+def _read_header(segment: bytes) -> Mapping[str, Any]:
+    return _read_map(segment)
 
 
 def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -182,6 +193,9 @@ def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_number(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
+
+
+_JSON: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_number)
 
 
 def _key_for(header: Mapping[str, Any], authority: Authority) -> VerificationKey:
