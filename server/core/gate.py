@@ -168,7 +168,7 @@ class Gate:
     def _bear(self, session: Session, claims: Claims) -> None:
         """The session now acts under these claims."""
         session.claims = claims
-        self._timers.set(self._desk.now, Timer.TOKEN, session.id)
+        self._look_in(session, claims.expires_s - self._desk.wall_s() - self._desk.options.expiry_warning_s)
 
     def watch_token(self, session: Session) -> None:
         """Warn of the token's end, end the session with it, and look again when the next of the two is due."""
@@ -184,7 +184,11 @@ class Gate:
             if session.warned_of_s != expires_s:
                 session.warned_of_s = expires_s
                 self._desk.send(session.id, frames.Expiring(round(left_s)))
-        due_s = self._desk.now + min(wait_s, TOKEN_LOOK_S)
+        self._look_in(session, wait_s)
+
+    def _look_in(self, session: Session, wait_s: float) -> None:
+        """Have the session's token looked at by then; in the next turn, if that is over."""
+        due_s = self._desk.now + max(0.0, min(wait_s, TOKEN_LOOK_S))
         if not self._desk.now < session.watched_s <= due_s:
             session.watched_s = due_s
             self._timers.set(due_s, Timer.TOKEN, session.id)

@@ -338,6 +338,15 @@ def test_auth_with_a_shorter_token_ends_the_session_sooner() -> None:
     assert session in lab.closed
 
 
+def test_a_token_with_time_left_asks_for_no_look_before_its_warning() -> None:
+    lab = Lab(expiry_warning_s=60.0)
+    lab.turn()
+    lab.hello(ttl_s=100.0)
+    deadline = lab.hub.next_deadline()
+    assert deadline is not None
+    assert deadline > lab.now, "greeting a device takes no turn of its own"
+
+
 def test_the_same_token_again_and_again_is_warned_of_once() -> None:
     lab = Lab(expiry_warning_s=60.0)
     session, _ = lab.join(ttl_s=100.0)
