@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from websockets.http11 import Request
+from websockets.utils import accept_key
 
 from crdt.protocol.frames import PATH, SUBPROTOCOL
 from server.runtime.transport import TransportOptions
@@ -40,6 +41,14 @@ def test_it_answers_as_the_library_does_but_for_the_date() -> None:
     head = head_of(PLAIN)
     lines = answer_of_the_library(head).split(b"\r\n")
     assert plain_upgrade(head) == b"\r\n".join(line for line in lines if not line.startswith(b"Date: "))
+
+
+def test_the_same_head_with_another_key_gets_that_keys_answer() -> None:
+    for key in (b"dGhlIHNhbXBsZSBub25jZQ==", b"AAAAAAAAAAAAAAAAAAAAAA=="):
+        head = head_of(PLAIN).replace(b"dGhlIHNhbXBsZSBub25jZQ==", key)
+        answer = plain_upgrade(head)
+        assert answer is not None
+        assert accept_key(key.decode()).encode() in answer
 
 
 @pytest.mark.parametrize("missing", [1, 2, 3, 4, 5, 7])
