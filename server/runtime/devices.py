@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 
 import structlog
 
@@ -58,10 +57,9 @@ class DeviceBook:
 
     def saw(self, device: DeviceId, agent: str, time_ms: int) -> None:
         known = self._sightings.get(device)
-        if known is not None:
-            self._sightings[device] = replace(known, agent=agent, last_ms=time_ms)
-        elif len(self._sightings) < SIGHTINGS_MAX:
-            self._sightings[device] = Sighting(device, agent, time_ms, time_ms)
+        if known is not None or len(self._sightings) < SIGHTINGS_MAX:
+            first_ms = time_ms if known is None else known.first_ms
+            self._sightings[device] = Sighting(device, agent, first_ms, time_ms)
 
     async def keep_writing(self) -> None:
         while True:

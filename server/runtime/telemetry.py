@@ -15,6 +15,7 @@ from structlog.dev import plain_traceback
 from structlog.processors import ExceptionRenderer
 from structlog.tracebacks import ExceptionDictTransformer
 
+from crdt.protocol.frames import Mode
 from server.core.ports import Levels
 from server.core.reports import DeviceReport
 from server.runtime.device_reports import DeviceReports
@@ -48,9 +49,10 @@ class PrometheusMeter:
             buckets=LATENCY_BUCKETS_S,
             registry=registry,
         )
-        self._catch_up_bytes = Histogram(
+        catch_up_bytes = Histogram(
             "syncline_catch_up_bytes", "Updates in an OPENED.", ["mode"], buckets=SIZE_BUCKETS_BYTES, registry=registry
         )
+        self._catch_up_bytes: dict[str, Histogram] = {mode.value: catch_up_bytes.labels(mode.value) for mode in Mode}
         self._rehearsals = Counter("syncline_rehearsals", "Large or dear pushes tried.", ["outcome"], registry=registry)
         self._quarantined = Counter("syncline_documents_quarantined", "Failed to load twice.", registry=registry)
         self._resyncs = Counter("syncline_resyncs", "Devices that lost track, and slow readers.", registry=registry)
@@ -78,7 +80,7 @@ class PrometheusMeter:
         self._delivery_s.observe(seconds)
 
     def caught_up(self, mode: str, update_bytes: int) -> None:
-        self._catch_up_bytes.labels(str(mode)).observe(update_bytes)
+        self._catch_up_bytes[mode].observe(update_bytes)
 
     def rehearsed(self, outcome: str) -> None:
         self._rehearsals.labels(outcome).inc()
