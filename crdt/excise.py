@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from pycrdt import Array, Doc, Map, Text, TransactionEvent, UndoManager, XmlFragment, merge_updates
 
-from crdt.replica import guarded
+from crdt.library import guarded
 from crdt.update import RootKind, StateVector, Update, read_update, root_kinds
 from crdt.update.ranges import Ranges
 

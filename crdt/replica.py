@@ -6,31 +6,19 @@ check updates first (`crdt.update`), apply each client's in order, and throw a r
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from hashlib import blake2b
 from itertools import islice
 from types import TracebackType
-from typing import Any, TypeAlias, cast
+from typing import Any
 
-from pycrdt import Array, Doc, Map, Text, XmlElement, XmlFragment, XmlText
+from pycrdt import Doc
 from pycrdt._pycrdt import Doc as Binding
 from pycrdt._pycrdt import Transaction
 
-from crdt.errors import ReplicaBroken
-from crdt.protocol.frames import DIGEST_BYTES
-from crdt.update import (
-    EMPTY_STATE_VECTOR,
-    RootKind,
-    StateVector,
-    read_state_vector,
-    read_update,
-    root_kinds,
-)
-
-Values: TypeAlias = dict[str, Any]
-"""JSON values of a document's roots by name; roots without content are left out."""
+from crdt.library import guarded
+from crdt.update import EMPTY_STATE_VECTOR, StateVector, read_state_vector
+from crdt.values import Values, digest, values_of
 
 RESIDENT_FACTOR = 16
 """Resident bytes of a loaded document for each byte of its updates (measured: 10 to 21)."""
@@ -69,14 +57,22 @@ class Replica:
         replica.apply(updates)
         return replica
 
-    def apply(self, updates: Iterable[bytes]) -> None:
-        """Integrate updates that `crdt.update` found to fit, in order. Raises ReplicaBroken: drop the replica then."""
+    def apply(self, updates: Iterable[bytes]) -> bytes:
+        """Integrate updates that `crdt.update` found to fit, in order; the state vector after them.
+
+        Raises ReplicaBroken: drop the replica then.
+        """
         waiting = iter(updates)
-        while some := tuple(islice(waiting, UPDATES_PER_TRANSACTION)):
+        some = tuple(islice(waiting, UPDATES_PER_TRANSACTION))
+        while True:
+            more = tuple(islice(waiting, UPDATES_PER_TRANSACTION))
             with guarded(), self._transaction() as transaction:
                 for update in some:
                     self._binding.apply_update(transaction, update)
                     self._v1_bytes += len(update)
+                if not more:
+                    return self._binding.get_state(transaction)
+            some = more
 
     def apply_if_new(self, update: bytes) -> bool:
         """Integrate one update; False if it changed nothing. `news` tells what it changed. Raises ReplicaBroken."""
@@ -168,24 +164,6 @@ class Replica:
         return _Open(self._binding.create_transaction())
 
 
-# Classes, where a generator would do: each commit of each document goes through both of them, twice.
-
-
-class guarded:  # noqa: N801 - called like a function
-    """Turn what the library raises, its panics included, into ReplicaBroken."""
-
-    __slots__ = ()
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _: object, exc: BaseException | None, trace: TracebackType | None) -> None:
-        if isinstance(exc, Exception):
-            raise ReplicaBroken(f"{type(exc).__name__}: {exc}") from exc
-        if type(exc).__name__ == "PanicException":  # pyo3's, which no module exports
-            raise ReplicaBroken(f"panic: {exc}") from exc
-
-
 class _Open:
     """A transaction that is committed at the end, unless something was raised, and let go of in any case."""
 
@@ -203,87 +181,3 @@ class _Open:
                 self._transaction.commit()
         finally:
             self._transaction.drop()
-
-
-def values_of(state: bytes) -> Values:
-    """The JSON values of a whole document's v1 update.
-
-    Roots are read by the kind their content shows (`root_kinds`); those without content are left out.
-    Raises BadUpdate or ReplicaBroken.
-    """
-    kinds = root_kinds(read_update(state))
-    with guarded():
-        doc: Doc[Any] = Doc()
-        doc.apply_update(state)
-        values = {name: _read_root(doc, name, kinds[name]) for name in sorted(kinds)}
-    return {name: value for name, value in values.items() if value}
-
-
-def canonical_json(value: Any) -> bytes:
-    """JSON with sorted keys and no spaces, in UTF-8: equal values give equal bytes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def digest(state_vector: StateVector, values: Values) -> bytes:
-    """BLAKE2b-128 of the canonical JSON of [[client, clock] ascending, values]."""
-    subject = [sorted([client, clock] for client, clock in state_vector.items()), values]
-    return blake2b(canonical_json(subject), digest_size=DIGEST_BYTES).digest()
-
-
-def _read_root(doc: Doc[Any], name: str, kind: RootKind) -> Any:
-    match kind:
-        case RootKind.TEXT:
-            return str(doc.get(name, type=Text))
-        case RootKind.MAP:
-            return _plain(doc.get(name, type=Map))
-        case RootKind.ARRAY:
-            return _plain(doc.get(name, type=Array))
-        case RootKind.XML:
-            return _plain(doc.get(name, type=XmlFragment))
-
-
-def _plain(value: Any) -> Any:
-    """A value of the library as JSON can hold it."""
-    match value:
-        case Map() | Array() | XmlElement() | XmlFragment() | Text() | XmlText() | Doc():
-            return _plain_type(value)
-        case bytes() | bytearray():
-            return {"$bytes": value.hex()}
-        case dict():
-            return {key: _plain(item) for key, item in value.items()}
-        case list():
-            return [_plain(item) for item in value]
-        case float():
-            return _number(value)
-        case _:
-            return value
-
-
-def _plain_type(value: Map[Any] | Array[Any] | XmlElement | XmlFragment | Text | XmlText | Doc[Any]) -> Any:
-    match value:
-        case Map():
-            return {key: _plain(value[key]) for key in value.keys()}  # noqa: SIM118 - a Map does not iterate keys
-        case Array():
-            return [_plain(item) for item in value]
-        case XmlElement():
-            attributes = {key: _plain(text) for key, text in cast("Any", value.attributes)}
-            return {"tag": value.tag, "attributes": attributes, "children": _children(value)}
-        case XmlFragment():
-            return _children(value)
-        case Doc():
-            return {"$doc": value.guid}
-        case Text():
-            return str(value)
-        case XmlText():  # str() would write formats as tags, their attributes in an order of chance
-            return "".join(part for part, _ in value.diff() if isinstance(part, str))
-
-
-def _children(node: XmlElement | XmlFragment) -> list[Any]:
-    return [_plain(child) for child in node.children]
-
-
-def _number(value: float) -> int | float | dict[str, str]:
-    """Whole numbers as integers, as JavaScript writes them; what JSON cannot hold by name."""
-    if value != value or value in (float("inf"), float("-inf")):
-        return {"$number": str(value)}
-    return int(value) if value.is_integer() and abs(value) < 1 << 53 else value

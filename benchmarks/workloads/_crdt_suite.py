@@ -40,7 +40,8 @@ from benchmarks.workloads._measuring import (
     timed,
 )
 from client_sim.traces import Patch
-from crdt.replica import Replica, Values
+from crdt.replica import Replica
+from crdt.values import Values
 
 EDITS = 6000
 """What crdt-benchmarks calls N."""

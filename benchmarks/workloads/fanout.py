@@ -24,7 +24,8 @@ from benchmarks.load import Device, Loop, Script, clock
 from benchmarks.percentiles import percentile
 from benchmarks.server_process import ServerProcess, server_process
 from benchmarks.visitor import NOTHING, Visit, caught_up, visit
-from crdt.replica import Replica, Values
+from crdt.replica import Replica
+from crdt.values import Values
 
 QUIET_WITHIN_S = 60.0
 WARM_UP = 0.2

@@ -42,8 +42,9 @@ from crdt.protocol import frames
 from crdt.protocol.codec import bad_frame
 from crdt.protocol.codes import Code, Retry
 from crdt.protocol.frames import SERVER_REF, Access, Error, Mode, Open, Opened, Resync
-from crdt.replica import Replica, Values
+from crdt.replica import Replica
 from crdt.update import EMPTY_STATE_VECTOR, EMPTY_UPDATE
+from crdt.values import Values
 
 RESEND_CAP_S = 30.0
 

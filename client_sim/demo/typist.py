@@ -14,7 +14,7 @@ from client_sim.core import events
 from client_sim.demo.history import Clock, Edit, read_edits
 from client_sim.demo.words import DOCUMENT, PROGRESS_ROOT, RECONNECT, Report, Tally, Task
 from client_sim.live import AsyncDevice, AsyncDocument, Roots
-from crdt.replica import canonical_json
+from crdt.values import canonical_json
 
 REPORT_EVERY_S = 0.1
 AWAY, WAITING = "away", "waiting"

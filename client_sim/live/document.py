@@ -14,8 +14,8 @@ from client_sim.core.pending import Pending
 from client_sim.core.roots import Roots
 from client_sim.core.status import State, Status
 from client_sim.live import arguments
-from crdt.replica import Values
 from crdt.update import StateVector
+from crdt.values import Values
 
 
 class Blocked(Exception):

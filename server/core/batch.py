@@ -10,7 +10,7 @@ from crdt.chain import OpState
 from crdt.errors import ReplicaBroken
 from crdt.ids import DeviceId
 from crdt.replica import Replica
-from crdt.update import StateVector, read_update
+from crdt.update import StateVector, read_state_vector, read_update
 from server.core.intake import Ops, Run
 from server.core.ports import Meter
 from server.core.records import LogEntry
@@ -93,8 +93,7 @@ def apply_runs(replica: Replica, runs: list[Run], expected: StateVector) -> None
             replica.apply(pending)
             pending = []
             _apply_watched(replica, ops)
-    replica.apply(pending)
-    if replica.state_vector() != expected:
+    if read_state_vector(replica.apply(pending)) != expected:
         raise ReplicaBroken("the state vector is not the expected one")
 
 

@@ -43,6 +43,12 @@ class Storage(Protocol):
         """
         ...
 
+    def append_at_once(self, batch: Sequence[DocumentAppend]) -> list[AppendResult] | None:
+        """As `append`, but before it returns, on the caller's thread; None if it has to wait for anything but the disk,
+        and nothing is in. Raises StorageError.
+        """
+        ...
+
     async def save_snapshot(self, document: DocumentId, snapshot: Snapshot) -> None:
         """Keep a verified snapshot and the one before it; drop older ones, and the log that the one before covers.
 

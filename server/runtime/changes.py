@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from typing import Any, Final, TypeAlias
 
-from crdt.replica import Values, canonical_json
+from crdt.values import Values, canonical_json
 
 Change: TypeAlias = dict[str, str | None]
 """`at`: where; `after`: the text before it, if it is within a text; `removed` and `added`: text, or JSON of a value."""

@@ -28,8 +28,10 @@ from server.core.events import Event, SessionId
 from server.core.hub import Hub
 from server.core.options import CoreOptions
 from server.core.ports import CorruptDocument, Storage, StorageError
+from server.core.records import DocumentAppend
 from server.runtime.api.routes import Api
 from server.runtime.devices import DeviceBook
+from server.runtime.pace import Pace
 from server.runtime.rehearsal import REHEARSAL_S_MAX, document_digest, packed_inspector, rehearse
 from server.runtime.telemetry import Telemetry
 from server.runtime.transport import Socket
@@ -42,10 +44,6 @@ from server.storage.compaction import CompactionError, compact
 
 CLOCK_READ_S = 10.0
 """How often the hub is told the wall clock, which may be set while we run."""
-GATHER_READS = 8
-"""Reads in one turn of the loop from which on a server is busy."""
-GATHER_S = 0.002
-"""How long a busy one lets a commit wait for more."""
 LAG_SAMPLE_S = 0.25
 LOADS_MAX = 16
 """Documents that are read from storage at the same time; more of them would only delay commits."""
@@ -101,10 +99,7 @@ class Driver:
         self._background: list[asyncio.Task[None]] = []
         self._work: dict[asyncio.Task[None], None] = {}
         self._turn_scheduled = False
-        self._reads = 0
-        """Since the last turn that was due."""
-        self._gathering_until = 0.0
-        """Until when the commit that is due waits for more, at most; 0 if none does."""
+        self._pace = Pace()
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at: float | None = None
 
@@ -173,7 +168,7 @@ class Driver:
         return session
 
     def messages_received(self, session: SessionId, messages: list[bytes]) -> None:
-        self._reads += 1
+        self._pace.has_read()
         self.feed(events.MessagesReceived(session, messages))
 
     def socket_closed(self, session: SessionId) -> None:
@@ -195,21 +190,14 @@ class Driver:
         self._schedule_turn()
 
     def _end_turn(self) -> None:
-        """Once a turn of the loop, after its events: begin the commit that they ask for, set the alarm.
-
-        On an idle server a commit begins at once. Where many are being read from it waits for more of them, shortly:
-        each entry and each commit has its cost, whatever is in it.
-        """
+        """Once a turn of the loop, after its events: begin the commit that they ask for, set the alarm."""
         self._turn_scheduled = False
         deadline, now = self._hub.next_deadline(), self._loop.time()
         if deadline is not None and deadline <= now:
-            reads, self._reads = self._reads, 0
-            if reads >= GATHER_READS and now < (self._gathering_until or now + GATHER_S):
-                self._gathering_until = self._gathering_until or now + GATHER_S
+            if self._pace.gathers(now):
                 self._schedule_turn()
-                return
-            self._gathering_until = 0.0
-            self.feed(events.TimePassed())
+            else:
+                self.feed(events.TimePassed())
         elif deadline != self._alarm_at:
             if self._alarm is not None:
                 self._alarm.cancel()
@@ -232,7 +220,8 @@ class Driver:
             case effects.Publish():
                 self._publish(effect)
             case effects.Append(batch):
-                self._start(self._append(batch))
+                if not self._append_at_once(batch):
+                    self._start(self._append(batch))
             case effects.Load(document):
                 self._start(self._load(document))
             case effects.Close(session, code, reason):
@@ -324,14 +313,33 @@ class Driver:
         self._work[task] = None
         task.add_done_callback(self._work.pop)
 
-    async def _append(self, batch: tuple[Any, ...]) -> None:
+    async def _append(self, batch: tuple[DocumentAppend, ...]) -> None:
         try:
             results = await self._storage.append(batch)
         except StorageError as exc:
-            self._log.error("storage_failed", doing="append", reason=str(exc))
-            self.feed(events.AppendFailed())
+            self._append_failed(exc)
         else:
             self.feed(events.Appended(tuple(results)))
+
+    def _append_failed(self, exc: StorageError) -> None:
+        self._log.error("storage_failed", doing="append", reason=str(exc))
+        self.feed(events.AppendFailed())
+
+    def _append_at_once(self, batch: tuple[DocumentAppend, ...]) -> bool:
+        """Commit here and now, if that is the cheaper way; told in the next turn, for the loop's clock stands still."""
+        if not self._pace.may_hold_up(batch, self._loop.time()):
+            return False
+        began_s = time.monotonic()
+        try:
+            results = self._storage.append_at_once(batch)
+        except StorageError as exc:
+            self._loop.call_soon(self._append_failed, exc)
+            return True
+        if results is None:
+            return False
+        self._pace.held_up(time.monotonic() - began_s, self._loop.time())
+        self._loop.call_soon(self.feed, events.Appended(tuple(results)))
+        return True
 
     async def _load(self, document: DocumentId) -> None:
         try:

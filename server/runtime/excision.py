@@ -12,10 +12,11 @@ from typing import Any, TypeAlias
 
 from crdt.excise import Step, Undone, undo
 from crdt.ids import DeviceId
-from crdt.replica import Replica, Values, values_of
+from crdt.replica import Replica
 from crdt.update import EMPTY_UPDATE, DeleteRange, read_update
 from crdt.update.model import TYPES
 from crdt.update.ranges import Ranges
+from crdt.values import Values, values_of
 from server.core.records import Authorship, History, LogEntry
 from server.runtime.changes import changes
 from server.storage.authors import authorship, folded

@@ -14,8 +14,9 @@ from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
 
 from crdt.errors import BadUpdate, ReplicaBroken
 from crdt.ids import DeviceId, DocumentId, is_name
-from crdt.replica import Replica, canonical_json
+from crdt.replica import Replica
 from crdt.update import StateVector, read_update
+from crdt.values import canonical_json
 from server.core.ports import CorruptDocument, Storage
 from server.core.records import DeviceInfo, DocumentInfo, History, StoredDocument
 from server.runtime.driver import ImportRefused

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from crdt.errors import PeerError
-from crdt.replica import canonical_json, values_of
+from crdt.values import canonical_json, values_of
 from server.core import rehearsal
 from server.core.records import StoredDocument
 from server.core.rehearsal import document_digest, packed_inspector

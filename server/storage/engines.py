@@ -56,9 +56,12 @@ def create_engine(database_url: str) -> AsyncEngine:
         raise StorageError(f"{url.get_backend_name()} is not a database that Syncline knows: sqlite, postgresql")
     if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
         raise StorageError("a SQLite store needs a file: one in memory keeps nothing")
-    engine = create_async_engine(url, pool_size=1 + READERS_MAX, max_overflow=0)
+    is_sqlite = url.get_backend_name() == "sqlite"
+    # Such a connection has a thread of its own; `KeptConnection.at_once` uses it while that has nothing to do.
+    arguments = {"check_same_thread": False} if is_sqlite else {}
+    engine = create_async_engine(url, pool_size=1 + READERS_MAX, max_overflow=0, connect_args=arguments)
     event.listen(engine.sync_engine, "connect", partial(_prepared, prepare))
-    if url.get_backend_name() == "sqlite":
+    if is_sqlite:
         event.listen(engine.sync_engine, "handle_error", _keep_the_connection)
     return engine
 
@@ -157,6 +160,21 @@ class KeptConnection:
                 raise
             self._idle = connection
 
+    @contextmanager
+    def at_once(self) -> Iterator[OpenConnection | None]:
+        """As `turn`, but for work that ends before anything else runs; None while somebody else has it."""
+        connection = self._idle if self._discard is None and not self._turn.locked() else None
+        if connection is None:
+            yield None
+            return
+        self._idle = None
+        try:
+            yield connection
+        except BaseException:
+            self._discard = asyncio.create_task(_discard(connection))
+            raise
+        self._idle = connection
+
     async def open(self) -> None:
         """Connect now: later there may be no descriptor left for it."""
         async with self.turn():
@@ -189,6 +207,11 @@ async def in_one_go(driver: Any, work: Callable[..., T], *args: Any) -> T:
     """
     done: T = await driver._execute(work, driver._conn, *args)
     return done
+
+
+def here(driver: Any, work: Callable[..., T], *args: Any) -> T:
+    """The same on the caller's thread: nobody else may use the connection now (`KeptConnection.at_once`)."""
+    return work(driver._conn, *args)
 
 
 async def _discard(kept: OpenConnection) -> None:

@@ -62,6 +62,9 @@ class MemoryStorage:
         return StoredDocument(held.epoch, held.epoch_seq, newest, entries, held.quarantine, self.is_restored)
 
     async def append(self, batch: Sequence[DocumentAppend]) -> list[AppendResult]:
+        return self.append_at_once(batch)
+
+    def append_at_once(self, batch: Sequence[DocumentAppend]) -> list[AppendResult]:
         check_batch(batch)
         return [self._append(append) for append in batch]
 

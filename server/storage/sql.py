@@ -30,7 +30,7 @@ from server.storage import devices as device_sql
 from server.storage import statements as sql
 from server.storage.authors import AUTHORS, LOG_UP_TO, Trimmed, summarise, trim_log
 from server.storage.checks import check_batch
-from server.storage.engines import KeptConnection, OpenConnection, in_one_go, operational
+from server.storage.engines import KeptConnection, OpenConnection, here, in_one_go, operational
 from server.storage.loading import Loader
 from server.storage.reading import check_gapless, newest_sound, read_document, read_history
 from server.storage.rows import (
@@ -116,14 +116,28 @@ class SqlStorage:
                 results = await self._append_shared(writer.core, in_order)
         return [results[append.document] for append in batch]
 
+    def append_at_once(self, batch: Sequence[DocumentAppend]) -> list[AppendResult] | None:
+        check_batch(batch)
+        if not _are_next(self._known, batch):
+            return None
+        with operational("appending"), self._writer.at_once() as writer:
+            if writer is None:
+                return None
+            known, self._known = self._known, {}  # for good, if anything is raised below
+            here(writer.driver, _insert_and_commit, _known_rows(batch, known))
+            for append in batch:
+                known[append.document] = _Known(known[append.document].id, append.epoch, append.entries[-1].seq)
+            self._known = known
+        return [AppendResult(append.document, committed=True) for append in batch]
+
     async def _append_alone(
         self, writer: OpenConnection, batch: Sequence[DocumentAppend], known: dict[DocumentId, _Known]
     ) -> bool:
         """Append where nobody else is in the way; False if somebody was, and nothing is in."""
         if not self._is_sqlite:
             return False
-        if all(_is_next(known.get(append.document), append) for append in batch):
-            await _append_known(writer.driver, batch, known)
+        if _are_next(known, batch):
+            await in_one_go(writer.driver, _insert_and_commit, _known_rows(batch, known))
         elif not await _append_checked(writer.driver, batch):
             return False
         if self._exclusive:
@@ -321,16 +335,19 @@ class _Known(NamedTuple):
     head_seq: int
 
 
-def _is_next(known: _Known | None, append: DocumentAppend) -> bool:
-    return known is not None and (known.epoch, known.head_seq + 1) == (append.epoch, append.entries[0].seq)
+def _are_next(known: Mapping[DocumentId, _Known], batch: Sequence[DocumentAppend]) -> bool:
+    """True if everything is known of these documents, and the entries follow it."""
+    for append in batch:
+        document = known.get(append.document)
+        if document is None or (document.epoch, document.head_seq + 1) != (append.epoch, append.entries[0].seq):
+            return False
+    return True
 
 
-async def _append_known(driver: Any, batch: Sequence[DocumentAppend], known: Mapping[DocumentId, _Known]) -> None:
-    """Append to documents of which everything is known."""
-    rows = [
+def _known_rows(batch: Sequence[DocumentAppend], known: Mapping[DocumentId, _Known]) -> list[tuple[Any, ...]]:
+    return [
         (known[append.document].id, *entry_row(append.document, entry)) for append in batch for entry in append.entries
     ]
-    await in_one_go(driver, _insert_and_commit, rows)
 
 
 def _insert_and_commit(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:

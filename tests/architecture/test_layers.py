@@ -86,9 +86,9 @@ def test_the_simulator_and_the_device_know_nothing_of_the_servers_drivers(path: 
     assert [imported for imported in found if imported not in IN_MEMORY] == []
 
 
-def test_only_a_replica_and_its_undo_own_a_document_of_the_library() -> None:
+def test_only_a_replica_its_values_and_its_undo_own_a_document_of_the_library() -> None:
     owners = [name(path) for path in sources("crdt", "server", "client_sim") if makes_documents(tree(path))]
-    assert owners == ["crdt/excise.py", "crdt/replica.py"]
+    assert owners == ["crdt/excise.py", "crdt/replica.py", "crdt/values.py"]
 
 
 @pytest.mark.parametrize(

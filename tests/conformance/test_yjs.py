@@ -10,8 +10,9 @@ import pytest
 from pycrdt import Array, Doc, Map, Text
 
 from client_sim.traces import FOLDER_VARIABLE, folder
-from crdt.replica import Replica, values_of
+from crdt.replica import Replica
 from crdt.update import Layout, RootKind, StateVector, read_update, root_kinds
+from crdt.values import values_of
 from tests.conformance.cases import Case, cases
 
 FILE = "yjs-conformance-small.bin.gz"

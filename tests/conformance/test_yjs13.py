@@ -16,9 +16,10 @@ import pytest
 from pycrdt import Doc, Text
 
 from crdt.errors import BadUpdate
-from crdt.replica import Replica, Values
+from crdt.replica import Replica
 from crdt.update import Id, StateVector, read_update, without_right_origins
 from crdt.update.layout import Layout
+from crdt.values import Values
 from tests.independent.updates import ROOTS, plain
 
 FILE = Path(__file__).with_name("yjs13") / "fixtures.json"

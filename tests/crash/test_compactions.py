@@ -20,7 +20,8 @@ import pytest
 from client_sim.core.roots import Roots
 from crdt.chain import OPS_START, OpState
 from crdt.ids import DeviceId
-from crdt.replica import Replica, Values
+from crdt.replica import Replica
+from crdt.values import Values
 from server.core.ports import StorageError
 from server.core.records import LogEntry
 from server.runtime.operations import document_problem

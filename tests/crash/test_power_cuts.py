@@ -19,7 +19,8 @@ import pytest
 
 from client_sim.core.status import State
 from client_sim.live import AsyncDevice, AsyncDocument, Roots
-from crdt.replica import Replica, Values
+from crdt.replica import Replica
+from crdt.values import Values
 from server.core.records import StoredDocument
 from tests.crash.power.disk import Disk, Fate, beside, build_library
 from tests.crash.power.server import PoweredServer, powered_server

@@ -14,8 +14,9 @@ from crdt.chain import OpState
 from crdt.errors import BadUpdate, PeerError, ReplicaBroken
 from crdt.ids import DeviceId
 from crdt.protocol.codes import Code
-from crdt.replica import Replica, Values, canonical_json, values_of
+from crdt.replica import Replica
 from crdt.update import StateVector, read_update, root_kinds
+from crdt.values import Values, canonical_json, values_of
 from server.core.batch import apply_runs, entries_of
 from server.core.inspector import Inspector
 from server.core.intake import Intake, Ops, Verdict

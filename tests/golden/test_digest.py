@@ -6,7 +6,8 @@ import json
 from hashlib import blake2b
 
 from crdt.protocol.frames import DIGEST_BYTES
-from crdt.replica import Replica, canonical_json
+from crdt.replica import Replica
+from crdt.values import canonical_json
 from tests.golden import story
 
 GOLDEN = json.loads((story.FILE.parent / "digest.json").read_text())

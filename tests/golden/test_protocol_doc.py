@@ -14,7 +14,8 @@ from crdt.errors import PeerError
 from crdt.limits import DEFLATE_FROM_BYTES, Limits
 from crdt.protocol import codec, frames
 from crdt.protocol.codes import CLOSE, CLOSE_AFTER_OFFENCES, Code
-from crdt.replica import Replica, canonical_json
+from crdt.replica import Replica
+from crdt.values import canonical_json
 from tests.golden import story
 from tests.golden.annotate import annotated, field_names
 from tests.golden.test_digest import GOLDEN as DIGEST

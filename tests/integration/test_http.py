@@ -20,8 +20,9 @@ import pytest
 from crdt.ids import DeviceId, DocumentId
 from crdt.limits import Limits
 from crdt.protocol.codes import Code
-from crdt.replica import Replica, values_of
+from crdt.replica import Replica
 from crdt.update import EMPTY_UPDATE
+from crdt.values import values_of
 from server.core import events
 from server.core.admission import AdmissionPolicy
 from server.core.options import CoreOptions

@@ -244,11 +244,11 @@ def marked_updates() -> Iterator[None]:
     """The library breaks on a culprit; the check calls whatever has `DEAR` in it dear."""
     apply, admit = Replica.apply, Inspector.admit
 
-    def stumble(self: Replica, updates: Iterable[bytes]) -> None:
+    def stumble(self: Replica, updates: Iterable[bytes]) -> bytes:
         kept = list(updates)
         if any(CULPRIT in update for update in kept):
             raise ReplicaBroken("a marked update")
-        apply(self, kept)
+        return apply(self, kept)
 
     def judge(self: Inspector, update: Update, known: Any, user: str, **how: Any) -> bool:
         is_dear = any(struct.length == len(DEAR) for struct in update.structs)

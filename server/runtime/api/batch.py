@@ -8,7 +8,7 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from crdt.protocol.codes import Code
-from crdt.replica import canonical_json
+from crdt.values import canonical_json
 from server.runtime.api.documents import Documents, etag, is_known
 from server.runtime.api.problems import Problem, problem_of
 from server.runtime.visits import Refused, Visit

@@ -13,7 +13,7 @@ from crdt.errors import BadUpdate, ReplicaBroken
 from crdt.ids import DocumentId
 from crdt.protocol.codes import Code
 from crdt.protocol.frames import Cursor
-from crdt.replica import canonical_json
+from crdt.values import canonical_json
 from server.runtime.rehearsal import json_roots
 from server.runtime.visits import refused
 from server.runtime.worker import Worker, WorkerDied

@@ -12,14 +12,9 @@ from pycrdt import Array, Doc, Map, Text, XmlElement, XmlText
 
 from crdt.errors import BadUpdate, ReplicaBroken
 from crdt.protocol.frames import DIGEST_BYTES
-from crdt.replica import (
-    RESIDENT_BASE_BYTES,
-    Replica,
-    canonical_json,
-    digest,
-    values_of,
-)
+from crdt.replica import RESIDENT_BASE_BYTES, Replica
 from crdt.update import EMPTY_STATE_VECTOR, EMPTY_UPDATE
+from crdt.values import canonical_json, digest, values_of
 from tests.unit.crdt.documents import PANIC, PANIC_BASE, array, delete, made, mapping, sections, text, xml
 
 

@@ -110,10 +110,10 @@ def test_an_import_that_the_library_stumbles_over_is_refused_alone(monkeypatch: 
     marked = Writer(9).type("marked")
     apply = Replica.apply
 
-    def stumble(self: Replica, updates: list[bytes]) -> None:
+    def stumble(self: Replica, updates: list[bytes]) -> bytes:
         if marked in (updates := list(updates)):
             raise ReplicaBroken("marked")
-        apply(self, updates)
+        return apply(self, updates)
 
     monkeypatch.setattr(Replica, "apply", stumble)
     for request, update in enumerate([Writer(1).type("a"), marked, Writer(2).type("b")], 1):

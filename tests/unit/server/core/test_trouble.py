@@ -196,11 +196,11 @@ def test_a_culprit_is_refused_and_honest_ops_are_committed_once_in_order(monkeyp
     bad = Writer(66)
     culprit = bad.type("culprit")
 
-    def stumble(self: Replica, updates: Iterable[bytes]) -> None:
+    def stumble(self: Replica, updates: Iterable[bytes]) -> bytes:
         kept = list(updates)
         if culprit in kept:
             raise ReplicaBroken("a marked update")
-        apply(self, kept)
+        return apply(self, kept)
 
     monkeypatch.setattr(Replica, "apply", stumble)
     devices = {name: lab.join(device=name) for name in ("phone", "laptop", "evil")}

@@ -9,7 +9,8 @@ import pytest
 from pycrdt import Array, Map, Text
 
 from crdt.ids import DeviceId, DocumentId
-from crdt.replica import Replica, Values
+from crdt.replica import Replica
+from crdt.values import Values
 from server.core.records import DocumentAppend, History, LogEntry, Snapshot
 from server.runtime.excision import Culprit, Report, attribution, excision
 from server.storage.compaction import build_snapshot
