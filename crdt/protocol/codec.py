@@ -31,7 +31,7 @@ _unpackb: Final = msgpack.unpackb
 _packer: Final = msgpack.Packer(use_bin_type=True, autoreset=True)
 _new: Final = tuple.__new__
 """Makes a named tuple in a third of the time."""
-_PUSH: Final = 3
+_PUSH: Final = frames.Push.TYPE
 _NO_LIMITS = Limits(inflated_bytes=1 << 30, updates_per_push=1 << 30)
 
 _E = TypeVar("_E", Access, Mode)
@@ -161,9 +161,9 @@ def _short_push(values: list[Any], limits: Limits) -> Push | None:
         return None
     if type(first_op) is not int or not 0 <= first_op <= UINT_MAX:
         return None
-    if type(updates) is not list or len(updates) != 1 or type(updates[0]) is not bytes:
+    if type(updates) is not list or len(updates) != 1 or type(updates[0]) is not bytes or limits.updates_per_push < 1:
         return None
-    return _new(Push, (handle, first_op, (updates[0],), False)) if limits.updates_per_push else None
+    return _new(Push, (handle, first_op, (updates[0],), False))
 
 
 def _unpack(data: bytes) -> Any:
