@@ -170,7 +170,7 @@ def _messages(scale: Scale) -> Iterator[Run]:
 
 
 def _cut_by_us(data: bytes) -> list[bytes]:
-    found, _ = short_messages(data, 0, TURN_FRAMES)
+    found, _ = short_messages(data, 0, TURN_FRAMES, Limits().message_bytes)
     return found
 
 

@@ -15,7 +15,7 @@ from server.core.events import SessionId
 from server.runtime.parsers import Parser, drop, held_bytes, lent_parser, takes_back
 from server.runtime.silence import Pinged
 from server.runtime.transport import Shared
-from server.runtime.wire import SHORT_BYTES, frame_bytes, short_messages
+from server.runtime.wire import frame_bytes, short_messages
 
 TURN_FRAMES: Final = 64
 LATE_BYTES_MAX: Final = 2 << 20
@@ -307,9 +307,9 @@ class Connection(asyncio.Protocol):
 
     def _short_messages(self, data: bytes, at: int, count_max: int) -> tuple[list[bytes], int]:
         """None within a fragmented message, which they may not interrupt. Before HELLO is through, one at a time."""
-        if self._parser is not None or self._message_bytes_max < SHORT_BYTES:
+        if self._parser is not None:
             return [], at
-        return short_messages(data, at, count_max if self._verified else 1)
+        return short_messages(data, at, count_max if self._verified else 1, self._message_bytes_max)
 
     def _parse(self, data: bytes) -> int:
         """Parse, deliver and answer; how many frames that were."""

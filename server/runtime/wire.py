@@ -46,18 +46,24 @@ def encode_fragment(payload: bytes, *, is_first: bool, is_last: bool) -> bytes:
     return bytes((head,)) + encode_message(payload)[1:]
 
 
-def short_messages(data: bytes, at: int, count_max: int) -> tuple[list[bytes], int]:
-    """The binary messages of up to `SHORT_BYTES` that begin at `at`, each whole and in one frame; and where they end.
+def short_messages(data: bytes, at: int, count_max: int, bytes_max: int) -> tuple[list[bytes], int]:
+    """The binary messages of less than 64 KiB that begin at `at`, each whole and in one frame; and where they end.
 
-    Nearly all that devices send is like this, and takes a sixth to an eighth of the library's time.
+    All that devices send is like this but for large documents, and takes a sixth to an eighth of the library's time.
     """
     messages: list[bytes] = []
     while len(messages) < count_max and data[at : at + 1] == _BINARY_WHOLE:
-        length = data[at + 1] - _MASKED if at + 1 < len(data) else -1
-        begin, end = at + 6, at + 6 + length
-        if not 0 <= length <= SHORT_BYTES or end > len(data):
+        length, begin = data[at + 1] - _MASKED if at + 1 < len(data) else -1, at + 6
+        if length == _TWO_BYTES:
+            length, begin = int.from_bytes(data[at + 2 : at + 4], "big"), at + 8
+            if length <= SHORT_BYTES:
+                break  # one byte would have been enough
+        elif length > SHORT_BYTES:
             break
-        messages.append(apply_mask(data[begin:end], data[at + 2 : begin]))
+        end = begin + length
+        if not 0 <= length <= bytes_max or end > len(data):
+            break
+        messages.append(apply_mask(data[begin:end], data[begin - 4 : begin]))
         at = end
     return messages, at
 
@@ -69,7 +75,7 @@ def frame_bytes(data: bytes, at: int) -> int:
         return 0
     length, length_end = head[1] & ~_MASKED, 2
     if length > SHORT_BYTES:
-        length_end = 4 if length == SHORT_BYTES + 1 else 10
+        length_end = 4 if length == _TWO_BYTES else 10
         if len(head) < length_end:
             return 0
         length = int.from_bytes(head[2:length_end], "big")
@@ -78,6 +84,8 @@ def frame_bytes(data: bytes, at: int) -> int:
 
 _BINARY_WHOLE: Final = b"\x82"
 _MASKED: Final = 0x80
+_TWO_BYTES: Final = SHORT_BYTES + 1
+"""In place of a length: it stands in the next two bytes."""
 
 
 def server_protocol(options: TransportOptions, *, yjs: bool = False) -> ServerProtocol:
