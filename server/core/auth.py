@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from hashlib import sha256
 from typing import Any, Final
 
 import jwt
@@ -58,12 +59,17 @@ class VerificationKey:
         if self.algorithm == "HS256":
             assert isinstance(self.key, bytes), "a public key is no secret"
             assert len(self.key) >= HS256_SECRET_BYTES_MIN, "a secret that short can be guessed"
-        object.__setattr__(self, "_prepared", _BY_NAME[self.algorithm].prepare_key(self.key))
+        prepared = _BY_NAME[self.algorithm].prepare_key(self.key)
+        if self.algorithm == "HS256":
+            prepared = hmac.new(prepared, digestmod=sha256)
+        object.__setattr__(self, "_prepared", prepared)
 
     def signed(self, message: bytes, signature: bytes) -> bool:
         """True if that is the signature of its owner."""
         if self.algorithm == "HS256":
-            return hmac.compare_digest(hmac.digest(self._prepared, message, "sha256"), signature)
+            mac = self._prepared.copy()
+            mac.update(message)
+            return hmac.compare_digest(mac.digest(), signature)
         return _BY_NAME[self.algorithm].verify(message, self._prepared, signature)
 
 
