@@ -216,4 +216,5 @@ def _check_proof(hello: frames.Hello, claims: Claims, nonce: bytes | None) -> No
 
 def _shown(agent: str) -> str:
     """What a device calls its software, fit for an operator's terminal."""
-    return "".join(char if char.isprintable() else "?" for char in agent[:AGENT_CHARS_MAX])
+    shown = agent[:AGENT_CHARS_MAX]
+    return shown if shown.isprintable() else "".join(char if char.isprintable() else "?" for char in shown)

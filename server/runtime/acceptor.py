@@ -66,7 +66,8 @@ class Acceptor:
         self._sockets = []
 
     def _accept(self, listening: socket.socket) -> None:
-        for _ in range(ACCEPTS_PER_TURN):
+        is_crowd = len(self._shared.lobby) > 0
+        for _ in range(ACCEPTS_PER_TURN if is_crowd else 1):  # to look for another costs as much as to take one
             try:
                 accepted, peername = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
