@@ -279,6 +279,7 @@ def test_apps_of_one_user_may_send_each_others_edits_and_other_users_may_not() -
     assert guest.link.end.reason.startswith("bad_update")
 
 
+@pytest.mark.interpreted
 def test_a_diff_that_many_ask_for_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     lab = Lab()
     app = Client(lab)
