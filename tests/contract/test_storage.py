@@ -12,7 +12,7 @@ import pytest
 from crdt.chain import OpState
 from crdt.ids import DeviceId, DocumentId
 from server.core.ports import Storage, StorageError
-from server.core.records import DocumentAppend, Snapshot, StoredDocument, first_epoch
+from server.core.records import AppendResult, DocumentAppend, Snapshot, StoredDocument, first_epoch
 from server.storage.memory import MemoryStorage
 from tests.contract.storage_support import (
     ALICE,
@@ -82,6 +82,20 @@ async def test_a_batch_of_documents_is_answered_in_its_order(storage: AnyStorage
     ]
     for name in names:
         assert (await storage.load(name)).head_seq == 2
+
+
+async def test_what_can_be_appended_at_once_is_durable_then(storage: AnyStorage, database: Path) -> None:
+    await put(storage, ALICE, entry(1))
+    batch = [DocumentAppend(ALICE, (await storage.load(ALICE)).epoch, entries(2, 3))]
+    results = storage.append_at_once(batch)
+    if results is None:
+        assert (await storage.load(ALICE)).entries == (entry(1),), "nothing is in"
+        return
+    assert results == [AppendResult(ALICE, committed=True)]
+    assert (await storage.load(ALICE)).entries == entries(1, 3)
+    if not isinstance(storage, MemoryStorage):
+        async with opened(database) as other:
+            assert (await other.load(ALICE)).entries == entries(1, 3)
 
 
 async def test_an_overtaken_document_gets_the_foreign_entries_and_the_others_commit(storage: AnyStorage) -> None:

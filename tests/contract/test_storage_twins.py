@@ -61,6 +61,30 @@ async def compare(file: Path, history: Sequence[tuple[str, object]]) -> None:
         assert await one.documents() == await memory.documents()
 
 
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(calls, max_size=25))
+def test_a_store_that_appends_at_once_where_it_can_agrees(history: Sequence[tuple[str, object]]) -> None:
+    with TemporaryDirectory() as directory:
+        file = Path(directory) / "store.db"
+        create_database(file)
+        asyncio.run(compare_at_once(file, history))
+
+
+async def compare_at_once(file: Path, history: Sequence[tuple[str, object]]) -> None:
+    async with opened(file, exclusive=True) as sql:
+        memory = MemoryStorage(sql.store_id)
+        for call in history:
+            match call:
+                case ("append", list(wanted)):
+                    batch = [await append_of(sql, change) for change in wanted]
+                    results = sql.append_at_once(batch)
+                    assert (results or await sql.append(batch)) == await memory.append(batch)
+                case _:
+                    assert await perform(sql, call) == await perform(memory, call)
+            for document in DOCUMENTS:
+                assert await sql.load(document) == await memory.load(document)
+
+
 async def perform(storage: AnyStorage, call: tuple[str, object]) -> object:
     match call:
         case ("append", list(wanted)):

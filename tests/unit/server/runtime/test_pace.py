@@ -1,0 +1,67 @@
+"""When a commit begins, and on which thread."""
+
+from __future__ import annotations
+
+from crdt.ids import DeviceId, DocumentId
+from server.core.records import DocumentAppend, LogEntry
+from server.runtime.pace import GATHER_READS, GATHER_S, REST, SLOW_S, Pace
+
+PHONE = DeviceId("alice", "phone")
+
+
+def batch(entries: int) -> list[DocumentAppend]:
+    made = tuple(LogEntry(seq, PHONE, seq, seq, bytes(8), (b"update",), 0) for seq in range(1, entries + 1))
+    return [DocumentAppend(DocumentId("alice", "main"), bytes(8), made)]
+
+
+def read(pace: Pace, times: int) -> None:
+    for _ in range(times):
+        pace.has_read()
+
+
+def test_an_idle_server_commits_at_once() -> None:
+    pace = Pace()
+    read(pace, GATHER_READS - 1)
+    assert not pace.gathers(1.0)
+
+
+def test_a_busy_one_gathers_as_long_as_much_comes_and_no_longer_than_that() -> None:
+    pace = Pace()
+    waited_s = 0.0
+    while waited_s < GATHER_S:
+        read(pace, GATHER_READS)
+        assert pace.gathers(1.0 + waited_s)
+        waited_s += GATHER_S / 4
+    read(pace, GATHER_READS)
+    assert not pace.gathers(1.0 + waited_s)
+
+
+def test_what_was_gathered_goes_when_nothing_more_comes() -> None:
+    pace = Pace()
+    read(pace, GATHER_READS)
+    assert pace.gathers(1.0)
+    assert not pace.gathers(1.0 + GATHER_S / 4)
+
+
+def test_each_commit_gathers_anew() -> None:
+    pace = Pace()
+    for now in (1.0, 1.0 + 2 * GATHER_S):
+        read(pace, GATHER_READS)
+        assert pace.gathers(now)
+        assert not pace.gathers(now + GATHER_S / 4)
+
+
+def test_only_a_single_entry_may_hold_up_the_loop() -> None:
+    pace = Pace()
+    assert pace.may_hold_up(batch(1), 1.0)
+    assert not pace.may_hold_up(batch(2), 1.0)
+    assert not pace.may_hold_up([*batch(1), *batch(1)], 1.0)
+
+
+def test_a_slow_disk_has_the_loop_for_a_hundredth_of_the_time() -> None:
+    pace = Pace()
+    pace.held_up(SLOW_S, 1.0)
+    assert pace.may_hold_up(batch(1), 1.0)
+    pace.held_up(2 * SLOW_S, 1.0)
+    assert not pace.may_hold_up(batch(1), 1.0 + REST * 2 * SLOW_S * 0.99)
+    assert pace.may_hold_up(batch(1), 1.0 + REST * 2 * SLOW_S)
