@@ -81,13 +81,16 @@ async def test_nothing_is_appended_at_once_while_somebody_has_the_connection(dat
         assert storage.append_at_once(batch) is not None
 
 
-async def test_an_append_at_once_that_fails_keeps_no_lock_and_nothing(
-    database: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_in", [False, True])
+async def test_an_append_at_once_that_fails_keeps_no_lock_and_takes_nothing_for_granted(
+    database: Path, monkeypatch: pytest.MonkeyPatch, is_in: bool
 ) -> None:
     monkeypatch.setattr(engines, "_PRAGMAS", (*engines._PRAGMAS, ("busy_timeout", 1)))
 
     def fail(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
         connection.executemany(statements.ADD_KNOWN_ENTRY_SQLITE, rows)
+        if is_in:
+            connection.commit()
         raise sqlite3.OperationalError("disk I/O error")
 
     async with opened(database, exclusive=True) as storage:
@@ -98,5 +101,5 @@ async def test_an_append_at_once_that_fails_keeps_no_lock_and_nothing(
             with pytest.raises(StorageError, match="disk I/O error"):
                 storage.append_at_once(batch)
         assert storage.append_at_once(batch) is None, "what is in has to be looked up"
-        assert [result.committed for result in await storage.append(batch)] == [True]
+        assert [result.committed for result in await storage.append(batch)] == [not is_in]
         assert (await storage.load(ALICE)).entries == entries(1, 2)
