@@ -268,7 +268,7 @@ class Connection(asyncio.Protocol):
             self._parser = None
 
     def _take_in_turn(self, data: bytes) -> None:
-        """Who has no verified token comes after everybody else, in rounds: a thousand may say HELLO at once."""
+        """At once where nobody waits, else in rounds after everybody else: a thousand may say HELLO together."""
         self._unread += data
         unfinished_bytes = len(self._unread) + len(self._fragments) + held_bytes(self._parser)
         if not self._shared.lobby.holds(self, unfinished_bytes):
@@ -482,7 +482,7 @@ class Connection(asyncio.Protocol):
     def _judge_silence(self, pinged: Pinged) -> None:
         """Anything from the peer is life, and so are some other things (`Pinged.given_time`).
 
-        The loop's clock stands still within a turn, so an answer may be as old as its ping, but nothing before it.
+        The loop's clock tells whole milliseconds, so an answer may be as old as its ping, but nothing before it.
         """
         now, transport = self._shared.loop.time(), self._transport
         if self._heard_at >= pinged.at_s:

@@ -186,15 +186,18 @@ class Rounds:
         self._loop = loop
         self._waiting: deque[Connection] = deque()
         self._is_scheduled = False
-        self._turn_at = -1.0
+        self._is_taken = False
 
     def gives_turn(self) -> bool:
         """Whether one may go on at once, since nobody waits and nobody else did so in this turn of the loop."""
-        now = self._loop.time()  # it stands still within a turn
-        if self._waiting or now == self._turn_at:
+        if self._waiting or self._is_taken:
             return False
-        self._turn_at = now
+        self._is_taken = True
+        self._loop.call_soon(self._turn_ends)  # no clock tells turns apart
         return True
+
+    def _turn_ends(self) -> None:
+        self._is_taken = False
 
     def add(self, connection: Connection) -> None:
         self._waiting.append(connection)
@@ -207,7 +210,7 @@ class Rounds:
 
     def _run(self) -> None:
         self._is_scheduled = False
-        ends_at = monotonic() + ROUND_S  # the loop's clock stands still within a turn
+        ends_at = monotonic() + ROUND_S  # the loop's clock tells whole milliseconds
         try:
             while self._waiting and monotonic() < ends_at:
                 self._waiting.popleft().go_on()
