@@ -326,7 +326,7 @@ class Driver:
         self.feed(events.AppendFailed())
 
     def _append_at_once(self, batch: tuple[DocumentAppend, ...]) -> bool:
-        """Commit here and now, if that is the cheaper way; told in the next turn, for the loop's clock stands still."""
+        """Commit here and now, if that is the cheaper way; told in the next turn, for an event is being handled."""
         if not self._pace.may_hold_up(batch, self._loop.time()):
             return False
         began_s = time.monotonic()
@@ -335,9 +335,10 @@ class Driver:
         except StorageError as exc:
             self._loop.call_soon(self._append_failed, exc)
             return True
+        finally:
+            self._pace.held_up(time.monotonic() - began_s, self._loop.time())
         if results is None:
             return False
-        self._pace.held_up(time.monotonic() - began_s, self._loop.time())
         self._loop.call_soon(self.feed, events.Appended(tuple(results)))
         return True
 

@@ -48,6 +48,6 @@ class Pace:
         return now >= self._rests_until and len(batch) == 1 and len(batch[0].entries) == 1
 
     def held_up(self, seconds: float, now: float) -> None:
-        """One has, for so long."""
+        """One has, for so long, whatever came of it."""
         if seconds > SLOW_S:
             self._rests_until = now + REST * seconds

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import cast
+
 from crdt.ids import DeviceId, DocumentId
+from server.core.auth import Authority
+from server.core.options import CoreOptions
+from server.core.ports import Storage, StorageError
 from server.core.records import DocumentAppend, LogEntry
+from server.runtime.driver import Driver
 from server.runtime.pace import GATHER_READS, GATHER_S, REST, SLOW_S, Pace
+from server.runtime.telemetry import Telemetry
+from server.runtime.worker import Worker
 
 PHONE = DeviceId("alice", "phone")
 
@@ -65,3 +76,25 @@ def test_a_slow_disk_has_the_loop_for_a_hundredth_of_the_time() -> None:
     pace.held_up(2 * SLOW_S, 1.0)
     assert not pace.may_hold_up(batch(1), 1.0 + REST * 2 * SLOW_S * 0.99)
     assert pace.may_hold_up(batch(1), 1.0 + REST * 2 * SLOW_S)
+
+
+class StuckStorage:
+    """Takes its time to fail."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def append_at_once(self, batch: Sequence[DocumentAppend]) -> None:
+        self.asked += 1
+        time.sleep(2 * SLOW_S)
+        raise StorageError("the database is locked")
+
+
+async def test_a_commit_that_fails_slowly_holds_up_the_loop_no_second_time() -> None:
+    storage = StuckStorage()
+    async with asyncio.TaskGroup() as tasks:
+        authority = Authority((), "", "")
+        driver = Driver(cast("Storage", storage), authority, CoreOptions(), Telemetry(), tasks, cast("Worker", None))
+        assert driver._append_at_once(tuple(batch(1)))
+        assert not driver._append_at_once(tuple(batch(1)))
+    assert storage.asked == 1
