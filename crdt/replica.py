@@ -76,8 +76,9 @@ class Replica:
 
     def apply_if_new(self, update: bytes) -> bool:
         """Integrate one update; False if it changed nothing. `news` tells what it changed. Raises ReplicaBroken."""
-        with self._watched():
-            self.apply((update,))
+        with self._watched(), guarded(), self._transaction() as transaction:
+            self._binding.apply_update(transaction, update)
+            self._v1_bytes += len(update)
         return self._changed is not None
 
     @property

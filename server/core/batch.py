@@ -90,8 +90,9 @@ def apply_runs(replica: Replica, runs: list[Run], expected: StateVector) -> None
             if ops.changes and not ops.is_padded:
                 pending += ops.updates
                 continue
-            replica.apply(pending)
-            pending = []
+            if pending:
+                replica.apply(pending)
+                pending = []
             _apply_watched(replica, ops)
     if read_state_vector(replica.apply(pending)) != expected:
         raise ReplicaBroken("the state vector is not the expected one")

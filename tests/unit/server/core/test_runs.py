@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import pytest
 from pycrdt import Text
 
+from crdt.replica import Replica
 from tests.unit.server.core.lab import Lab, Writer, values
 
 
@@ -89,6 +93,29 @@ def test_what_leans_starts_an_entry_though_it_came_behind_text_that_does_not() -
     lab.settle()
     assert entries(lab)[2:] == [("laptop", 2, 3), ("phone", 2, 2), ("laptop", 4, 5)]
     assert sorted(values(lab.durable())["t"]) == list("abcdefg")
+
+
+@pytest.mark.interpreted
+def test_a_state_vector_is_made_once_for_all_that_is_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is as long as many have written to the document."""
+    lab, phone, _, handle = two()
+    mine = Writer(1)
+    lab.push(phone, handle, 1, mine.type("abc"))
+    lab.settle()
+    updates = [mine.replica.edit(lambda doc: doc.get("t", type=Text).__delitem__(0)) for _ in range(3)]
+    lab.push(phone, handle, 2, *(update for update in updates if update is not None))
+    made, apply = list[bytes](), Replica.apply
+
+    def counted(self: Replica, updates: Iterable[bytes]) -> bytes:
+        made.append(apply(self, updates))
+        return made[-1]
+
+    monkeypatch.setattr(Replica, "apply", counted)
+    lab.turn()
+    assert len(made) == 1
+    lab.settle()
+    assert entries(lab) == [("phone", 1, 1), ("phone", 2, 4)]
+    assert values(lab.durable()) == {}
 
 
 def beside(writer: Writer, char: str, text: str) -> bytes:
