@@ -140,7 +140,7 @@ class Intake:
         self._healing: dict[DeviceId, None] = {}
         """Those whose last op, queued or in the log, heals: nobody but they may go on with it."""
         self._typing: dict[DeviceId, tuple[int, int]] = {}
-        """The client id and clock of each device's next character, if it goes on typing."""
+        """The client id, its user's own, and clock of each device's next character, if it goes on typing."""
 
     def restart(self, state_vector: StateVector, inspector: Inspector, healing: Iterable[DeviceId] = ()) -> None:
         """Begin with an empty queue on a replica with `state_vector`, read from the log just now.
@@ -158,9 +158,10 @@ class Intake:
         self._admitted = dict(in_flight)
         self._begin_batch(state_vector)
 
-    def forget_refusals(self) -> None:
-        """Op numbers begin anew."""
+    def begin_epoch(self) -> None:
+        """Op numbers begin anew, and client ids are nobody's: whoever types on is not known to own what it types on."""
         self._refused.clear()
+        self._typing.clear()
 
     def last(self, device: DeviceId) -> OpState:
         """Where a device's ops are, with what is queued and in flight."""
@@ -320,7 +321,7 @@ class Intake:
         self._typing[device] = _NOWHERE
         for client, end in written:
             self._wrote(device, client)
-            if self.inspector.goes_on(client):
+            if self.inspector.goes_on(client) and not op.heal:  # which says nothing of whose client id it is
                 self._typing[device] = (client, end)
 
     def _leans(self, device: DeviceId, needs: Iterable[tuple[int, int]]) -> bool:

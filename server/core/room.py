@@ -440,7 +440,7 @@ class Room:
         """Op numbers begin anew: what devices sent before they know it must not be taken for what they send then."""
         self._held = []
         self._arrivals.take()
-        self._intake.forget_refusals()
+        self._intake.begin_epoch()
         for member in self.members:
             member.is_outdated = True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from pycrdt import Text
 
 from crdt.ids import DocumentId
 from crdt.protocol.frames import Cursor, Error, Open, Push
@@ -123,6 +124,43 @@ def test_a_healing_push_binds_nothing() -> None:
     lab.start()
     assert pushes_as(lab, "alice", lost) == []
     assert pushes_as(lab, "carol", lost) == NOT_OWNER
+
+
+def appended(writer: Writer, text: str) -> bytes:
+    """Types behind all that is there: nothing but the end of the last op has to be known to take it."""
+    end = len(writer.replica.values().get("t", ""))
+    update = writer.replica.edit(lambda doc: doc.get("t", type=Text).insert(end, text))
+    assert update is not None
+    return update
+
+
+def test_who_types_on_in_a_new_epoch_owns() -> None:
+    lab = Lab()
+    daves = Writer(8)
+    dave, handle = joined(lab, "dave")
+    lab.push(dave, handle, 1, daves.type("x"))
+    lab.settle()
+    in_a_new_epoch(lab)
+    dave, handle = joined(lab, "dave")
+    lab.push(dave, handle, 1, appended(daves, "y"))
+    lab.settle()
+    assert refusals(lab, dave) == []
+    assert pushes_as(lab, "carol", daves) == NOT_OWNER
+
+
+def test_who_gives_back_what_another_wrote_may_not_type_on_there() -> None:
+    lab = Lab()
+    theirs(lab)
+    in_a_new_epoch(lab)
+    bobs = Writer(8)
+    bob, handle = joined(lab, "bob")
+    lab.push(bob, handle, 1, bobs.type("first"))
+    lab.settle()
+    alice, handle = joined(lab, "alice")
+    lab.send(alice, Push(handle, 1, (appended(bobs, "last"),), heal=True))
+    lab.push(alice, handle, 2, appended(bobs, "forged"))
+    lab.settle()
+    assert refusals(lab, alice) == NOT_OWNER
 
 
 def test_healing_means_nothing_where_nothing_was_lost() -> None:
