@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 TURN_ANSWER_BYTES = 1 << 20
 """Documents read for devices in one turn of the event loop (and one answer more): about 40 ms, deflated."""
 
+WALL_JUMP_S = 1.0
+"""A wall clock that moved more than this against ours was set, and deadlines in wall time are reckoned anew."""
+
 PAYLOAD_LOOK_S = 0.1
 """How often it is looked whether there is memory for those who wait for some."""
 
@@ -69,6 +72,11 @@ class Desk:
 
     def wall_ms(self) -> int:
         return int(self.wall_s() * 1000)
+
+    def read_clock(self, wall_s: float) -> bool:
+        """What the wall clock shows now; True if somebody has set it."""
+        before_s, self.wall_offset_s = self.wall_offset_s, wall_s - self.now
+        return abs(self.wall_offset_s - before_s) > WALL_JUMP_S
 
     def take_effects(self) -> list[Effect]:
         """What the event just handled asks of the driver."""

@@ -35,9 +35,6 @@ from server.core.rooms import Rooms
 from server.core.session import Hold, Session, SessionState
 from server.core.timers import Timer
 
-WALL_JUMP_S = 1.0
-"""A wall clock that moved more than this against ours was set, and deadlines in wall time are reckoned anew."""
-
 COMMIT_BYTES = 512 << 10
 """About what one commit takes of all documents together, counted as a queue is: applying it holds up the loop."""
 
@@ -74,7 +71,15 @@ class Hub:
 
     def next_deadline(self) -> float | None:
         """When TimePassed is due at the latest; in the past when a commit can begin (as soon as the loop is idle)."""
-        if (self._dirty and not self._committing) or self._desk.waiting or self._desk.deferred:
+        return AT_ONCE if self._dirty and not self._committing else self._next_due()
+
+    def may_gather(self, now: float) -> bool:
+        """A commit can begin and nothing else is due: nobody but who is in it waits if it waits for more."""
+        due = self._next_due()
+        return bool(self._dirty) and not self._committing and (due is None or due > now)
+
+    def _next_due(self) -> float | None:
+        if self._desk.waiting or self._desk.deferred:
             return AT_ONCE
         return min((due for due in (self._timers.next(), self._door.next_turn_at) if due is not None), default=None)
 
@@ -134,7 +139,8 @@ class Hub:
             case events.DrainRequested():
                 self._drain()
             case events.ClockRead(wall_s):
-                self._clock_read(wall_s)
+                if self._desk.read_clock(wall_s):
+                    self._gate.clock_was_set()
             case events.PressureMeasured(lag_s, memory_bytes):
                 self._door.measured(lag_s, memory_bytes)
             case _:
@@ -453,13 +459,6 @@ class Hub:
                 self._presences.due(session)
             case _:
                 assert_never(timer)
-
-    def _clock_read(self, wall_s: float) -> None:
-        offset_s = wall_s - self._desk.now
-        jumped = abs(offset_s - self._desk.wall_offset_s) > WALL_JUMP_S
-        self._desk.wall_offset_s = offset_s
-        if jumped:
-            self._gate.clock_was_set()
 
     def _sweep(self) -> None:
         for room in self._rooms:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from crdt.errors import BadUpdate, PeerError, ReplicaBroken
 from crdt.protocol.codes import Code
 from crdt.replica import Replica
-from crdt.update import read_update, write_state_vector
+from crdt.update import read_state_vector, read_update, write_state_vector
 from server.core.inspector import NOBODY, Inspector
 from server.core.records import StoredDocument
 
@@ -55,9 +55,9 @@ def _apply(replica: Replica, inspector: Inspector, update: bytes, clock: Clock) 
     parsed.advance(known)
     started_s = clock()
     try:
-        replica.apply((update,))
+        state_vector = replica.apply((update,))
         took_s = clock() - started_s
-        fits = replica.state_vector() == known
+        fits = read_state_vector(state_vector) == known
     except ReplicaBroken as exc:
         raise BadUpdate("malformed", "the update can not be integrated") from exc
     if not fits:

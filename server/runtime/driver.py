@@ -28,7 +28,7 @@ from server.core.events import Event, SessionId
 from server.core.hub import Hub
 from server.core.options import CoreOptions
 from server.core.ports import CorruptDocument, Storage, StorageError
-from server.core.records import DocumentAppend
+from server.core.records import AppendResult, DocumentAppend
 from server.runtime.api.routes import Api
 from server.runtime.devices import DeviceBook
 from server.runtime.pace import Pace
@@ -194,7 +194,7 @@ class Driver:
         self._turn_scheduled = False
         deadline, now = self._hub.next_deadline(), self._loop.time()
         if deadline is not None and deadline <= now:
-            if self._pace.gathers(now):
+            if self._hub.may_gather(now) and self._pace.gathers(now):
                 self._schedule_turn()
             else:
                 self.feed(events.TimePassed())
@@ -220,8 +220,7 @@ class Driver:
             case effects.Publish():
                 self._publish(effect)
             case effects.Append(batch):
-                if not self._append_at_once(batch):
-                    self._start(self._append(batch))
+                self._start(self._append(batch))
             case effects.Load(document):
                 self._start(self._load(document))
             case effects.Close(session, code, reason):
@@ -315,32 +314,24 @@ class Driver:
 
     async def _append(self, batch: tuple[DocumentAppend, ...]) -> None:
         try:
-            results = await self._storage.append(batch)
+            results = self._append_at_once(batch)
+            if results is None:
+                results = await self._storage.append(batch)
         except StorageError as exc:
-            self._append_failed(exc)
+            self._log.error("storage_failed", doing="append", reason=str(exc))
+            self.feed(events.AppendFailed())
         else:
             self.feed(events.Appended(tuple(results)))
 
-    def _append_failed(self, exc: StorageError) -> None:
-        self._log.error("storage_failed", doing="append", reason=str(exc))
-        self.feed(events.AppendFailed())
-
-    def _append_at_once(self, batch: tuple[DocumentAppend, ...]) -> bool:
-        """Commit here and now, if that is the cheaper way; told in the next turn, for an event is being handled."""
+    def _append_at_once(self, batch: tuple[DocumentAppend, ...]) -> list[AppendResult] | None:
+        """Commit here and now, if that is the cheaper way and can be done. Raises StorageError."""
         if not self._pace.may_hold_up(batch, self._loop.time()):
-            return False
+            return None
         began_s = time.monotonic()
         try:
-            results = self._storage.append_at_once(batch)
-        except StorageError as exc:
-            self._loop.call_soon(self._append_failed, exc)
-            return True
+            return self._storage.append_at_once(batch)
         finally:
             self._pace.held_up(time.monotonic() - began_s, self._loop.time())
-        if results is None:
-            return False
-        self._loop.call_soon(self.feed, events.Appended(tuple(results)))
-        return True
 
     async def _load(self, document: DocumentId) -> None:
         try:

@@ -8,9 +8,11 @@ from typing import Final
 from server.core.records import DocumentAppend
 
 GATHER_READS: Final = 8
-"""Reads in one turn of the loop from which on a server is busy."""
+"""Reads between two looks, a turn of the loop or a commit apart, from which on a server is busy."""
 GATHER_S: Final = 0.005
 """How long a busy one lets a commit wait for more: each entry and each commit has its cost, whatever is in it."""
+HOLD_BYTES_MAX: Final = 64 << 10
+"""More in one entry takes longer than a look at another thread (1 MiB: 13 ms)."""
 SLOW_S: Final = 0.005
 """A commit that held up the loop for longer was slow."""
 REST: Final = 100
@@ -31,7 +33,7 @@ class Pace:
         self._reads += 1
 
     def gathers(self, now: float) -> bool:
-        """Asked once a turn while a commit is due: whether it is to wait for what the next turn brings."""
+        """Asked once a turn while a commit is all that is due: whether it is to wait for what the next turn brings."""
         reads, self._reads = self._reads, 0
         if reads >= GATHER_READS and now < (self._gathers_until or now + GATHER_S):
             self._gathers_until = self._gathers_until or now + GATHER_S
@@ -45,7 +47,9 @@ class Pace:
         It may for a single entry: to wake up another thread, and then the loop, takes a tenth of the CPU that an idle
         server uses for it. Where more came together, more is to come.
         """
-        return now >= self._rests_until and len(batch) == 1 and len(batch[0].entries) == 1
+        if now < self._rests_until or len(batch) != 1 or len(batch[0].entries) != 1:
+            return False
+        return batch[0].entries[0].update_bytes <= HOLD_BYTES_MAX
 
     def held_up(self, seconds: float, now: float) -> None:
         """One has, for so long, whatever came of it."""

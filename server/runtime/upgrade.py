@@ -42,6 +42,9 @@ _MAY_BE_THERE: Final = frozenset(
 HEADS_MAX: Final = 64
 """Heads that were looked at last, and are remembered: all devices of a kind send the same one, but for the key."""
 
+_TOKEN_LINE: Final = re.compile(rb"\nauthorization", re.IGNORECASE)
+"""A head with a token is none of those, and not to be remembered."""
+
 _ANSWER: Final = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Accept: %b\r\nSec-WebSocket-Protocol: " + SUBPROTOCOL.encode() + b"\r\n\r\n"
@@ -51,7 +54,7 @@ _ANSWER: Final = (
 def plain_upgrade(head: bytes) -> bytes | None:
     """The answer that accepts a request, of which this is the whole head; None if the library has to look at it."""
     match _KEY_LINE.split(head):
-        case [before, key, after] if _is_plain(before + after):
+        case [before, key, after] if not _TOKEN_LINE.search(before + after) and _is_plain(before + after):
             return _ANSWER % b64encode(sha1(key + _GUID).digest())
         case _:
             return None

@@ -52,7 +52,7 @@ VACUUM_PAGES = 4096
 class SqlStorage:
     """The storage port on an engine of `engines.create_engine`, which the caller disposes of after `close()`.
 
-    An append is two awaited statements, however many documents are in it: the insert and the commit.
+    An append is one transaction, however many documents are in it.
 
     `exclusive` says that nobody else writes to the database as long as this is open (the SQLite file is locked). Then
     what this wrote last of a document is what the log ends with, and its next entries need no looking up.

@@ -136,6 +136,18 @@ def test_those_who_come_one_after_the_other_wait_for_nothing() -> None:
     assert lab.paused == []
 
 
+def test_a_commit_gathers_more_only_while_no_hello_is_due() -> None:
+    lab = Lab(admission=AdmissionPolicy(hellos_per_turn=1))
+    session, handle = lab.join()
+    assert not lab.hub.may_gather(lab.now), "there is nothing to commit"
+    lab.push(session, handle, 1, Writer(1).type("a"))
+    assert lab.hub.may_gather(lab.now)
+    hello(lab, "d1")
+    assert not is_in(lab, hello(lab, "d2"))
+    lab.now += REST_S
+    assert not lab.hub.may_gather(lab.now)
+
+
 def test_while_too_many_documents_wait_to_be_loaded_those_who_wait_go_on_waiting() -> None:
     lab = Lab(admission=AdmissionPolicy(loads=4, hellos_per_turn=1))
     sessions = [hello(lab, f"d{n}", Open(1, f"doc{n}", None, EMPTY_STATE_VECTOR)) for n in range(20)]

@@ -7,21 +7,23 @@ import time
 from collections.abc import Sequence
 from typing import cast
 
+import pytest
+
 from crdt.ids import DeviceId, DocumentId
 from server.core.auth import Authority
 from server.core.options import CoreOptions
 from server.core.ports import Storage, StorageError
 from server.core.records import DocumentAppend, LogEntry
 from server.runtime.driver import Driver
-from server.runtime.pace import GATHER_READS, GATHER_S, REST, SLOW_S, Pace
+from server.runtime.pace import GATHER_READS, GATHER_S, HOLD_BYTES_MAX, REST, SLOW_S, Pace
 from server.runtime.telemetry import Telemetry
 from server.runtime.worker import Worker
 
 PHONE = DeviceId("alice", "phone")
 
 
-def batch(entries: int) -> list[DocumentAppend]:
-    made = tuple(LogEntry(seq, PHONE, seq, seq, bytes(8), (b"update",), 0) for seq in range(1, entries + 1))
+def batch(entries: int, update: bytes = b"update") -> list[DocumentAppend]:
+    made = tuple(LogEntry(seq, PHONE, seq, seq, bytes(8), (update,), 0) for seq in range(1, entries + 1))
     return [DocumentAppend(DocumentId("alice", "main"), bytes(8), made)]
 
 
@@ -62,11 +64,12 @@ def test_each_commit_gathers_anew() -> None:
         assert not pace.gathers(now + GATHER_S / 4)
 
 
-def test_only_a_single_entry_may_hold_up_the_loop() -> None:
+def test_only_a_single_small_entry_may_hold_up_the_loop() -> None:
     pace = Pace()
     assert pace.may_hold_up(batch(1), 1.0)
     assert not pace.may_hold_up(batch(2), 1.0)
     assert not pace.may_hold_up([*batch(1), *batch(1)], 1.0)
+    assert not pace.may_hold_up(batch(1, bytes(HOLD_BYTES_MAX + 1)), 1.0)
 
 
 def test_a_slow_disk_has_the_loop_for_a_hundredth_of_the_time() -> None:
@@ -95,6 +98,7 @@ async def test_a_commit_that_fails_slowly_holds_up_the_loop_no_second_time() -> 
     async with asyncio.TaskGroup() as tasks:
         authority = Authority((), "", "")
         driver = Driver(cast("Storage", storage), authority, CoreOptions(), Telemetry(), tasks, cast("Worker", None))
-        assert driver._append_at_once(tuple(batch(1)))
-        assert not driver._append_at_once(tuple(batch(1)))
+        with pytest.raises(StorageError):
+            driver._append_at_once(tuple(batch(1)))
+        assert driver._append_at_once(tuple(batch(1))) is None
     assert storage.asked == 1
