@@ -18,49 +18,75 @@ POINTS = ("before_append", "before_commit", "after_commit", "after_append", "ami
 """Before storage is called; in the transaction; committed, but not known; known, but not told; told to the first of
 those who are to be told, or to the last of them.
 """
+WAYS = ("at_once", "beside")
+"""On the loop's thread, where single entries are committed, or on the database's."""
 
 
 def prepare(crash: str) -> None:
-    """This process, which is to serve, ends at `point:trigger` once the file `trigger` is there."""
-    point, _, trigger = crash.partition(":")
-    _prepare(point, Path(trigger).exists)
+    """This process, which is to serve, ends at `point/way:trigger` once the file `trigger` is there."""
+    place, _, trigger = crash.partition(":")
+    point, _, way = place.partition("/")
+    _prepare(point, way, Path(trigger).exists)
 
 
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _prepare(point: str, armed: Callable[[], bool]) -> None:
-    append, insert = SqlStorage.append, sql._insert_and_commit
+class _Death:
+    """At one point, once it is armed."""
 
-    def passing(here: str) -> None:
-        if point == here and armed():
+    def __init__(self, point: str, armed: Callable[[], bool]) -> None:
+        self.point = point
+        self.armed = armed
+
+    def passing(self, here: str) -> None:
+        if self.point == here and self.armed():
             die()
 
+    def appended(self) -> None:
+        self.passing("after_append")
+        if self.point.startswith("amid_sends") and self.armed():
+            patch.object(Flusher, "_flush", _flush_one(backwards=self.point.endswith("backwards"))).start()
+
+
+def _prepare(point: str, way: str, armed: Callable[[], bool]) -> None:
+    append, append_at_once, insert = SqlStorage.append, SqlStorage.append_at_once, sql._insert_and_commit
+    death = _Death(point, armed)
+
     async def dying_append(self: SqlStorage, batch: Any) -> Any:
-        passing("before_append")
+        assert way == "beside" or not armed(), "it is to be at once"
+        death.passing("before_append")
         results = await append(self, batch)
-        passing("after_append")
-        if point.startswith("amid_sends") and armed():
-            patch.object(Flusher, "_flush", _flush_one(backwards=point.endswith("backwards"))).start()
+        death.appended()
+        return results
+
+    def dying_at_once(self: SqlStorage, batch: Any) -> Any:
+        if way != "at_once":
+            return None
+        death.passing("before_append")
+        results = append_at_once(self, batch)
+        if results is not None:
+            death.appended()
         return results
 
     class Dying:
-        """The driver's own connection, as an append of known documents has it on the database's thread."""
+        """The driver's own connection, as an append of known documents has it."""
 
         def __init__(self, connection: sqlite3.Connection) -> None:
             self._connection = connection
             self.executemany = connection.executemany
 
         def commit(self) -> None:
-            passing("before_commit")
+            death.passing("before_commit")
             self._connection.commit()
-            passing("after_commit")
+            death.passing("after_commit")
 
     def dying_insert(connection: sqlite3.Connection, rows: Any) -> None:
         insert(cast("sqlite3.Connection", Dying(connection)), rows)
 
     patch.object(SqlStorage, "append", dying_append).start()
+    patch.object(SqlStorage, "append_at_once", dying_at_once).start()
     patch.object(sql, "_insert_and_commit", dying_insert).start()
 
 

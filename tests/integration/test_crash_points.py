@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from client_sim.live import AsyncDevice, AsyncDocument
-from tests.integration.crash_points import POINTS
+from tests.integration.crash_points import POINTS, WAYS
 from tests.integration.server_peers import WITHIN_S, check_gapless, converged, new_device, stored, write
 from tests.integration.server_process import server_process
 
@@ -15,9 +15,10 @@ IN_THE_LOG = ("after_commit", "after_append", "amid_sends", "amid_sends_backward
 
 
 @pytest.mark.parametrize("point", POINTS)
-async def test_a_server_killed_on_an_ops_way_loses_and_repeats_nothing(tmp_path: Path, point: str) -> None:
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_server_killed_on_an_ops_way_loses_and_repeats_nothing(tmp_path: Path, point: str, way: str) -> None:
     async with (
-        server_process(tmp_path, crash=point) as server,
+        server_process(tmp_path, crash=f"{point}/{way}") as server,
         new_device(server.url, "phone", store=tmp_path / "phone.db") as phone,
         new_device(server.url, "laptop") as laptop,
     ):
