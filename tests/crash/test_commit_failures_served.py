@@ -6,14 +6,16 @@ import asyncio
 import logging
 import os
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from client_sim.live import AsyncDevice, AsyncDocument
 from crdt.ids import DocumentId
-from server.storage import engines
+from server.storage import SqlStorage, engines, sql
 from tests.crash.steps import FULL, IO_ERROR, Call, Fault, at_step, refused, unreported
 from tests.integration.server_peers import WITHIN_S, check_gapless, converged, new_device, write
 from tests.server_fixture import RunningServer, running_server
@@ -65,6 +67,12 @@ class Typist:
             await converged(self._phone, self._laptop, newcomer, to={"body": self._typed})
 
 
+@pytest.fixture
+def beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All commits go to the database's thread, whose calls are what fails."""
+    monkeypatch.setattr(SqlStorage, "append_at_once", lambda self, batch: None)
+
+
 async def fail(server: RunningServer, typist: Typist, first: tuple[int, Fault], second: tuple[int, Fault]) -> int:
     """Type while the append fails at a call, and the load after it too; how many calls failed."""
     with at_step(first[0], first[1]) as append, at_step(first[0] + second[0], second[1]) as load:
@@ -74,6 +82,7 @@ async def fail(server: RunningServer, typist: Typist, first: tuple[int, Fault], 
     return append.hit + (load.hit and bool(second[0]))
 
 
+@pytest.mark.usefixtures("beside")
 async def test_rooms_acknowledge_what_is_in_after_commits_failed(tmp_path: Path) -> None:
     cases = [
         ((step, fault), (load, FAULTS[(load + step) % len(FAULTS)]))
@@ -95,6 +104,38 @@ async def test_rooms_acknowledge_what_is_in_after_commits_failed(tmp_path: Path)
         check_gapless(await server.storage.load(MAIN))
         assert phone.counters.heals == laptop.counters.heals == 0
     _log.info("%d calls failed under rooms", failed)
+
+
+@pytest.mark.parametrize("is_in", [False, True])
+async def test_rooms_acknowledge_what_is_in_after_a_commit_at_once_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_in: bool
+) -> None:
+    insert, is_due, failed = sql._insert_and_commit, False, 0
+
+    def failing(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+        nonlocal is_due, failed
+        if is_in or not is_due:
+            insert(connection, rows)
+        if is_due:
+            is_due, failed = False, failed + 1
+            raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(sql, "_insert_and_commit", failing)
+    async with (
+        running_server(tmp_path) as server,
+        new_device(server.url, "phone") as phone,
+        new_device(server.url, "laptop") as laptop,
+    ):
+        typist = Typist(tmp_path, await phone.open(), await laptop.open())
+        for times in range(1, 20 if SOAK else 4):
+            typist.type()
+            await typist.acknowledged(server.url)  # the store knows again where the document is
+            is_due = True
+            typist.type()
+            await typist.acknowledged(server.url)
+            assert failed == times
+        check_gapless(await server.storage.load(MAIN))
+        assert phone.counters.heals == laptop.counters.heals == 0
 
 
 async def test_rooms_acknowledge_after_somebody_else_had_the_lock(tmp_path: Path) -> None:
@@ -141,6 +182,7 @@ async def end_amid_an_append(folder: Path, port: int, phone: AsyncDevice, typist
                 await reached.wait()
 
 
+@pytest.mark.usefixtures("beside")
 async def test_a_server_that_ends_amid_an_append_left_it_in_or_out(tmp_path: Path) -> None:
     async with running_server(tmp_path) as server:
         url, port = server.url, server.address[1]
