@@ -18,7 +18,7 @@ from server.core.events import SessionId
 from server.core.intake import OP_BYTES, Intake
 
 TURN_OPS: Final = 1_000
-"""What a room admits between two commits, at about 15 us an op."""
+"""What a room admits between two commits, at about 10 us an op."""
 TURN_BYTES: Final = 64 << 10
 """The same in bytes. A push with more is rehearsed."""
 
