@@ -11,8 +11,8 @@ from crdt.ids import DeviceId, DocumentId
 from crdt.protocol.frames import EPOCH_BYTES
 from crdt.update.ranges import Ranges
 
-# Each commit makes some of LogEntry, DocumentAppend and AppendResult: a named tuple takes a fifth of the time of a frozen
-# dataclass.
+# Each commit makes some of LogEntry, DocumentAppend and AppendResult: a named tuple takes a fifth of the time of a
+# frozen dataclass.
 
 
 class LogEntry(NamedTuple):
